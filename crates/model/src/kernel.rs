@@ -1,0 +1,93 @@
+//! What a director wants of its kernel and what it finds there: the values that `plan` compares
+//! and that the dataplane reads and writes. No decision is taken here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use crate::id::DeviceName;
+use crate::spec::{Forward, Persistence, Protocol, Scheduler};
+
+/// What identifies a virtual service in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Virtual address and port.
+    pub address: SocketAddr,
+}
+
+/// What a virtual service is, apart from its real servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// Scheduler by its kernel name.
+    pub scheduler: Scheduler,
+    /// Persistence, if clients stick to a real server.
+    pub persistence: Option<Persistence>,
+}
+
+/// How one real server takes part in a service (IPVS calls it a destination).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// How packets reach it.
+    pub forward: Forward,
+    /// Its share; 0 takes no new connection.
+    pub weight: u32,
+}
+
+/// One virtual service with its real servers, as wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredService {
+    /// The service's own settings.
+    pub settings: ServiceSettings,
+    /// Real servers by address and port.
+    pub destinations: BTreeMap<SocketAddr, Destination>,
+}
+
+/// Every virtual service that this director's kernel shall have.
+pub type DesiredServices = BTreeMap<ServiceKey, DesiredService>;
+
+/// A real server as found in the kernel, with its counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedDestination {
+    /// Its settings; `None` where the kernel holds what Quorate can't express (a forwarding
+    /// method that it does not know), which is never equal to what is wanted.
+    pub destination: Option<Destination>,
+    /// Connections that are established.
+    pub active: u32,
+    /// Connections in any other state.
+    pub inactive: u32,
+}
+
+/// A virtual service as found in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedService {
+    /// Its settings; `None` where the kernel holds what Quorate can't express (flags of other
+    /// programs, an unknown scheduler), which is never equal to what is wanted.
+    pub settings: Option<ServiceSettings>,
+    /// Real servers by address and port.
+    pub destinations: BTreeMap<SocketAddr, ObservedDestination>,
+    /// Connections since the service was made.
+    pub connections: u64,
+    /// Bytes that came in since the service was made.
+    pub bytes_in: u64,
+    /// Bytes that went out through this director since the service was made (none under DR).
+    pub bytes_out: u64,
+}
+
+/// Every virtual service with address and port found in the kernel, foreign ones included.
+/// Services by firewall mark are not ours in this version and are not listed.
+pub type ObservedServices = BTreeMap<ServiceKey, ObservedService>;
+
+/// A VIP on a device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceAddress {
+    /// The device that carries it.
+    pub device: DeviceName,
+    /// Address and prefix length.
+    pub net: IpNet,
+}
+
+/// Addresses on devices.
+pub type DeviceAddresses = BTreeSet<DeviceAddress>;

@@ -1,0 +1,197 @@
+//! The cluster's configuration as types that can't be wrong. Text becomes these types in `read`
+//! (design §6), which reports every error at once; nothing later needs to check again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
+use crate::time::Timing;
+
+/// How long a better director must have been eligible before a group returns to it, by default.
+pub const PREEMPT_DELAY_DEFAULT: Duration = Duration::from_secs(60);
+/// Largest weight of a real server (`IP_VS_CONN_...` has no limit; ipvsadm(8) gives 65535).
+pub const WEIGHT_MAX: u32 = 65_535;
+
+/// The whole replicated configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterSpec {
+    /// Lease and renewal interval.
+    pub timing: Timing,
+    /// VIP groups by name.
+    pub groups: BTreeMap<GroupName, VipGroup>,
+    /// Virtual services by name.
+    pub services: BTreeMap<ServiceName, VirtualService>,
+}
+
+/// Addresses that move together: the unit of ownership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VipGroup {
+    /// Its addresses, in the order of the file; never empty, no address twice in the cluster.
+    pub addresses: Vec<Vip>,
+    /// Directors in the order in which they are preferred.
+    pub prefer: Vec<NodeName>,
+    /// If given, no other director may own the group.
+    pub only: Option<Vec<NodeName>>,
+    /// Whether the group returns to a better director.
+    pub preempt: bool,
+    /// How long that director must have been eligible first.
+    pub preempt_delay: Duration,
+}
+
+/// One virtual IP address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vip {
+    /// Address and prefix length.
+    pub net: IpNet,
+    /// The interface that carries it, by the name that every node's `node.toml` maps.
+    pub interface: InterfaceName,
+}
+
+/// Transport protocol of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP (IPPROTO_TCP, 6).
+    Tcp,
+    /// UDP (IPPROTO_UDP, 17).
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// How packets reach a real server (ipvsadm(8): -g, -m, -i).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Forward {
+    /// Direct routing: only the destination MAC address changes.
+    Dr,
+    /// Network address translation (masquerading).
+    Nat,
+    /// IP-in-IP tunnel.
+    Tun,
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Dr => "DR",
+            Self::Nat => "NAT",
+            Self::Tun => "TUN",
+        })
+    }
+}
+
+/// A scheduler of the kernel (net/netfilter/ipvs/ip_vs_*.c), by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scheduler(&'static str);
+
+/// Every scheduler of Linux 6.1 and later.
+pub const SCHEDULERS: [&str; 14] = [
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos",
+];
+
+impl Scheduler {
+    /// The scheduler of this name, if the kernel has it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        SCHEDULERS.iter().find(|&&known| known == name).map(|&known| Self(known))
+    }
+
+    /// Its kernel name; its module is `ip_vs_` and this name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0)
+    }
+}
+
+/// Clients of one network stick to one real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Persistence {
+    /// How long after the last connection, in whole seconds (the kernel's unit).
+    pub timeout_s: u32,
+    /// Prefix length of the client network that counts as one client: 32 or 128 is each address.
+    pub prefix: u8,
+}
+
+/// A virtual service and the real servers behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualService {
+    /// The VIP group that holds its addresses.
+    pub group: GroupName,
+    /// Where it listens; never empty, every address a VIP of its group.
+    pub listen: Vec<Listen>,
+    /// How it chooses a real server.
+    pub scheduler: Scheduler,
+    /// Whether and how clients stick to a real server.
+    pub persistence: Option<Persistence>,
+    /// How real servers are probed; `None`: they count as up.
+    pub check: Option<Check>,
+    /// Whether a failed real server stays in the table with weight 0 instead of leaving it.
+    pub inhibit: bool,
+    /// Its real servers, in the order of the file, no address twice.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// Protocol, address and port of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listen {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Virtual address and port.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.protocol, self.address)
+    }
+}
+
+/// A server that takes one virtual service's traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RealServer {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Its share, 0 to [`WEIGHT_MAX`]; 0 takes no new connection.
+    pub weight: u32,
+    /// How packets reach it.
+    pub forward: Forward,
+}
+
+/// How a real server is probed. The meaning of each time is the one that LVS operators know from
+/// keepalived.conf(5): `delay_loop`, `connect_timeout`, `retry`, `delay_before_retry`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Check {
+    /// What is tried.
+    pub kind: CheckKind,
+    /// From the start of one probe to the start of the next.
+    pub interval: Duration,
+    /// How long one try may take.
+    pub timeout: Duration,
+    /// Further tries after the first failed one, before the real server counts as down.
+    pub retry: u32,
+    /// From a failed try to the next one.
+    pub retry_delay: Duration,
+}
+
+/// What a probe tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CheckKind {
+    /// A TCP connection to the real server's address and port is established.
+    Tcp,
+}
