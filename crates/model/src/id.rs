@@ -140,6 +140,41 @@ impl fmt::Display for DeviceName {
     }
 }
 
+/// What a node is in its cluster, as its `node.toml` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// It forwards traffic and may own VIP groups.
+    Director,
+    /// It only votes; it never owns a VIP group.
+    Witness,
+}
+
+/// A text that is no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a role is \"director\" or \"witness\"")]
+pub struct RoleError;
+
+impl FromStr for Role {
+    type Err = RoleError;
+
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        match text {
+            "director" => Ok(Self::Director),
+            "witness" => Ok(Self::Witness),
+            _ => Err(RoleError),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Director => "director",
+            Self::Witness => "witness",
+        })
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -180,6 +215,24 @@ number! {
     LogIndex
 }
 
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Forwards traffic with IPVS and may own VIP groups.
+    Director,
+    /// Only votes; never owns a VIP.
+    Witness,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Director => "director",
+            Self::Witness => "witness",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +243,14 @@ mod tests {
         for bad in ["", "-lb", "lb-", "a b", "é", "a/b", &"x".repeat(64)] {
             assert!(bad.parse::<NodeName>().is_err(), "{bad:?} passed");
         }
+    }
+
+    #[test]
+    fn a_role_is_read_as_it_is_shown() {
+        for role in [Role::Director, Role::Witness] {
+            assert_eq!(role.to_string().parse(), Ok(role));
+        }
+        assert_eq!("Director".parse::<Role>(), Err(RoleError));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and that the dataplane reads and writes. No decision is taken here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
@@ -16,6 +17,12 @@ pub struct ServiceKey {
     pub protocol: Protocol,
     /// Virtual address and port.
     pub address: SocketAddr,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.protocol, self.address)
+    }
 }
 
 /// What a virtual service is, apart from its real servers.

@@ -5,8 +5,10 @@
 //! run this same code, so whatever is proven of it holds for all three.
 #![forbid(unsafe_code)]
 
+pub mod command;
 pub mod id;
 pub mod kernel;
 pub mod plan;
 pub mod spec;
+pub mod state;
 pub mod time;

@@ -1,8 +1,18 @@
 //! From what is wanted and what is found to an ordered list of actions on the kernel.
+//!
+//! A pure comparison: it never touches a kernel, and it never plans a change of what is right
+//! already. Tests: `plan/tests.rs`.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 
-use crate::kernel::{Destination, ServiceKey, ServiceSettings};
+use crate::kernel::{
+    DesiredServices, Destination, ObservedServices, ServiceKey, ServiceSettings,
+};
+
+#[cfg(test)]
+mod tests;
 
 /// One change of the kernel's IPVS table. "Already so" is success for each (design §5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,4 +29,102 @@ pub enum Action {
     SetDestination(ServiceKey, SocketAddr, Destination),
     /// Remove a real server from a virtual service.
     DeleteDestination(ServiceKey, SocketAddr),
+}
+
+impl Action {
+    /// The virtual service that it changes.
+    #[must_use]
+    pub fn service(&self) -> ServiceKey {
+        match self {
+            Self::AddService(key, _)
+            | Self::SetService(key, _)
+            | Self::DeleteService(key)
+            | Self::AddDestination(key, _, _)
+            | Self::SetDestination(key, _, _)
+            | Self::DeleteDestination(key, _) => *key,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    /// What it does, as the words after "cannot" in an error.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddService(key, settings) => {
+                write!(f, "add virtual service {key} (scheduler {})", settings.scheduler)
+            }
+            Self::SetService(key, settings) => {
+                write!(f, "change virtual service {key} (scheduler {})", settings.scheduler)
+            }
+            Self::DeleteService(key) => write!(f, "delete virtual service {key}"),
+            Self::AddDestination(key, server, to) => write!(
+                f,
+                "add real server {server} ({}, weight {}) to {key}",
+                to.forward, to.weight
+            ),
+            Self::SetDestination(key, server, to) => write!(
+                f,
+                "change real server {server} of {key} to {}, weight {}",
+                to.forward, to.weight
+            ),
+            Self::DeleteDestination(key, server) => {
+                write!(f, "delete real server {server} from {key}")
+            }
+        }
+    }
+}
+
+/// What has to be done so that the kernel holds what is desired.
+///
+/// `ours` are the keys that this node programmed at some time: only those are deleted when they
+/// are no longer desired; every other service is foreign and left alone. A desired key that stands
+/// already is adopted whoever made it, and brought to what is desired in full.
+///
+/// The order adds before it removes, so that no service is ever without a real server that it had
+/// or will have: new services, new real servers, changes, then deletions.
+#[must_use]
+pub fn plan(
+    desired: &DesiredServices,
+    observed: &ObservedServices,
+    ours: &BTreeSet<ServiceKey>,
+) -> Vec<Action> {
+    let mut new_services = Vec::new();
+    let mut new_destinations = Vec::new();
+    let mut changes = Vec::new();
+    let mut old_destinations = Vec::new();
+
+    for (&key, want) in desired {
+        let found = observed.get(&key);
+        match found {
+            None => new_services.push(Action::AddService(key, want.settings.clone())),
+            Some(found) if found.settings.as_ref() != Some(&want.settings) => {
+                changes.push(Action::SetService(key, want.settings.clone()));
+            }
+            Some(_) => {}
+        }
+        for (&server, &destination) in &want.destinations {
+            match found.and_then(|service| service.destinations.get(&server)) {
+                None => new_destinations.push(Action::AddDestination(key, server, destination)),
+                Some(found) if found.destination != Some(destination) => {
+                    changes.push(Action::SetDestination(key, server, destination));
+                }
+                Some(_) => {}
+            }
+        }
+        let found_servers = found.iter().flat_map(|service| service.destinations.keys());
+        for &server in found_servers.filter(|server| !want.destinations.contains_key(server)) {
+            old_destinations.push(Action::DeleteDestination(key, server));
+        }
+    }
+    let old_services = ours
+        .iter()
+        .filter(|key| observed.contains_key(key) && !desired.contains_key(key))
+        .map(|&key| Action::DeleteService(key));
+
+    let mut actions = new_services;
+    actions.append(&mut new_destinations);
+    actions.append(&mut changes);
+    actions.append(&mut old_destinations);
+    actions.extend(old_services);
+    actions
 }

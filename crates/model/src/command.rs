@@ -1,0 +1,188 @@
+//! What may be written to the replicated log: every change of the cluster's state, as a value.
+//!
+//! Whatever a command needs of the outside (time, random numbers, keys) it carries with it, so
+//! that every node computes the same state from it.
+
+use std::net::SocketAddr;
+
+use crate::id::{Epoch, GroupName, Incarnation, NodeId, NodeName, Revision, Role};
+use crate::spec::Format;
+use crate::time::Timing;
+
+/// Wall-clock time in milliseconds since 1970, for people and for token expiry by the leader's
+/// clock; no ownership decision reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnixMillis(pub u64);
+
+/// SHA-256 of something: a public key, a certificate, a token's secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+/// The number that a client gives to a write, so that it is applied once however often it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u128);
+
+/// One heartbeat line of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkAddress {
+    /// Its name in `node.toml`.
+    pub name: String,
+    /// Where the node listens on it.
+    pub listen: SocketAddr,
+}
+
+/// What a node is, as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeDescription {
+    /// Its name; unique in the cluster.
+    pub name: NodeName,
+    /// Director or witness.
+    pub role: Role,
+    /// Its heartbeat lines, at least one.
+    pub links: Vec<LinkAddress>,
+    /// SHA-256 of its public key (DER SubjectPublicKeyInfo): what peers pin.
+    pub public_key: Digest,
+}
+
+/// The cluster's own certificate authority. Replicated so that any leader can admit a node.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CertificateAuthority {
+    /// X.509 certificate, DER.
+    pub certificate: Vec<u8>,
+    /// PKCS #8 private key, DER. Secret: never logged, never sent to a client.
+    pub private_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for CertificateAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CertificateAuthority({} bytes, key withheld)", self.certificate.len())
+    }
+}
+
+/// A decision that a director owns a group from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The group.
+    pub group: GroupName,
+    /// The epoch that this grant follows; if the group has another by then, nothing happens.
+    pub previous: Epoch,
+    /// The new owner.
+    pub owner: NodeId,
+    /// The start of the owner's daemon that may take the grant up.
+    pub incarnation: Incarnation,
+    /// Why.
+    pub reason: GrantReason,
+}
+
+/// Why a group got an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GrantReason {
+    /// The group had no owner yet.
+    First,
+    /// The owner's daemon restarted and is still the best owner.
+    Restarted,
+    /// A majority heard no renewal of the owner's lease.
+    OwnerSilent,
+    /// The owner said that its lease is not acked.
+    OwnerDeaf,
+    /// The owner is not eligible any more.
+    OwnerUnfit,
+    /// A director that the group prefers was eligible for long enough.
+    Preempt,
+    /// An operator asked for it.
+    Transfer,
+}
+
+impl std::fmt::Display for GrantReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::First => "first owner",
+            Self::Restarted => "owner restarted",
+            Self::OwnerSilent => "owner silent",
+            Self::OwnerDeaf => "owner heard no acks",
+            Self::OwnerUnfit => "owner not eligible",
+            Self::Preempt => "returned to a preferred director",
+            Self::Transfer => "asked for by an operator",
+        })
+    }
+}
+
+/// A new configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configure {
+    /// The client's number for this write.
+    pub request: RequestId,
+    /// Who asked for it.
+    pub author: String,
+    /// When, by the leader's clock.
+    pub at: UnixMillis,
+    /// The revision that it was made from; another one by then is a conflict.
+    pub expected: Option<Revision>,
+    /// The text, already checked by the node that proposes it.
+    pub source: String,
+    /// How the text is written.
+    pub format: Format,
+}
+
+/// Every change of the cluster's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The cluster begins: the first entry of its log.
+    Found {
+        /// The cluster's id, random.
+        cluster_id: u128,
+        /// The name that people use.
+        name: String,
+        /// Lease and renewal interval to begin with.
+        timing: Timing,
+        /// The new certificate authority.
+        authority: CertificateAuthority,
+        /// The first node; it gets id 1.
+        node: NodeDescription,
+    },
+    /// A new configuration.
+    Configure(Configure),
+    /// New owners for groups, each by itself a compare-and-set on the group's epoch.
+    Grant {
+        /// When, by the leader's clock, for people.
+        at: UnixMillis,
+        /// The grants.
+        grants: Vec<Grant>,
+    },
+    /// A join token may be used from now on.
+    AddToken {
+        /// SHA-256 of its secret.
+        secret: Digest,
+        /// The leader's clock: tokens that ended before it are dropped.
+        at: UnixMillis,
+        /// When it ends, by the leader's clock.
+        expires: UnixMillis,
+    },
+    /// A node joins with a token, which is used up. The same node asking again gets the same id.
+    Admit {
+        /// SHA-256 of the token's secret.
+        secret: Digest,
+        /// The leader's clock.
+        at: UnixMillis,
+        /// The node.
+        node: NodeDescription,
+    },
+    /// A node shall leave: it is granted nothing, and stops being a voter.
+    Leave(NodeId),
+    /// A node has left the Raft group: its key is pinned no longer.
+    Forget(NodeId),
+    /// An operator pins a group to a node, or lets it go (`transfer`, `transfer --auto`).
+    Pin {
+        /// The group.
+        group: GroupName,
+        /// The node; `None`: placement is automatic again.
+        node: Option<NodeId>,
+    },
+    /// A client certificate for remote `quorate` is valid from now on.
+    AddClient {
+        /// The name of the context.
+        name: String,
+        /// SHA-256 of its public key.
+        public_key: Digest,
+    },
+}
