@@ -215,24 +215,6 @@ number! {
     LogIndex
 }
 
-/// What a node is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Forwards traffic with IPVS and may own VIP groups.
-    Director,
-    /// Only votes; never owns a VIP.
-    Witness,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Director => "director",
-            Self::Witness => "witness",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
