@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::kernel::{
-    DesiredServices, Destination, ObservedServices, ServiceKey, ServiceSettings,
-};
+use crate::kernel::{DesiredServices, Destination, ObservedServices, ServiceKey, ServiceSettings};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,202 @@
+//! From IPVS answers to values of the model. Whatever the bytes are, the result is a value or
+//! [`Malformed`], never a panic. Tests: `tests.rs` beside this file.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use quorate_model::kernel::{
+    Destination, ObservedDestination, ObservedService, ServiceKey, ServiceSettings,
+};
+use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
+
+use super::wire::{
+    Attributes, DestinationAttr, FLAG_HASHED, FLAG_PERSISTENT, InfoAttr, Malformed, Payload,
+    ServiceAttr, StatsAttr, TopAttr,
+};
+use crate::IpvsInfo;
+
+/// A service without its destinations; `None` for one that is not by protocol, address and port
+/// of a kind that Quorate knows (by firewall mark, SCTP).
+pub(super) fn service(
+    attributes: Attributes<'_>,
+) -> Result<Option<(ServiceKey, ObservedService)>, Malformed> {
+    let mut found = FoundService::default();
+    for attribute in top(attributes, TopAttr::Service)? {
+        let (kind, payload) = attribute?;
+        match ServiceAttr::from(kind) {
+            ServiceAttr::Family => found.family = Some(payload.u16()?),
+            ServiceAttr::Protocol => found.protocol = Some(payload.u16()?),
+            ServiceAttr::Address => found.address = Some(payload),
+            ServiceAttr::Port => found.port = Some(payload.be16()?),
+            ServiceAttr::FirewallMark => return Ok(None),
+            ServiceAttr::Scheduler => found.scheduler = payload.text().and_then(Scheduler::named),
+            ServiceAttr::Flags => found.flags = Some(payload.u32()?),
+            ServiceAttr::Timeout => found.timeout_s = Some(payload.u32()?),
+            ServiceAttr::Netmask => found.netmask = Some(payload),
+            ServiceAttr::PersistenceEngine => found.has_engine = true,
+            // A kernel sends the 64-bit form after the other, so it wins.
+            ServiceAttr::Stats | ServiceAttr::Stats64 => found.stats(payload)?,
+            ServiceAttr::UnrecognizedConst(_) => {}
+        }
+    }
+    found.finish()
+}
+
+#[derive(Default)]
+struct FoundService<'a> {
+    family: Option<u16>,
+    protocol: Option<u16>,
+    address: Option<Payload<'a>>,
+    port: Option<u16>,
+    scheduler: Option<Scheduler>,
+    flags: Option<u32>,
+    timeout_s: Option<u32>,
+    netmask: Option<Payload<'a>>,
+    has_engine: bool,
+    connections: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl FoundService<'_> {
+    fn stats(&mut self, payload: Payload<'_>) -> Result<(), Malformed> {
+        for attribute in payload.attributes() {
+            let (kind, payload) = attribute?;
+            match StatsAttr::from(kind) {
+                StatsAttr::Connections => self.connections = payload.u32_or_u64()?,
+                StatsAttr::BytesIn => self.bytes_in = payload.u32_or_u64()?,
+                StatsAttr::BytesOut => self.bytes_out = payload.u32_or_u64()?,
+                StatsAttr::UnrecognizedConst(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Option<(ServiceKey, ObservedService)>, Malformed> {
+        let protocol = match self.protocol.map(i32::from) {
+            Some(libc::IPPROTO_TCP) => Protocol::Tcp,
+            Some(libc::IPPROTO_UDP) => Protocol::Udp,
+            Some(_) => return Ok(None),
+            None => return Err(Malformed),
+        };
+        let ip = ip(self.family.ok_or(Malformed)?, self.address.ok_or(Malformed)?)?;
+        let address = SocketAddr::new(ip, self.port.ok_or(Malformed)?);
+        let service = ObservedService {
+            settings: self.settings(ip)?,
+            destinations: BTreeMap::new(),
+            connections: self.connections,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        };
+        Ok(Some((ServiceKey { protocol, address }, service)))
+    }
+
+    fn settings(&self, ip: IpAddr) -> Result<Option<ServiceSettings>, Malformed> {
+        let flags = self.flags.ok_or(Malformed)? & !FLAG_HASHED;
+        let prefix = prefix(ip, self.netmask.ok_or(Malformed)?)?;
+        let (Some(scheduler), Some(prefix)) = (self.scheduler, prefix) else { return Ok(None) };
+        if self.has_engine || flags & !FLAG_PERSISTENT != 0 {
+            return Ok(None);
+        }
+        // Without the flag, timeout and netmask have no effect: they are no difference.
+        let persistence = (flags & FLAG_PERSISTENT != 0)
+            .then_some(Persistence { timeout_s: self.timeout_s.ok_or(Malformed)?, prefix });
+        Ok(Some(ServiceSettings { scheduler, persistence }))
+    }
+}
+
+/// `None` for a mask with holes, which Quorate can't express.
+fn prefix(ip: IpAddr, netmask: Payload<'_>) -> Result<Option<u8>, Malformed> {
+    let prefix = match ip {
+        IpAddr::V4(_) => {
+            let mask = netmask.be32()?;
+            let ones = mask.leading_ones();
+            (mask.count_ones() == ones).then_some(ones)
+        }
+        IpAddr::V6(_) => Some(netmask.u32()?).filter(|&prefix| prefix <= 128),
+    };
+    Ok(prefix.and_then(|prefix| u8::try_from(prefix).ok()))
+}
+
+/// A destination of a service whose address is of the family given.
+pub(super) fn destination(
+    attributes: Attributes<'_>,
+    service: IpAddr,
+) -> Result<(SocketAddr, ObservedDestination), Malformed> {
+    let mut family = None;
+    let mut address = None;
+    let mut port = None;
+    let mut forward = None;
+    let mut weight = None;
+    let mut foreign = false;
+    let (mut active, mut inactive) = (0, 0);
+    let mut tunnel_type = 0;
+    for attribute in top(attributes, TopAttr::Destination)? {
+        let (kind, payload) = attribute?;
+        match DestinationAttr::from(kind) {
+            DestinationAttr::Address => address = Some(payload),
+            DestinationAttr::Port => port = Some(payload.be16()?),
+            DestinationAttr::ForwardMethod => forward = Some(payload.u32()?),
+            DestinationAttr::Weight => weight = Some(payload.u32()?),
+            DestinationAttr::UpperThreshold | DestinationAttr::LowerThreshold => {
+                foreign |= payload.u32()? != 0;
+            }
+            DestinationAttr::ActiveConnections => active = payload.u32()?,
+            DestinationAttr::InactiveConnections => inactive = payload.u32()?,
+            DestinationAttr::Family => family = Some(payload.u16()?),
+            DestinationAttr::TunnelType => tunnel_type = payload.u8()?,
+            DestinationAttr::UnrecognizedConst(_) => {}
+        }
+    }
+    let forward = match forward.ok_or(Malformed)? {
+        0 => Some(Forward::Nat),
+        2 if tunnel_type == 0 => Some(Forward::Tun),
+        3 => Some(Forward::Dr),
+        _ => None,
+    };
+    let weight = weight.ok_or(Malformed)?;
+    let destination = forward.filter(|_| !foreign).map(|forward| Destination { forward, weight });
+    // Kernels before 3.18 don't say the family: there it is the service's.
+    let service_family = if service.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = family.map_or(service_family, i32::from);
+    let ip = ip(u16::try_from(family).map_err(|_| Malformed)?, address.ok_or(Malformed)?)?;
+    let server = SocketAddr::new(ip, port.ok_or(Malformed)?);
+    Ok((server, ObservedDestination { destination, active, inactive }))
+}
+
+/// What ip_vs says of itself.
+pub(super) fn info(attributes: Attributes<'_>) -> Result<IpvsInfo, Malformed> {
+    let (mut version, mut connection_table_size) = (None, None);
+    for attribute in attributes {
+        let (kind, payload) = attribute?;
+        match InfoAttr::from(kind) {
+            InfoAttr::Version => version = Some(payload.u32()?.to_be_bytes()),
+            InfoAttr::ConnectionTableSize => connection_table_size = Some(payload.u32()?),
+            InfoAttr::UnrecognizedConst(_) => {}
+        }
+    }
+    let [_, major, minor, patch] = version.ok_or(Malformed)?;
+    Ok(IpvsInfo {
+        version: (major, minor, patch),
+        connection_table_size: connection_table_size.ok_or(Malformed)?,
+    })
+}
+
+fn top(attributes: Attributes<'_>, wanted: TopAttr) -> Result<Attributes<'_>, Malformed> {
+    for attribute in attributes {
+        let (kind, payload) = attribute?;
+        if TopAttr::from(kind) == wanted {
+            return Ok(payload.attributes());
+        }
+    }
+    Err(Malformed)
+}
+
+/// An address; a dump always gives sixteen bytes, of which IPv4 uses the first four.
+fn ip(family: u16, address: Payload<'_>) -> Result<IpAddr, Malformed> {
+    match i32::from(family) {
+        libc::AF_INET => Ok(Ipv4Addr::from(address.bytes4()?).into()),
+        libc::AF_INET6 => Ok(Ipv6Addr::from(address.bytes16()?).into()),
+        _ => Err(Malformed),
+    }
+}

@@ -1,0 +1,132 @@
+//! From values of the model to IPVS requests. Tests with golden bytes: `tests.rs` beside this file.
+
+use std::net::{IpAddr, SocketAddr};
+
+use quorate_model::kernel::{Destination, ServiceKey, ServiceSettings};
+use quorate_model::plan::Action;
+use quorate_model::spec::{Forward, Protocol};
+
+use super::wire::{
+    Command, DestinationAttr, FLAG_PERSISTENT, RequestHead, ServiceAttr, TopAttr, Writer,
+};
+
+/// Appends the request that does this action.
+pub(super) fn action(writer: &mut Writer, head: &RequestHead, action: &Action) {
+    let command = match action {
+        Action::AddService(..) => Command::NewService,
+        Action::SetService(..) => Command::SetService,
+        Action::DeleteService(..) => Command::DeleteService,
+        Action::AddDestination(..) => Command::NewDestination,
+        Action::SetDestination(..) => Command::SetDestination,
+        Action::DeleteDestination(..) => Command::DeleteDestination,
+    };
+    writer.message(head, command.into(), |writer| match action {
+        Action::AddService(key, settings) | Action::SetService(key, settings) => {
+            writer.nested(TopAttr::Service, |writer| {
+                put_key(writer, key);
+                put_settings(writer, key, settings);
+            });
+        }
+        Action::DeleteService(key) => {
+            writer.nested(TopAttr::Service, |writer| put_key(writer, key));
+        }
+        Action::AddDestination(key, server, to) | Action::SetDestination(key, server, to) => {
+            writer.nested(TopAttr::Service, |writer| put_key(writer, key));
+            writer.nested(TopAttr::Destination, |writer| {
+                put_server(writer, server);
+                put_destination(writer, *to);
+            });
+        }
+        Action::DeleteDestination(key, server) => {
+            writer.nested(TopAttr::Service, |writer| put_key(writer, key));
+            writer.nested(TopAttr::Destination, |writer| put_server(writer, server));
+        }
+    });
+}
+
+/// Appends the request for all services.
+pub(super) fn get_services(writer: &mut Writer, head: &RequestHead) {
+    writer.message(head, Command::GetService.into(), |_| {});
+}
+
+/// Appends the request for all destinations of a service.
+pub(super) fn get_destinations(writer: &mut Writer, head: &RequestHead, key: &ServiceKey) {
+    writer.message(head, Command::GetDestination.into(), |writer| {
+        writer.nested(TopAttr::Service, |writer| put_key(writer, key));
+    });
+}
+
+/// Appends the request for version and table size.
+pub(super) fn get_info(writer: &mut Writer, head: &RequestHead) {
+    writer.message(head, Command::GetInfo.into(), |_| {});
+}
+
+/// Never the firewall mark: its presence alone, even as 0, makes the kernel look for a service
+/// by mark.
+fn put_key(writer: &mut Writer, key: &ServiceKey) {
+    let protocol = match key.protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Udp => libc::IPPROTO_UDP,
+    };
+    let protocol = u16::try_from(protocol).unwrap_or_default();
+    writer.put(ServiceAttr::Family, &family(key.address.ip()).to_ne_bytes());
+    writer.put(ServiceAttr::Protocol, &protocol.to_ne_bytes());
+    put_address(writer, ServiceAttr::Address, key.address.ip());
+    writer.put(ServiceAttr::Port, &key.address.port().to_be_bytes());
+}
+
+fn put_settings(writer: &mut Writer, key: &ServiceKey, settings: &ServiceSettings) {
+    let mut scheduler = settings.scheduler.as_str().as_bytes().to_vec();
+    scheduler.push(0);
+    let flags = if settings.persistence.is_some() { FLAG_PERSISTENT } else { 0 };
+    let timeout_s = settings.persistence.map_or(0, |persistence| persistence.timeout_s);
+    let prefix = settings.persistence.map(|persistence| persistence.prefix);
+    writer.put(ServiceAttr::Scheduler, &scheduler);
+    // The mask says which flags are meant: all of them.
+    let mask = u32::MAX;
+    writer.put(ServiceAttr::Flags, &[flags.to_ne_bytes(), mask.to_ne_bytes()].concat());
+    writer.put(ServiceAttr::Timeout, &timeout_s.to_ne_bytes());
+    writer.put(ServiceAttr::Netmask, &netmask(key.address.ip(), prefix));
+}
+
+/// A mask in network order for IPv4, but for IPv6 a prefix length in host order.
+fn netmask(address: IpAddr, prefix: Option<u8>) -> [u8; 4] {
+    match address {
+        IpAddr::V4(_) => {
+            let host_bits = 32_u32.saturating_sub(u32::from(prefix.unwrap_or(32)));
+            u32::MAX.checked_shl(host_bits).unwrap_or(0).to_be_bytes()
+        }
+        IpAddr::V6(_) => u32::from(prefix.unwrap_or(128)).to_ne_bytes(),
+    }
+}
+
+fn put_server(writer: &mut Writer, server: &SocketAddr) {
+    put_address(writer, DestinationAttr::Address, server.ip());
+    writer.put(DestinationAttr::Port, &server.port().to_be_bytes());
+    writer.put(DestinationAttr::Family, &family(server.ip()).to_ne_bytes());
+}
+
+fn put_destination(writer: &mut Writer, destination: Destination) {
+    // IP_VS_CONN_F_MASQ, _TUNNEL, _DROUTE. A tunnel without a type is IP in IP.
+    let forward: u32 = match destination.forward {
+        Forward::Nat => 0,
+        Forward::Tun => 2,
+        Forward::Dr => 3,
+    };
+    writer.put(DestinationAttr::ForwardMethod, &forward.to_ne_bytes());
+    writer.put(DestinationAttr::Weight, &destination.weight.to_ne_bytes());
+    writer.put(DestinationAttr::UpperThreshold, &0_u32.to_ne_bytes());
+    writer.put(DestinationAttr::LowerThreshold, &0_u32.to_ne_bytes());
+}
+
+fn family(address: IpAddr) -> u16 {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    u16::try_from(family).unwrap_or_default()
+}
+
+fn put_address(writer: &mut Writer, attr: impl Into<u16>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => writer.put(attr, &address.octets()),
+        IpAddr::V6(address) => writer.put(attr, &address.octets()),
+    }
+}

@@ -1,0 +1,136 @@
+//! [`Dataplane`] on the real kernel, in the network namespace of the thread that makes it.
+//!
+//! It works, and says what is missing, without ip_vs and without CAP_NET_ADMIN. Tests: `ipvs` for
+//! the bytes; for all else the contract suite (tests/tests/lab_ipvs_contract.rs).
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use quorate_model::id::DeviceName;
+use quorate_model::kernel::{DeviceAddress, ObservedServices};
+use quorate_model::plan::Action;
+
+use self::ipvs::Ipvs;
+use self::route::Route;
+use crate::error::{DataplaneError, Errno, Operation};
+use crate::sysctl::{self, Proc};
+use crate::{
+    Capabilities, Dataplane, DeviceState, DirectorNeeds, ObservedAddresses, SysctlFinding,
+    SysctlMode, announce, sys,
+};
+
+mod ipvs;
+mod route;
+
+/// The real kernel. Each instance has sockets of its own, so that one thread can program services
+/// while another refreshes addresses.
+#[derive(Debug)]
+pub struct Linux {
+    ipvs: Ipvs,
+    route: Route,
+    /// Opened at the first announcement, since it needs CAP_NET_RAW.
+    packets: Option<OwnedFd>,
+}
+
+impl Linux {
+    /// Opens the sockets in the calling thread's network namespace. Neither ip_vs nor any right is
+    /// needed for that: [`Dataplane::capabilities`] tells what is missing.
+    ///
+    /// Call the instance from this namespace only: sysctls are read and written where the calling
+    /// thread is.
+    ///
+    /// # Errors
+    /// Where no socket can be opened.
+    pub fn new() -> Result<Self, DataplaneError> {
+        let fail = |error| DataplaneError::from_io(Operation::OpenSocket, &error);
+        Ok(Self {
+            ipvs: Ipvs::open().map_err(fail)?,
+            route: Route::open().map_err(fail)?,
+            packets: None,
+        })
+    }
+
+    /// Sets a device up; whether it had to.
+    pub(crate) fn set_up(&mut self, device: &DeviceName) -> Result<bool, DataplaneError> {
+        self.route.set_up(device)
+    }
+}
+
+impl Dataplane for Linux {
+    fn capabilities(&mut self) -> Capabilities {
+        Capabilities { net_admin: has_net_admin(), ipvs: self.ipvs.info() }
+    }
+
+    fn observe_services(&mut self) -> Result<ObservedServices, DataplaneError> {
+        self.ipvs.observe()
+    }
+
+    fn apply(&mut self, actions: &[Action]) -> Vec<(Action, DataplaneError)> {
+        self.ipvs.apply(actions)
+    }
+
+    fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {
+        self.route.device(device)
+    }
+
+    fn observe_addresses(
+        &mut self,
+        devices: &[DeviceName],
+    ) -> Result<ObservedAddresses, DataplaneError> {
+        self.route.observe_addresses(devices)
+    }
+
+    fn add_address(
+        &mut self,
+        address: &DeviceAddress,
+        lifetime: Option<Duration>,
+    ) -> Result<(), DataplaneError> {
+        self.route.add_address(address, lifetime)
+    }
+
+    fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError> {
+        self.route.remove_address(address)
+    }
+
+    fn announce(&mut self, device: &DeviceName, address: IpAddr) -> Result<(), DataplaneError> {
+        let doing = || Operation::Announce(device.clone(), address);
+        let (index, mac) = match self.route.device(device)? {
+            DeviceState::Missing => {
+                return Err(DataplaneError::NoDevice { doing: doing(), device: device.clone() });
+            }
+            DeviceState::Down => {
+                let errno = Errno(libc::ENETDOWN);
+                return Err(DataplaneError::Refused { doing: doing(), errno });
+            }
+            DeviceState::Up { mac: None, .. } => return Ok(()),
+            DeviceState::Up { index, mac: Some(mac) } => (index, mac),
+        };
+        let fail = |error| DataplaneError::from_io(doing(), &error);
+        if self.packets.is_none() {
+            self.packets = Some(sys::packet_socket().map_err(fail)?);
+        }
+        let router = address.is_ipv6() && sysctl::is_router(&Proc, device);
+        if let Some(socket) = &self.packets {
+            for frame in announce::frames(mac, address, router) {
+                sys::send_frame(socket, index, &frame).map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn director_sysctls(&mut self, needs: &DirectorNeeds, mode: SysctlMode) -> Vec<SysctlFinding> {
+        sysctl::director(&mut Proc, needs, mode)
+    }
+}
+
+/// Whether CAP_NET_ADMIN is effective for the calling thread.
+fn has_net_admin() -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << CAP_NET_ADMIN) != 0)
+}

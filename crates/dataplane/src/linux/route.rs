@@ -1,0 +1,241 @@
+//! Devices and addresses over rtnetlink, as blocking calls: a runtime of one thread, owned here,
+//! drives the connection while a call waits. It never decides which address stands where. Tests:
+//! the contract suite.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use ipnet::IpNet;
+use quorate_model::id::DeviceName;
+use quorate_model::kernel::DeviceAddress;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
+};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::{AddressMessageBuilder, Error as RouteError, Handle, LinkUnspec};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use crate::error::{DataplaneError, Errno, Operation};
+use crate::{DeviceState, MacAddress, ObservedAddress, ObservedAddresses, lifetime_s};
+
+/// Quorate's mark on its addresses (IFA_PROTO, since Linux 5.18): `Q`. Below 4 is the kernel's.
+const ADDRESS_MARK: u8 = b'Q';
+/// INFINITY_LIFE_TIME.
+const FOR_EVER: u32 = u32::MAX;
+/// No answer of rtnetlink takes long, but it may wait for another holder of RTNL.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to rtnetlink in one network namespace.
+pub(super) struct Route {
+    runtime: Runtime,
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").finish_non_exhaustive()
+    }
+}
+
+/// A failed request, before it is known what it was for.
+enum Failure {
+    Errno(Errno),
+    NoAnswer,
+    Garbled,
+}
+
+impl Failure {
+    fn of(error: &RouteError) -> Self {
+        match error {
+            RouteError::NetlinkError(message) => {
+                Self::Errno(Errno(message.raw_code().saturating_abs()))
+            }
+            RouteError::RequestFailed => Self::NoAnswer,
+            _ => Self::Garbled,
+        }
+    }
+
+    fn during(self, doing: Operation) -> DataplaneError {
+        match self {
+            Self::Errno(errno) => DataplaneError::from_errno(doing, errno),
+            Self::NoAnswer => DataplaneError::NoAnswer { doing },
+            Self::Garbled => DataplaneError::Garbled { doing },
+        }
+    }
+}
+
+impl Route {
+    /// Opens a connection in the calling thread's network namespace. No right is needed.
+    pub(super) fn open() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let guard = runtime.enter();
+        let (connection, handle, _no_groups) = rtnetlink::new_connection()?;
+        drop(guard);
+        let connection = runtime.spawn(connection);
+        Ok(Self { runtime, handle, connection })
+    }
+
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, RouteError>>) -> Result<T, Failure> {
+        let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
+        match self.runtime.block_on(answer) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Failure::of(&error)),
+            Err(_elapsed) => Err(Failure::NoAnswer),
+        }
+    }
+
+    fn link(&self, device: &DeviceName) -> Result<Option<LinkMessage>, Failure> {
+        let request = self.handle.link().get().match_name(device.to_string()).execute();
+        match self.wait(async { Box::pin(request).try_next().await }) {
+            Err(Failure::Errno(Errno(libc::ENODEV))) => Ok(None),
+            other => other,
+        }
+    }
+
+    pub(super) fn device(&self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {
+        let doing = || Operation::ReadDevice(device.clone());
+        let Some(link) = self.link(device).map_err(|failure| failure.during(doing()))? else {
+            return Ok(DeviceState::Missing);
+        };
+        // IFF_RUNNING is operational state "up" or "unknown" (drivers without carrier).
+        if !link.header.flags.contains(LinkFlags::Up | LinkFlags::Running) {
+            return Ok(DeviceState::Down);
+        }
+        let mac = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok().map(MacAddress),
+            _ => None,
+        });
+        Ok(DeviceState::Up { index: link.header.index, mac })
+    }
+
+    /// Sets a device up; whether it had to.
+    pub(super) fn set_up(&self, device: &DeviceName) -> Result<bool, DataplaneError> {
+        let doing = || Operation::SetDeviceUp(device.clone());
+        let link = self.link(device).map_err(|failure| failure.during(doing()))?;
+        let link = link.ok_or_else(|| no_device(doing(), device))?;
+        if link.header.flags.contains(LinkFlags::Up) {
+            return Ok(false);
+        }
+        let message = LinkUnspec::new_with_index(link.header.index).up().build();
+        self.wait(self.handle.link().set(message).execute())
+            .map(|()| true)
+            .map_err(|failure| failure.during(doing()))
+    }
+
+    pub(super) fn observe_addresses(
+        &self,
+        devices: &[DeviceName],
+    ) -> Result<ObservedAddresses, DataplaneError> {
+        let fail = |failure: Failure| failure.during(Operation::ObserveAddresses);
+        let mut by_index = Vec::new();
+        for device in devices {
+            if let Some(link) = self.link(device).map_err(fail)? {
+                by_index.push((link.header.index, device));
+            }
+        }
+        // One dump for all devices: the kernel would filter by device only in strict mode.
+        let all: Vec<AddressMessage> =
+            self.wait(self.handle.address().get().execute().try_collect()).map_err(fail)?;
+        let found = all.iter().filter_map(|message| {
+            let (_, device) = by_index.iter().find(|(index, _)| *index == message.header.index)?;
+            let net = net(message)?;
+            Some((DeviceAddress { device: (*device).clone(), net }, facts(message)))
+        });
+        Ok(found.collect())
+    }
+
+    pub(super) fn add_address(
+        &self,
+        address: &DeviceAddress,
+        lifetime: Option<Duration>,
+    ) -> Result<(), DataplaneError> {
+        let doing = || Operation::AddAddress(address.clone());
+        let link = self.link(&address.device).map_err(|failure| failure.during(doing()))?;
+        let index = link.ok_or_else(|| no_device(doing(), &address.device))?.header.index;
+        let net = address.net;
+        let mut request = self.handle.address().add(index, net.addr(), net.prefix_len()).replace();
+        let mut cache = CacheInfo::default();
+        cache.ifa_valid = lifetime_s(lifetime);
+        cache.ifa_preferred = cache.ifa_valid;
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::CacheInfo(cache));
+        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ADDRESS_MARK)));
+        if net.addr().is_ipv6() {
+            // A change clears both unless they are sent again each time. NODAD: the lease, not
+            // the neighbours, says who has the address; waiting a second for them costs one.
+            attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute));
+        }
+        self.wait(request.execute()).map_err(|failure| match failure {
+            Failure::Errno(Errno(libc::ENODEV)) => no_device(doing(), &address.device),
+            failure => failure.during(doing()),
+        })
+    }
+
+    pub(super) fn remove_address(&self, address: &DeviceAddress) -> Result<(), DataplaneError> {
+        let fail = |failure: Failure| failure.during(Operation::RemoveAddress(address.clone()));
+        let Some(link) = self.link(&address.device).map_err(fail)? else { return Ok(()) };
+        let message = address_message(link.header.index, address.net);
+        match self.wait(self.handle.address().del(message).execute()) {
+            Ok(()) | Err(Failure::Errno(Errno(libc::EADDRNOTAVAIL | libc::ENODEV))) => Ok(()),
+            Err(failure) => Err(fail(failure)),
+        }
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+fn no_device(doing: Operation, device: &DeviceName) -> DataplaneError {
+    DataplaneError::NoDevice { doing, device: device.clone() }
+}
+
+fn address_message(index: u32, net: IpNet) -> AddressMessage {
+    match net {
+        IpNet::V4(net) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+        IpNet::V6(net) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+    }
+}
+
+/// The address itself: IFA_LOCAL where there is one (of a point-to-point device, IFA_ADDRESS is
+/// the other end's).
+fn net(message: &AddressMessage) -> Option<IpNet> {
+    let mut address: Option<IpAddr> = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(local) => address = Some(*local),
+            AddressAttribute::Address(other) => address = address.or(Some(*other)),
+            _ => {}
+        }
+    }
+    IpNet::new(address?, message.header.prefix_len).ok()
+}
+
+fn facts(message: &AddressMessage) -> ObservedAddress {
+    let mut facts = ObservedAddress { ours: false, lifetime: None };
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Protocol(AddressProtocol::Other(ADDRESS_MARK)) => facts.ours = true,
+            AddressAttribute::CacheInfo(cache) if cache.ifa_valid != FOR_EVER => {
+                facts.lifetime = Some(Duration::from_secs(cache.ifa_valid.into()));
+            }
+            _ => {}
+        }
+    }
+    facts
+}

@@ -1,0 +1,77 @@
+//! The only `unsafe` of the workspace: socket options that no safe crate of ours offers, and frames
+//! over AF_PACKET. Every function is safe to call with any argument. It decides nothing and knows no
+//! protocol. What needs it is tested by the contract suite (tests/src/contract.rs).
+#![allow(unsafe_code, reason = "this module is where the workspace keeps it")]
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: `value` is a live reference, and `length` is the size of what it refers to; the
+    // kernel only reads that many bytes.
+    let done =
+        unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), length) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets a receive fail with EAGAIN after this time.
+pub(crate) fn set_receive_timeout(socket: &impl AsRawFd, timeout: Duration) -> io::Result<()> {
+    let value = libc::timeval {
+        tv_sec: timeout.as_secs().try_into().map_err(io::Error::other)?,
+        tv_usec: timeout.subsec_micros().into(),
+    };
+    set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value)
+}
+
+/// Makes the receive buffer this large: past the sysctl's limit where CAP_NET_ADMIN allows it, and
+/// else as large as that limit.
+pub(crate) fn set_receive_buffer(socket: &impl AsRawFd, bytes: i32) -> io::Result<()> {
+    set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+        .or_else(|_| set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
+}
+
+/// Keeps the request's payload out of netlink error messages.
+pub(crate) fn set_netlink_cap_ack(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket.as_raw_fd(), libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, &1_i32)
+}
+
+/// A socket that sends link-layer frames as they are, and receives none.
+pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
+    // SAFETY: `socket` takes no pointers. Protocol 0 subscribes to no frames.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened, is valid, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends one whole frame, link-layer header included, out of the device with this index.
+pub(crate) fn send_frame(socket: &OwnedFd, device_index: u32, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: `sockaddr_ll` is plain integers, for which all zeroes is a valid value.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    to.sll_ifindex = i32::try_from(device_index).map_err(io::Error::other)?;
+    let length =
+        libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
+    // SAFETY: `frame` is a live slice and its own length is passed; `to` is a live `sockaddr_ll` and
+    // its size is passed. The kernel only reads both.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            std::ptr::from_ref(&to).cast(),
+            length,
+        )
+    };
+    match usize::try_from(sent) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(sent) if sent == frame.len() => Ok(()),
+        Ok(_) => Err(io::Error::from(io::ErrorKind::WriteZero)),
+    }
+}

@@ -1,0 +1,197 @@
+//! The sysctls that a director needs: checked, or set and read back. What they are and why stands
+//! here, for any store of sysctls; `Proc` is the real one.
+//!
+//! It never writes a sysctl in [`SysctlMode::Check`], nor one that is right. Tests: at the end.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use quorate_model::id::DeviceName;
+
+use crate::error::{DataplaneError, Errno, Operation};
+
+/// What a director forwards, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DirectorNeeds {
+    /// The devices that carry VIPs or real servers.
+    pub devices: Vec<DeviceName>,
+    /// Whether a real server is reached by NAT over IPv4.
+    pub nat_ipv4: bool,
+    /// Whether a real server is reached by NAT over IPv6.
+    pub nat_ipv6: bool,
+}
+
+/// Whether sysctls may be changed (`sysctl` in node.toml).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SysctlMode {
+    /// Set what is wrong, and read it back.
+    Set,
+    /// Only look.
+    Check,
+}
+
+/// One sysctl that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SysctlFinding {
+    /// Its name as sysctl(8) takes it, with `/` inside of device names.
+    pub key: String,
+    /// The value that is needed.
+    pub wanted: &'static str,
+    /// The value that stands now; `None` where it could not be read.
+    pub found: Option<String>,
+    /// Whether this call changed it.
+    pub changed: bool,
+    /// What is wrong; `None`: nothing.
+    pub problem: Option<SysctlProblem>,
+}
+
+/// What is wrong with a sysctl.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SysctlProblem {
+    /// It has another value, and may not be changed.
+    #[error("it is wrong: set it, or allow it with `sysctl = \"set\"` in node.toml")]
+    Wrong,
+    /// It was written, and then read back with another value.
+    #[error("it did not keep the value: another program, or a read-only /proc/sys, is in the way")]
+    NotKept,
+    /// It could not be read or written.
+    #[error("{0}")]
+    Failed(#[from] DataplaneError),
+}
+
+impl fmt::Display for SysctlFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = self.found.as_deref().unwrap_or("unreadable");
+        write!(f, "{} = {found}, needed: {}", self.key, self.wanted)?;
+        match &self.problem {
+            Some(problem) => write!(f, ": {problem}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where sysctls are kept. A key has its parts apart, since a device name may hold dots.
+pub(crate) trait Sysctls {
+    fn read(&self, key: &[&str]) -> Result<String, DataplaneError>;
+    fn write(&mut self, key: &[&str], value: &str) -> Result<(), DataplaneError>;
+}
+
+/// /proc/sys, whose `net` is that of the calling thread's network namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proc;
+
+fn path(key: &[&str]) -> PathBuf {
+    // Never /proc/sys/net through a link of another task: the caller's own namespace counts.
+    let mut path = PathBuf::from("/proc/sys");
+    path.extend(key);
+    path
+}
+
+impl Sysctls for Proc {
+    fn read(&self, key: &[&str]) -> Result<String, DataplaneError> {
+        let path = path(key);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) => Err(failed(Operation::ReadSysctl(path), &error)),
+        }
+    }
+
+    fn write(&mut self, key: &[&str], value: &str) -> Result<(), DataplaneError> {
+        let path = path(key);
+        fs::write(&path, value).map_err(|error| failed(Operation::WriteSysctl(path), &error))
+    }
+}
+
+/// EACCES and EROFS come from a container's read-only /proc/sys more often than from missing
+/// rights, so they keep their own text.
+fn failed(doing: Operation, error: &io::Error) -> DataplaneError {
+    DataplaneError::Refused { doing, errno: Errno::of(error) }
+}
+
+/// One sysctl and the value that is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) key: Vec<String>,
+    pub(crate) value: &'static str,
+}
+
+fn want(key: &[&str], value: &'static str) -> Want {
+    Want { key: key.iter().map(|&part| part.to_owned()).collect(), value }
+}
+
+/// What a director needs:
+/// - no ICMP redirects: real servers answer past the director, which would tell clients so;
+/// - it answers ARP for a VIP only where the VIP is (arp_ignore 1), and asks with an address of the
+///   device (arp_announce 2), so that a standby never draws a VIP's traffic. The kernel takes the
+///   larger of `all` and the device, so `all` is enough for these;
+/// - removing one address never takes others with it (promote_secondaries);
+/// - with NAT, it routes the answers.
+fn director_wants(needs: &DirectorNeeds) -> Vec<Want> {
+    let conf = |place: &str, name: &str, value| want(&["net", "ipv4", "conf", place, name], value);
+    // `send_redirects` is on if either `all` or the device says so; `default` is for devices to come.
+    let mut wants = vec![
+        conf("all", "send_redirects", "0"),
+        conf("default", "send_redirects", "0"),
+        conf("all", "arp_ignore", "1"),
+        conf("all", "arp_announce", "2"),
+        conf("all", "promote_secondaries", "1"),
+    ];
+    for device in &needs.devices {
+        wants.push(conf(device.as_str(), "send_redirects", "0"));
+    }
+    if needs.nat_ipv4 {
+        wants.push(want(&["net", "ipv4", "ip_forward"], "1"));
+    }
+    if needs.nat_ipv6 {
+        wants.push(want(&["net", "ipv6", "conf", "all", "forwarding"], "1"));
+    }
+    wants
+}
+
+pub(crate) fn director(
+    sysctls: &mut impl Sysctls,
+    needs: &DirectorNeeds,
+    mode: SysctlMode,
+) -> Vec<SysctlFinding> {
+    director_wants(needs).iter().map(|want| settle(sysctls, want, mode)).collect()
+}
+
+/// Looks at one sysctl, and sets it where that is needed and allowed.
+pub(crate) fn settle(sysctls: &mut impl Sysctls, want: &Want, mode: SysctlMode) -> SysctlFinding {
+    let parts: Vec<&str> = want.key.iter().map(String::as_str).collect();
+    // sysctl(8) writes `eth0/100` for the device `eth0.100` in a dotted key.
+    let dotted: Vec<String> = parts.iter().map(|part| part.replace('.', "/")).collect();
+    let mut finding = SysctlFinding {
+        key: dotted.join("."),
+        wanted: want.value,
+        found: None,
+        changed: false,
+        problem: None,
+    };
+    match sysctls.read(&parts) {
+        Ok(found) if found == want.value => finding.found = Some(found),
+        Ok(found) if mode == SysctlMode::Check => {
+            finding.found = Some(found);
+            finding.problem = Some(SysctlProblem::Wrong);
+        }
+        Ok(found) => {
+            let written = sysctls.write(&parts, want.value);
+            finding.found = sysctls.read(&parts).ok().or(Some(found));
+            match written {
+                Err(error) => finding.problem = Some(error.into()),
+                Ok(()) if finding.found.as_deref() == Some(want.value) => finding.changed = true,
+                Ok(()) => finding.problem = Some(SysctlProblem::NotKept),
+            }
+        }
+        Err(error) => finding.problem = Some(error.into()),
+    }
+    finding
+}
+
+/// Whether this host forwards IPv6 on a device, so that it is a router to its neighbours there.
+pub(crate) fn is_router(sysctls: &impl Sysctls, device: &DeviceName) -> bool {
+    let forwarding = sysctls.read(&["net", "ipv6", "conf", device.as_str(), "forwarding"]);
+    forwarding.is_ok_and(|value| value != "0")
+}
