@@ -186,3 +186,24 @@ pub enum Command {
         public_key: Digest,
     },
 }
+
+/// What kind of command it is, without its contents: for logs.
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Found { name, .. } => write!(f, "found {name}"),
+            Self::Configure(configure) => write!(f, "configure ({} bytes)", configure.source.len()),
+            Self::Grant { grants, .. } => {
+                f.write_str("grant")?;
+                grants.iter().try_for_each(|g| write!(f, " {} to {}", g.group, g.owner))
+            }
+            Self::AddToken { .. } => f.write_str("add token"),
+            Self::Admit { node, .. } => write!(f, "admit {}", node.name),
+            Self::Leave(node) => write!(f, "leave {node}"),
+            Self::Forget(node) => write!(f, "forget {node}"),
+            Self::Pin { group, node: Some(node) } => write!(f, "pin {group} to {node}"),
+            Self::Pin { group, node: None } => write!(f, "unpin {group}"),
+            Self::AddClient { name, .. } => write!(f, "add client {name}"),
+        }
+    }
+}

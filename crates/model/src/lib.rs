@@ -5,10 +5,17 @@
 //! run this same code, so whatever is proven of it holds for all three.
 #![forbid(unsafe_code)]
 
+pub mod announce;
 pub mod command;
+pub mod desired;
+pub mod director;
 pub mod id;
 pub mod kernel;
+pub mod membership;
+pub mod ownership;
+pub mod placement;
 pub mod plan;
+pub mod probe;
 pub mod spec;
 pub mod state;
 pub mod time;

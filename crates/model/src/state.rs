@@ -127,7 +127,9 @@ pub enum Refused {
     #[error("the cluster is already founded, or not yet")]
     Founding,
     /// The revision has moved on.
-    #[error("the configuration is at revision {current}, not {expected}: look at what changed (quorate diff), then apply again")]
+    #[error(
+        "the configuration is at revision {current}, not {expected}: look at what changed (quorate diff), then apply again"
+    )]
     Conflict {
         /// The revision in force.
         current: Revision,
@@ -138,7 +140,9 @@ pub enum Refused {
     #[error("{0}")]
     Configuration(String),
     /// The token is unknown, used, or past its time.
-    #[error("this join token is unknown, already used or expired: make a new one on a member (quorate token create)")]
+    #[error(
+        "this join token is unknown, already used or expired: make a new one on a member (quorate token create)"
+    )]
     Token,
     /// Too many tokens, clients or nodes.
     #[error("the cluster already has {max} {what}")]
@@ -149,7 +153,9 @@ pub enum Refused {
         max: usize,
     },
     /// The name is taken.
-    #[error("the cluster already has a node named {0}: change `name` in node.toml, or remove the old node first (quorate node remove {0})")]
+    #[error(
+        "the cluster already has a node named {0}: change `name` in node.toml, or remove the old node first (quorate node remove {0})"
+    )]
     DuplicateName(NodeName),
     /// An address is taken.
     #[error("node {node} already listens on {address}: change [[link]] in node.toml")]
@@ -177,7 +183,9 @@ pub enum Refused {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
     /// The configuration was accepted by a node of another version.
-    #[error("the cluster applied a configuration that this version of quorated can't read: install the version that the other nodes run ({0})")]
+    #[error(
+        "the cluster applied a configuration that this version of quorated can't read: install the version that the other nodes run ({0})"
+    )]
     ConfigurationNotReadable(String),
 }
 
@@ -269,8 +277,7 @@ impl ClusterState {
         name.clone_into(&mut self.name);
         self.set_timing(timing);
         self.authority = Some(authority.clone());
-        self.nodes
-            .insert(NodeId(1), NodeRecord { description: node.clone(), leaving: false });
+        self.nodes.insert(NodeId(1), NodeRecord { description: node.clone(), leaving: false });
         self.next_node = 2;
         Ok(Reply::Admitted(NodeId(1)))
     }
@@ -394,9 +401,8 @@ impl ClusterState {
             if other.name == node.name {
                 return Err(Refused::DuplicateName(node.name.clone()));
             }
-            let same = |l: &&crate::command::LinkAddress| {
-                other.links.iter().any(|o| o.listen == l.listen)
-            };
+            let same =
+                |l: &&crate::command::LinkAddress| other.links.iter().any(|o| o.listen == l.listen);
             if let Some(link) = node.links.iter().find(same) {
                 let node = other.name.clone();
                 return Err(Refused::DuplicateAddress { node, address: link.listen });

@@ -56,7 +56,9 @@ pub enum TimingError {
     #[error("a lease lasts {LEASE_MIN:?} to {LEASE_MAX:?}, not {0:?}")]
     Lease(Duration),
     /// The renewal interval does not fit the lease.
-    #[error("a lease of {lease:?} needs a renewal interval of 1ms to {max:?}, a third of it, not {renew:?}")]
+    #[error(
+        "a lease of {lease:?} needs a renewal interval of 1ms to {max:?}, a third of it, not {renew:?}"
+    )]
     Renew {
         /// The lease asked for.
         lease: Duration,

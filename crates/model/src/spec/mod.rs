@@ -1,6 +1,10 @@
 //! The cluster's configuration as types that can't be wrong. Text becomes these types in `read`
 //! (design §6), which reports every error at once; nothing later needs to check again.
 
+pub mod document;
+pub mod nodes;
+pub mod read;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -95,9 +99,8 @@ impl fmt::Display for Forward {
 pub struct Scheduler(&'static str);
 
 /// Every scheduler of Linux 6.1 and later.
-pub const SCHEDULERS: [&str; 14] = [
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos",
-];
+pub const SCHEDULERS: [&str; 14] =
+    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
 
 impl Scheduler {
     /// The scheduler of this name, if the kernel has it.

@@ -1,0 +1,245 @@
+//! The director's part in ownership: taking grants up, renewing, voting, giving up, releasing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Closing, Director, Effect};
+use crate::id::{GroupName, NodeId};
+use crate::kernel::DeviceAddresses;
+use crate::ownership::message::{Message, Obstacle, Renew, RenewReply, Report};
+use crate::ownership::quorum::Membership;
+use crate::ownership::voter::{Answer, DurablePromises};
+use crate::placement::ReceivedReport;
+use crate::state::ClusterState;
+use crate::time::Instant;
+
+/// How often a release is sent: the first time at once, then with the rounds that follow, since
+/// each may be lost. A release that never arrives costs the successor one promise's length.
+pub(super) const TELLINGS: u32 = 3;
+
+/// Nodes whose reports are kept.
+const REPORTS_MAX: usize = 64;
+
+impl Director {
+    pub(super) fn state_changed(
+        &mut self,
+        now: Instant,
+        state: Arc<ClusterState>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let configured = state.spec != self.state.spec;
+        self.state = state;
+        self.voter.applied(now, &self.state);
+        self.reports.retain(|node, _| self.state.nodes.contains_key(node));
+        if configured {
+            self.configuration_changed(effects);
+        }
+        self.follow_grants(now);
+    }
+
+    /// Takes up what is granted to this start of this node; gives up everything else.
+    fn follow_grants(&mut self, now: Instant) {
+        let mut taken = false;
+        let owned: Vec<GroupName> = self.owner.groups().map(|(group, _)| group.clone()).collect();
+        for group in owned {
+            if self.granted(&group) != self.owner.epoch(&group) {
+                self.close(&group);
+            }
+        }
+        if self.stopping {
+            return;
+        }
+        let state = Arc::clone(&self.state);
+        for (group, settings) in &state.spec.groups {
+            let Some(epoch) = self.granted(group) else { continue };
+            if self.given_up.get(group).is_some_and(|&given_up| given_up >= epoch) {
+                continue;
+            }
+            let addresses: BTreeSet<IpAddr> =
+                settings.addresses.iter().map(|vip| vip.net.addr()).collect();
+            taken |= self.owner.epoch(group) != Some(epoch);
+            self.owner.take_up(group, epoch, &addresses);
+        }
+        if taken {
+            self.next_round = now;
+        }
+    }
+
+    /// The epoch under which this start of this node owns a group.
+    fn granted(&self, group: &GroupName) -> Option<crate::id::Epoch> {
+        let grant = self.state.grants.get(group)?;
+        let mine = grant.owner == self.config.me && grant.incarnation == self.config.incarnation;
+        mine.then_some(grant.epoch)
+    }
+
+    /// Stops serving a group and renewing it; its release is told once its addresses are gone.
+    fn close(&mut self, group: &GroupName) {
+        let Some(epoch) = self.owner.give_up(group) else { return };
+        self.given_up.insert(group.clone(), epoch);
+        // The next address goal is the first that does not want them. Those that an earlier goal
+        // gave up already, in vain so far, must be gone too.
+        let addresses: DeviceAddresses =
+            self.serving.keys().chain(&self.addresses.present).cloned().collect();
+        let closing =
+            Closing { epoch, addresses, sequence: self.address_sequence + 1, tellings: TELLINGS };
+        self.closing.insert(group.clone(), closing);
+    }
+
+    pub(super) fn stop(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.stopping = true;
+        let owned: Vec<GroupName> = self.owner.groups().map(|(group, _)| group.clone()).collect();
+        for group in &owned {
+            self.close(group);
+        }
+        // The leader shall hear of it now, not with the next round.
+        self.send_report(now, effects);
+    }
+
+    pub(super) fn raft_changed(&mut self, now: Instant, leads: bool, membership: Membership) {
+        if self.leads && !leads {
+            self.placement.reset();
+        }
+        self.leads = leads;
+        if self.membership.index != membership.index {
+            self.owner.membership_changed();
+            self.next_round = now;
+        }
+        self.membership = membership;
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) {
+        match message {
+            Message::Renew(renew) => self.vote(now, from, &renew, effects),
+            Message::RenewReply(reply) => self.voted(now, from, &reply),
+            Message::Released(groups) => {
+                for (group, epoch) in &groups {
+                    self.voter.released(from, group, *epoch);
+                }
+            }
+            Message::Report(report) => self.reported(now, from, report),
+        }
+    }
+
+    fn vote(&mut self, now: Instant, from: NodeId, renew: &Renew, effects: &mut Vec<Effect>) {
+        let view = Self::voter_view(&self.state, &self.membership);
+        let Answer { reply, persist } = self.voter.renew(now, from, renew, view);
+        effects.extend(persist.map(Effect::Persist));
+        if let Some(reply) = reply {
+            self.answer(now, from, reply, effects);
+        }
+    }
+
+    /// Sends a voter's answer; this node's own does not leave it.
+    fn answer(&mut self, now: Instant, to: NodeId, reply: RenewReply, effects: &mut Vec<Effect>) {
+        if to == self.config.me {
+            self.voted(now, to, &reply);
+        } else {
+            effects.push(Effect::Send(to, Message::RenewReply(reply)));
+        }
+    }
+
+    fn voted(&mut self, now: Instant, from: NodeId, reply: &RenewReply) {
+        let outcome = self.owner.reply(from, reply, &self.membership);
+        for group in &outcome.superseded {
+            self.close(group);
+        }
+        if let Some(wait) = outcome.retry_in {
+            // Asked again as soon as the promise in the way is over, but not in a frenzy.
+            let soonest = now + self.state.timing.renew() / 4;
+            self.next_round = self.next_round.min((now + wait).max(soonest));
+        }
+    }
+
+    pub(super) fn persisted(
+        &mut self,
+        now: Instant,
+        written: DurablePromises,
+        effects: &mut Vec<Effect>,
+    ) {
+        let view = Self::voter_view(&self.state, &self.membership);
+        let (replies, persist) = self.voter.persisted(now, written, view);
+        effects.extend(persist.map(Effect::Persist));
+        for (to, reply) in replies {
+            self.answer(now, to, reply, effects);
+        }
+    }
+
+    fn reported(&mut self, now: Instant, from: NodeId, report: Report) {
+        let newer = self.reports.get(&from).is_none_or(|known| {
+            known.report.incarnation != report.incarnation
+                || known.report.sequence < report.sequence
+        });
+        if newer && (self.reports.len() < REPORTS_MAX || self.reports.contains_key(&from)) {
+            self.reports.insert(from, ReceivedReport { at: now, report });
+        }
+    }
+
+    pub(super) fn send_round(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let lease = self.state.timing.lease();
+        let Some(renew) = self.owner.next_round(now, lease, self.membership.index) else { return };
+        let voters = self.membership.voters();
+        for &voter in voters.iter().filter(|&&voter| voter != self.config.me) {
+            effects.push(Effect::Send(voter, Message::Renew(renew.clone())));
+        }
+        if voters.contains(&self.config.me) {
+            self.vote(now, self.config.me, &renew, effects);
+        }
+    }
+
+    pub(super) fn send_report(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.report_sequence += 1;
+        let report = Report {
+            incarnation: self.config.incarnation,
+            sequence: self.report_sequence,
+            heard: self.voter.heard(now),
+            obstacles: self.obstacles(),
+        };
+        for &node in self.state.nodes.keys().filter(|&&node| node != self.config.me) {
+            effects.push(Effect::Send(node, Message::Report(report.clone())));
+        }
+        self.reports.insert(self.config.me, ReceivedReport { at: now, report });
+    }
+
+    /// Sends the releases of groups whose addresses are gone.
+    pub(super) fn tell_releases(&mut self, effects: &mut Vec<Effect>) {
+        let mut released = BTreeMap::new();
+        for (group, closing) in &mut self.closing {
+            let applied = self.addresses.sequence >= closing.sequence;
+            // An address that another group of this node serves is covered by that group's lease.
+            let gone = closing
+                .addresses
+                .iter()
+                .all(|a| !self.addresses.present.contains(a) || self.serving.contains_key(a));
+            if closing.tellings > 0 && applied && gone {
+                closing.tellings -= 1;
+                released.insert(group.clone(), closing.epoch);
+            }
+        }
+        if released.is_empty() {
+            return;
+        }
+        for &voter in self.membership.voters().iter().filter(|&&v| v != self.config.me) {
+            effects.push(Effect::Send(voter, Message::Released(released.clone())));
+        }
+        for (group, epoch) in &released {
+            self.voter.released(self.config.me, group, *epoch);
+        }
+        self.closing.retain(|_, closing| closing.tellings > 0);
+    }
+
+    /// What keeps this node from owning each group that something does keep it from.
+    pub(super) fn obstacles(&self) -> BTreeMap<GroupName, BTreeSet<Obstacle>> {
+        let groups = self.state.spec.groups.keys();
+        groups
+            .map(|group| (group.clone(), self.obstacles_of(group)))
+            .filter(|(_, obstacles)| !obstacles.is_empty())
+            .collect()
+    }
+}

@@ -1,0 +1,294 @@
+//! One node's whole behaviour outside Raft: `step(now, event) -> effects`, without I/O.
+//!
+//! ```text
+//!   replicated state, membership ──┐                 ┌── messages to other nodes
+//!   messages of other nodes ───────┤                 ├── promises to write durably
+//!   promises are durable ──────────┼──►  step()  ────┼── grants to propose (Raft leader only)
+//!   what the kernel holds ─────────┤                 ├── addresses and services the kernel shall hold
+//!   verdicts, time ────────────────┘                 └── announcements, probes
+//! ```
+//!
+//! Effects on the kernel are goals, not steps: the newest one counts, however many were missed.
+//! The parts: `leases` (renewals, voting, grants), `goals` (what the kernel shall hold), `view`
+//! (what others may ask). Tests: `director/tests.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::announce::Announcements;
+use crate::command::Grant;
+use crate::desired::Verdicts;
+use crate::id::{DeviceName, Epoch, GroupName, Incarnation, InterfaceName, NodeId, Role};
+use crate::kernel::{
+    DesiredServices, DeviceAddress, DeviceAddresses, ObservedServices, ServiceKey,
+};
+use crate::ownership::message::{Message, Obstacle};
+use crate::ownership::owner::Owner;
+use crate::ownership::quorum::Membership;
+use crate::ownership::voter::{DurablePromises, Voter, VoterView};
+use crate::placement::{Placement, PlacementView, ReceivedReport};
+use crate::probe::{ProbeTarget, Verdict};
+use crate::state::ClusterState;
+use crate::time::Instant;
+
+mod goals;
+mod leases;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use goals::{AddressGoal, ServiceGoal};
+pub use view::DirectorView;
+
+/// What a director is, for the life of its daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectorConfig {
+    /// This node.
+    pub me: NodeId,
+    /// Director or witness.
+    pub role: Role,
+    /// A random number of this start.
+    pub incarnation: Incarnation,
+    /// The devices behind the cluster's interface names.
+    pub devices: BTreeMap<InterfaceName, DeviceName>,
+}
+
+/// How a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceCondition {
+    /// It exists, is up and has a carrier.
+    Up,
+    /// It exists but can't carry traffic.
+    Down,
+    /// There is none of this name.
+    Missing,
+}
+
+/// What the kernel's addresses are after a goal was worked on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AddressReport {
+    /// The goal's number.
+    pub sequence: u64,
+    /// The VIPs found afterwards, wanted or not.
+    pub present: DeviceAddresses,
+    /// What the kernel refused, and why.
+    pub failed: BTreeMap<DeviceAddress, String>,
+    /// The devices.
+    pub devices: BTreeMap<DeviceName, DeviceCondition>,
+}
+
+/// What the kernel's IPVS table is after a goal was worked on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceReport {
+    /// The goal's number; 0 before the first.
+    pub sequence: u64,
+    /// Why no service can be programmed at all.
+    pub obstacle: Option<Obstacle>,
+    /// What the kernel refused, and why.
+    pub failed: BTreeMap<ServiceKey, String>,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Time went by.
+    Tick,
+    /// An entry of the log was applied.
+    State(Arc<ClusterState>),
+    /// Raft's view changed.
+    Raft {
+        /// Whether this node leads.
+        leads: bool,
+        /// The membership in effect, committed or not.
+        membership: Membership,
+    },
+    /// A message came from another node.
+    Message(NodeId, Message),
+    /// What [`Effect::Persist`] asked for is on disk.
+    Persisted(DurablePromises),
+    /// A proposal ended, applied or not.
+    Proposed,
+    /// What the kernel's IPVS table held when the daemon started.
+    ServicesFound(ObservedServices),
+    /// A service goal was worked on.
+    Services(ServiceReport),
+    /// An address goal was worked on.
+    Addresses(AddressReport),
+    /// Probing came to another verdict.
+    Verdict(ProbeTarget, Verdict),
+    /// The daemon is told to stop: give everything up.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this; it may get lost.
+    Send(NodeId, Message),
+    /// Write this durably, then say [`Event::Persisted`].
+    Persist(DurablePromises),
+    /// Propose these grants, then say [`Event::Proposed`].
+    Grant(Vec<Grant>),
+    /// Make the kernel's VIPs so.
+    Addresses(AddressGoal),
+    /// Make the kernel's IPVS table so.
+    Services(ServiceGoal),
+    /// Announce an address, if its lease still runs.
+    Announce(DeviceAddress, Instant),
+    /// Probe these targets, and no others.
+    Probe(BTreeSet<ProbeTarget>),
+}
+
+/// A group that this node serves no more, until its release is told.
+#[derive(Debug, Clone)]
+struct Closing {
+    epoch: Epoch,
+    addresses: DeviceAddresses,
+    /// The address goal that no longer wants them.
+    sequence: u64,
+    /// How often the release is still to be sent, once the addresses are gone.
+    tellings: u32,
+}
+
+/// A served address.
+#[derive(Debug, Clone)]
+struct Serving {
+    until: Instant,
+    announcements: Announcements,
+}
+
+/// One node's behaviour.
+#[derive(Debug)]
+pub struct Director {
+    config: DirectorConfig,
+    state: Arc<ClusterState>,
+    membership: Membership,
+    leads: bool,
+    stopping: bool,
+    voter: Voter,
+    owner: Owner,
+    given_up: BTreeMap<GroupName, Epoch>,
+    closing: BTreeMap<GroupName, Closing>,
+    placement: Placement,
+    proposing: bool,
+    reports: BTreeMap<NodeId, ReceivedReport>,
+    report_sequence: u64,
+    next_round: Instant,
+    serving: BTreeMap<DeviceAddress, Serving>,
+    address_sequence: u64,
+    next_refresh: Instant,
+    addresses: AddressReport,
+    found: Option<ObservedServices>,
+    service_goal: Option<ServiceGoal>,
+    services: Option<ServiceReport>,
+    verdicts: Verdicts,
+}
+
+impl Director {
+    /// A director whose daemon started at `now`, with the promises that it had written before.
+    #[must_use]
+    pub fn new(now: Instant, config: DirectorConfig, promises: DurablePromises) -> Self {
+        Self {
+            owner: Owner::new(config.incarnation),
+            config,
+            state: Arc::new(ClusterState::default()),
+            membership: Membership::default(),
+            leads: false,
+            stopping: false,
+            voter: Voter::new(now, promises),
+            given_up: BTreeMap::new(),
+            closing: BTreeMap::new(),
+            placement: Placement::default(),
+            proposing: false,
+            reports: BTreeMap::new(),
+            report_sequence: 0,
+            next_round: now,
+            serving: BTreeMap::new(),
+            address_sequence: 0,
+            next_refresh: now,
+            addresses: AddressReport::default(),
+            found: None,
+            service_goal: None,
+            services: None,
+            verdicts: Verdicts::new(),
+        }
+    }
+
+    /// Takes an event and says what is to be done now.
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Proposed);
+        match event {
+            Event::Tick => {}
+            Event::State(state) => self.state_changed(now, state, &mut effects),
+            Event::Raft { leads, membership } => self.raft_changed(now, leads, membership),
+            Event::Message(from, message) => self.message(now, from, message, &mut effects),
+            Event::Persisted(written) => self.persisted(now, written, &mut effects),
+            Event::Proposed => self.proposing = false,
+            Event::ServicesFound(found) => self.services_found(found, &mut effects),
+            Event::Services(report) => self.services = Some(report),
+            Event::Addresses(report) => self.addresses_applied(report, &mut effects),
+            Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
+            Event::Stop => self.stop(now, &mut effects),
+        }
+        self.due(now, decisive, &mut effects);
+        effects
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Instant {
+        let lapse = self.serving.values().map(|serving| serving.until);
+        let carried =
+            self.serving.iter().filter(|(address, _)| self.addresses.present.contains(address));
+        let announce = carried.map(|(_, serving)| serving.announcements.due());
+        let times = lapse.chain(announce).chain([self.next_round]);
+        let refresh = (!self.serving.is_empty()).then_some(self.next_refresh);
+        times.chain(refresh).min().unwrap_or(self.next_round)
+    }
+
+    /// Whether a stopping node has given everything up and told so.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.stopping
+            && self.serving.is_empty()
+            && self.owner.groups().next().is_none()
+            && self.closing.values().all(|closing| closing.tellings < leases::TELLINGS)
+    }
+
+    /// What is due by time: leases that lapse, rounds, goals, announcements.
+    fn due(&mut self, now: Instant, decisive: bool, effects: &mut Vec<Effect>) {
+        let round = now >= self.next_round;
+        if round {
+            self.next_round = now + self.state.timing.renew();
+            self.send_round(now, effects);
+            self.send_report(now, effects);
+            self.tell_releases(effects);
+        }
+        if self.leads && !self.proposing && (round || decisive) {
+            let view = PlacementView {
+                now,
+                state: &self.state,
+                membership: &self.membership,
+                reports: &self.reports,
+            };
+            let grants = self.placement.decide(view);
+            if !grants.is_empty() {
+                self.proposing = true;
+                effects.push(Effect::Grant(grants));
+            }
+        }
+        self.serve(now, effects);
+        self.announce(now, effects);
+    }
+
+    fn voter_view<'a>(state: &'a ClusterState, membership: &'a Membership) -> VoterView<'a> {
+        VoterView { membership, state }
+    }
+
+    /// How long before a lease ends its addresses are taken away: the time that this takes.
+    fn guard(&self) -> Duration {
+        self.state.timing.renew() / 2
+    }
+}

@@ -1,0 +1,76 @@
+//! What others may ask a director: a snapshot for `status`, the API and metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{AddressReport, Director, ServiceReport};
+use crate::desired::Verdicts;
+use crate::id::{Epoch, GroupName, NodeId};
+use crate::ownership::message::Obstacle;
+use crate::placement::PlacementView;
+use crate::time::Instant;
+
+/// A director's view of the cluster at one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DirectorView {
+    /// The groups whose lease this node holds, with epoch and the time that is left.
+    pub held: BTreeMap<GroupName, (Epoch, Duration)>,
+    /// The groups whose owner said lately that it holds its lease, with that epoch.
+    pub heard: BTreeMap<GroupName, Epoch>,
+    /// The nodes that reported lately, this one included.
+    pub reachable: BTreeSet<NodeId>,
+    /// Whether those are a majority of the voters.
+    pub quorate: bool,
+    /// What keeps each node from owning each group, as far as it is heard of.
+    pub obstacles: BTreeMap<NodeId, BTreeMap<GroupName, BTreeSet<Obstacle>>>,
+    /// The directors that may own each group now, best first.
+    pub candidates: BTreeMap<GroupName, Vec<NodeId>>,
+    /// What is known of the real servers.
+    pub verdicts: Verdicts,
+    /// What the kernel said of this node's addresses.
+    pub addresses: AddressReport,
+    /// What the kernel said of this node's services; `None` before it was asked.
+    pub services: Option<ServiceReport>,
+}
+
+impl Director {
+    /// A snapshot of what this director knows.
+    #[must_use]
+    pub fn view(&self, now: Instant) -> DirectorView {
+        let view = PlacementView {
+            now,
+            state: &self.state,
+            membership: &self.membership,
+            reports: &self.reports,
+        };
+        let lease = self.state.timing.lease();
+        let groups = self.state.spec.groups.keys();
+        let nodes = self.state.nodes.keys();
+        let reachable: BTreeSet<NodeId> =
+            nodes.copied().filter(|&node| view.fresh(node).is_some()).collect();
+        DirectorView {
+            held: self
+                .owner
+                .groups()
+                .filter_map(|(group, epoch)| {
+                    let until = self.owner.lease_until(group)?;
+                    (until > now).then(|| (group.clone(), (epoch, until.since(now))))
+                })
+                .collect(),
+            heard: groups
+                .clone()
+                .filter_map(|g| Some((g.clone(), self.voter.held_epoch(now, g, lease)?)))
+                .collect(),
+            quorate: self.membership.majority(|node| reachable.contains(&node)),
+            obstacles: reachable
+                .iter()
+                .filter_map(|&node| Some((node, view.fresh(node)?.obstacles.clone())))
+                .collect(),
+            candidates: groups.map(|group| (group.clone(), view.candidates(group))).collect(),
+            reachable,
+            verdicts: self.verdicts.clone(),
+            addresses: self.addresses.clone(),
+            services: self.services.clone(),
+        }
+    }
+}

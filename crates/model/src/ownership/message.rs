@@ -1,0 +1,158 @@
+//! What nodes tell each other outside Raft. Each message may be lost, late, or arrive twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::id::{Epoch, GroupName, Incarnation, LogIndex, Round};
+
+/// A datagram between two nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// An owner asks a voter to support its leases.
+    Renew(Renew),
+    /// The voter's answer.
+    RenewReply(RenewReply),
+    /// A former owner serves these groups no more: its promises may be dropped.
+    Released(BTreeMap<GroupName, Epoch>),
+    /// What a node knows and can do, told to every node each renewal interval.
+    Report(Report),
+}
+
+/// An owner asks a voter to support its leases, all groups in one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renew {
+    /// This start of the owner's daemon.
+    pub incarnation: Incarnation,
+    /// Which sending this is.
+    pub round: Round,
+    /// The log index of the membership that the owner goes by.
+    pub membership: LogIndex,
+    /// How long the lease runs from the sending (L).
+    pub lease: Duration,
+    /// The groups.
+    pub groups: BTreeMap<GroupName, RenewGroup>,
+}
+
+/// One group of a renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewGroup {
+    /// The owner's grant.
+    pub epoch: Epoch,
+    /// What the lease covers: addresses, not the group's name.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Whether the owner's lease runs.
+    pub holding: bool,
+}
+
+/// A voter's answer to a renewal; groups that wait for the disk are answered later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewReply {
+    /// The asker's incarnation, repeated.
+    pub incarnation: Incarnation,
+    /// The round, repeated.
+    pub round: Round,
+    /// The answer for each group, with the epoch it was asked for.
+    pub results: BTreeMap<GroupName, (Epoch, RenewResult)>,
+}
+
+/// A voter's answer for one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenewResult {
+    /// Promised.
+    Ack,
+    /// Not promised.
+    Refused(Refusal),
+}
+
+/// Why a voter does not promise (design §3, rules 1 to 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The voter started so short ago that promises it forgot may still be alive.
+    Quarantine {
+        /// How long it will still refuse.
+        remaining: Duration,
+    },
+    /// The owner goes by an older membership than the voter, or by one not yet applied here.
+    Membership,
+    /// The voter knows a later epoch.
+    Superseded,
+    /// A promise to another node is alive.
+    Held {
+        /// How long it still is.
+        remaining: Duration,
+    },
+}
+
+/// What a node knows and can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// This start of the node's daemon.
+    pub incarnation: Incarnation,
+    /// Rises with each report, so that a late one can be told.
+    pub sequence: u64,
+    /// What it heard of each group's owner.
+    pub heard: BTreeMap<GroupName, Heard>,
+    /// What keeps it from owning a group; a group without an entry has no obstacle here.
+    pub obstacles: BTreeMap<GroupName, BTreeSet<Obstacle>>,
+}
+
+/// What a voter heard of a group's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The epoch that it listens for: the latest grant that it applied.
+    pub epoch: Epoch,
+    /// Since when no renewal of that epoch came, counted from the grant if none ever did.
+    pub silent: Duration,
+    /// For how long the owner has said that its lease does not run though no other promise
+    /// stands in the way here; `None` if its lease runs.
+    pub deaf: Option<Duration>,
+}
+
+/// What keeps a director from owning a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// The daemon lacks CAP_NET_ADMIN.
+    NoNetAdmin,
+    /// The kernel has no ip_vs and the group carries services.
+    NoIpvs,
+    /// `node.toml` maps no device to the group's interface.
+    InterfaceUnknown,
+    /// The device does not exist.
+    DeviceMissing,
+    /// The device is down or has no carrier.
+    DeviceDown,
+    /// The kernel does not carry the group's services as configured.
+    NotProgrammed,
+    /// The kernel refused one of the group's addresses.
+    AddressRefused,
+    /// The daemon has just started and has not looked at its kernel yet.
+    Starting,
+    /// The daemon is stopping.
+    Stopping,
+}
+
+impl Obstacle {
+    /// Whether a director with this obstacle may own the group where none has fewer: better a
+    /// group with some services than one without an owner (design §3, placement).
+    #[must_use]
+    pub fn is_soft(self) -> bool {
+        matches!(self, Self::NotProgrammed)
+    }
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::NoNetAdmin => "no CAP_NET_ADMIN",
+            Self::NoIpvs => "the kernel has no ip_vs",
+            Self::InterfaceUnknown => "node.toml maps no device to the interface",
+            Self::DeviceMissing => "the device does not exist",
+            Self::DeviceDown => "the device is down",
+            Self::NotProgrammed => "services are not programmed",
+            Self::AddressRefused => "the kernel refused an address",
+            Self::Starting => "just started",
+            Self::Stopping => "stopping",
+        })
+    }
+}

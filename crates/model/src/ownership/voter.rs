@@ -1,0 +1,309 @@
+//! A voter: to whom it has promised what, and what it heard of each owner.
+//!
+//! The rules are those of design §3 by number. Floors and the longest promise are durable before
+//! anything is answered that rests on them; promises are volatile, which the quarantine after a
+//! start makes up for. Tests: `voter/tests.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::message::{Heard, Refusal, Renew, RenewGroup, RenewReply, RenewResult};
+use super::quorum::Membership;
+use crate::id::{Epoch, GroupName, NodeId};
+use crate::state::ClusterState;
+use crate::time::{Instant, promise};
+
+#[cfg(test)]
+mod tests;
+
+/// Groups that one renewal may carry; more is no message of ours.
+pub const GROUPS_MAX: usize = 10_000;
+
+/// What a voter must not forget.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DurablePromises {
+    /// The longest promise it has ever given.
+    pub longest: Duration,
+    /// The highest epoch that it has ever supported, for each group.
+    pub floors: BTreeMap<GroupName, Epoch>,
+}
+
+#[derive(Debug, Clone)]
+struct Promise {
+    epoch: Epoch,
+    node: NodeId,
+    until: Instant,
+    /// Each address until the promise that quoted it last runs out. The design keeps one set that
+    /// only grows while the promise lives; with a time for each address, one that left the group
+    /// is free when its own last promise is over, though the group is renewed for ever.
+    addresses: BTreeMap<IpAddr, Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Listening {
+    epoch: Epoch,
+    /// When a renewal of this epoch came last, or the grant was applied.
+    last: Instant,
+    /// Since when the owner says that it does not hold its lease, nobody else being in the way.
+    deaf_since: Option<Instant>,
+    /// Whether the last renewal said that the lease runs.
+    holding: bool,
+}
+
+/// What a voter decides by, besides its own memory.
+#[derive(Debug, Clone, Copy)]
+pub struct VoterView<'a> {
+    /// The membership in effect here, committed or not.
+    pub membership: &'a Membership,
+    /// The replicated state as applied here.
+    pub state: &'a ClusterState,
+}
+
+/// A voter's answer to one renewal.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// To send now; `None` if every group waits for the disk.
+    pub reply: Option<RenewReply>,
+    /// Write this durably, then call [`Voter::persisted`].
+    pub persist: Option<DurablePromises>,
+}
+
+/// A voter's memory.
+#[derive(Debug, Clone)]
+pub struct Voter {
+    quarantine_until: Instant,
+    durable: DurablePromises,
+    /// What is on its way to the disk; never behind `durable`.
+    wanted: DurablePromises,
+    writing: bool,
+    promises: BTreeMap<GroupName, Promise>,
+    /// The latest renewal of each node that waits for the disk.
+    waiting: BTreeMap<NodeId, Renew>,
+    listening: BTreeMap<GroupName, Listening>,
+}
+
+impl Voter {
+    /// A voter whose daemon started at `now`, with what it had written before.
+    #[must_use]
+    pub fn new(now: Instant, durable: DurablePromises) -> Self {
+        Self {
+            quarantine_until: now + durable.longest,
+            wanted: durable.clone(),
+            durable,
+            writing: false,
+            promises: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            listening: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of the grants in force, so that silence is counted from when they were applied.
+    pub fn applied(&mut self, now: Instant, state: &ClusterState) {
+        self.listening.retain(|group, _| state.grants.contains_key(group));
+        for (group, grant) in &state.grants {
+            let known = self.listening.get(group).is_some_and(|l| l.epoch >= grant.epoch);
+            if !known {
+                let fresh =
+                    Listening { epoch: grant.epoch, last: now, deaf_since: None, holding: false };
+                self.listening.insert(group.clone(), fresh);
+            }
+        }
+    }
+
+    /// Answers a renewal.
+    pub fn renew(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        renew: &Renew,
+        view: VoterView<'_>,
+    ) -> Answer {
+        if renew.groups.len() > GROUPS_MAX {
+            return Answer::default();
+        }
+        let mut results = BTreeMap::new();
+        let mut later = BTreeMap::new();
+        for (group, asked) in &renew.groups {
+            let result = self.decide(now, from, (renew, group, asked), view);
+            self.listen(now, group, asked, result == Some(RenewResult::Ack));
+            match result {
+                Some(result) => {
+                    results.insert(group.clone(), (asked.epoch, result));
+                }
+                None => {
+                    later.insert(group.clone(), asked.clone());
+                }
+            }
+        }
+        if !later.is_empty() {
+            let waiting = Renew { groups: later, ..renew.clone() };
+            self.waiting.insert(from, waiting);
+        }
+        let reply = (!results.is_empty()).then(|| RenewReply {
+            incarnation: renew.incarnation,
+            round: renew.round,
+            results,
+        });
+        Answer { reply, persist: self.next_write() }
+    }
+
+    /// What was asked to be written is on disk: answers what waited for it.
+    pub fn persisted(
+        &mut self,
+        now: Instant,
+        written: DurablePromises,
+        view: VoterView<'_>,
+    ) -> (Vec<(NodeId, RenewReply)>, Option<DurablePromises>) {
+        self.durable = written;
+        self.writing = false;
+        let mut replies = Vec::new();
+        let mut persist = None;
+        for (from, renew) in std::mem::take(&mut self.waiting) {
+            // Rules 1 to 5 are asked anew: other promises may have been given meanwhile.
+            let answer = self.renew(now, from, &renew, view);
+            replies.extend(answer.reply.map(|reply| (from, reply)));
+            persist = answer.persist.or(persist);
+        }
+        let persist = persist.or_else(|| self.next_write());
+        (replies, persist)
+    }
+
+    /// A former owner released a group: drops that promise, and only that epoch's.
+    pub fn released(&mut self, from: NodeId, group: &GroupName, epoch: Epoch) {
+        let this = |p: &Promise| p.node == from && p.epoch == epoch;
+        if self.promises.get(group).is_some_and(this) {
+            self.promises.remove(group);
+        }
+    }
+
+    /// What this voter heard of each group's owner.
+    #[must_use]
+    pub fn heard(&self, now: Instant) -> BTreeMap<GroupName, Heard> {
+        let heard = |l: &Listening| Heard {
+            epoch: l.epoch,
+            silent: now.since(l.last),
+            deaf: l.deaf_since.map(|since| now.since(since)),
+        };
+        self.listening.iter().map(|(group, l)| (group.clone(), heard(l))).collect()
+    }
+
+    /// The epoch whose owner said within the last `lease` that it holds this group.
+    #[must_use]
+    pub fn held_epoch(&self, now: Instant, group: &GroupName, lease: Duration) -> Option<Epoch> {
+        let l = self.listening.get(group)?;
+        (l.holding && now.since(l.last) < lease).then_some(l.epoch)
+    }
+
+    fn decide(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        (renew, group, asked): (&Renew, &GroupName, &RenewGroup),
+        view: VoterView<'_>,
+    ) -> Option<RenewResult> {
+        // Rule 1: promises that a former daemon of this node gave may still be alive.
+        if now < self.quarantine_until {
+            let remaining = self.quarantine_until.since(now);
+            return Some(RenewResult::Refused(Refusal::Quarantine { remaining }));
+        }
+        // Rule 2.
+        let applied = view.state.applied;
+        if renew.membership < view.membership.index || renew.membership > applied {
+            return Some(RenewResult::Refused(Refusal::Membership));
+        }
+        // Rule 3.
+        let floor = self.durable.floors.get(group).copied().unwrap_or_default();
+        let granted = view.state.grants.get(group).map_or(Epoch(0), |grant| grant.epoch);
+        if asked.epoch < floor.max(granted) {
+            return Some(RenewResult::Refused(Refusal::Superseded));
+        }
+        // Rule 4, and the longest promise likewise: durable before anything rests on it.
+        let length = promise(renew.lease);
+        let durable_enough = asked.epoch <= floor && length <= self.durable.longest;
+        if !durable_enough {
+            let wanted = self.wanted.floors.entry(group.clone()).or_default();
+            *wanted = (*wanted).max(asked.epoch);
+            self.wanted.longest = self.wanted.longest.max(length);
+            return None;
+        }
+        // Rule 5: after rule 4's write has returned, never before.
+        if let Some(until) = self.held_by_another(now, from, group, &asked.addresses) {
+            let remaining = until.since(now);
+            return Some(RenewResult::Refused(Refusal::Held { remaining }));
+        }
+        // Rule 6.
+        self.promise(now, from, group, asked, now + length);
+        Some(RenewResult::Ack)
+    }
+
+    fn held_by_another(
+        &self,
+        now: Instant,
+        from: NodeId,
+        group: &GroupName,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Option<Instant> {
+        let mut latest: Option<Instant> = None;
+        for (name, promise) in self.promises.iter().filter(|(_, p)| p.node != from) {
+            let by_name = (name == group).then_some(promise.until);
+            let by_address =
+                promise.addresses.iter().filter(|(a, _)| addresses.contains(a)).map(|(_, t)| *t);
+            let until = by_name.into_iter().chain(by_address).filter(|&t| t > now).max();
+            latest = latest.max(until);
+        }
+        latest
+    }
+
+    fn promise(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        group: &GroupName,
+        asked: &RenewGroup,
+        until: Instant,
+    ) {
+        let fresh =
+            || Promise { epoch: asked.epoch, node: from, until, addresses: BTreeMap::new() };
+        let promise = self.promises.entry(group.clone()).or_insert_with(fresh);
+        if promise.node != from {
+            *promise = fresh();
+        }
+        promise.epoch = promise.epoch.max(asked.epoch);
+        promise.until = promise.until.max(until);
+        promise.addresses.retain(|_, end| *end > now);
+        for &address in &asked.addresses {
+            let end = promise.addresses.entry(address).or_insert(until);
+            *end = (*end).max(until);
+        }
+        // Promises that have run out bind nobody.
+        self.promises.retain(|_, p| p.until > now);
+    }
+
+    fn listen(&mut self, now: Instant, group: &GroupName, asked: &RenewGroup, acked: bool) {
+        let fresh = Listening { epoch: asked.epoch, last: now, deaf_since: None, holding: false };
+        let listening = self.listening.entry(group.clone()).or_insert(fresh);
+        if asked.epoch < listening.epoch {
+            return;
+        }
+        if asked.epoch > listening.epoch {
+            *listening = fresh;
+        }
+        listening.last = now;
+        listening.holding = asked.holding;
+        // An owner that this voter refuses is not deaf: it waits for its turn.
+        if asked.holding || !acked {
+            listening.deaf_since = None;
+        } else {
+            listening.deaf_since.get_or_insert(now);
+        }
+    }
+
+    fn next_write(&mut self) -> Option<DurablePromises> {
+        if self.writing || self.wanted == self.durable {
+            return None;
+        }
+        self.writing = true;
+        Some(self.wanted.clone())
+    }
+}

@@ -1,0 +1,212 @@
+//! Which director should own which group: the Raft leader's decision, from the replicated state
+//! and from what every node reports each renewal interval (design §3, suspicion and placement).
+//!
+//! Nothing here is needed for safety: whatever is decided, a new owner is acked only when the
+//! promises to the old one have run out. Tests: `placement/tests.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::{Grant, GrantReason};
+use crate::id::{GroupName, NodeId};
+use crate::ownership::message::{Heard, Obstacle, Report};
+use crate::ownership::quorum::Membership;
+use crate::state::{ClusterState, GrantRecord};
+use crate::time::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// A node's latest report and when it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedReport {
+    /// When, by the receiver's clock.
+    pub at: Instant,
+    /// What it said.
+    pub report: Report,
+}
+
+/// What the leader decides by.
+#[derive(Debug, Clone, Copy)]
+pub struct PlacementView<'a> {
+    /// Now.
+    pub now: Instant,
+    /// The replicated state.
+    pub state: &'a ClusterState,
+    /// Who votes.
+    pub membership: &'a Membership,
+    /// Each node's latest report, the leader's own included.
+    pub reports: &'a BTreeMap<NodeId, ReceivedReport>,
+}
+
+impl PlacementView<'_> {
+    /// The latest report of a node, if it came so recently that the node counts as reachable.
+    #[must_use]
+    pub fn fresh(&self, node: NodeId) -> Option<&Report> {
+        let received = self.reports.get(&node)?;
+        let age = self.now.since(received.at);
+        (age < self.state.timing.suspicion()).then_some(&received.report)
+    }
+
+    /// Whether a majority of the voters reported this of the group's current epoch.
+    fn majority_heard(
+        &self,
+        group: &GroupName,
+        grant: &GrantRecord,
+        holds: impl Fn(&Heard) -> bool,
+    ) -> bool {
+        self.membership.majority(|node| {
+            let heard = self.fresh(node).and_then(|report| report.heard.get(group));
+            heard.is_some_and(|heard| heard.epoch == grant.epoch && holds(heard))
+        })
+    }
+
+    /// What keeps a node from owning a group: `None` if it may not own it, or is not heard of.
+    fn obstacles(&self, node: NodeId, group: &GroupName) -> Option<BTreeSet<Obstacle>> {
+        if !self.state.may_own(node, group) {
+            return None;
+        }
+        Some(self.fresh(node)?.obstacles.get(group).cloned().unwrap_or_default())
+    }
+
+    /// The directors that may own a group now, best first.
+    #[must_use]
+    pub fn candidates(&self, group: &GroupName) -> Vec<NodeId> {
+        let mut fit: Vec<(NodeId, BTreeSet<Obstacle>)> = self
+            .state
+            .nodes
+            .keys()
+            .filter_map(|&node| Some((node, self.obstacles(node, group)?)))
+            .filter(|(_, obstacles)| obstacles.iter().all(|o| o.is_soft()))
+            .collect();
+        // A soft obstacle counts only while another director has none.
+        if fit.iter().any(|(_, obstacles)| obstacles.is_empty()) {
+            fit.retain(|(_, obstacles)| obstacles.is_empty());
+        }
+        let mut nodes: Vec<NodeId> = fit.into_iter().map(|(node, _)| node).collect();
+        nodes.sort_by_key(|&node| self.rank(node, group));
+        nodes
+    }
+
+    /// A node's place in a group's order: the pin, then `prefer`, then the others by name.
+    fn rank(&self, node: NodeId, group: &GroupName) -> (usize, String) {
+        let name = match self.state.nodes.get(&node) {
+            Some(record) => record.description.name.clone(),
+            None => return (usize::MAX, String::new()),
+        };
+        if self.state.pins.get(group) == Some(&node) {
+            return (0, String::new());
+        }
+        let prefer = self.state.spec.groups.get(group).map(|g| g.prefer.as_slice());
+        let position = prefer.unwrap_or_default().iter().position(|preferred| *preferred == name);
+        match position {
+            Some(position) => (position + 1, String::new()),
+            None => (usize::MAX, name.as_str().to_owned()),
+        }
+    }
+}
+
+/// The leader's memory: since when each director has been eligible for each group.
+#[derive(Debug, Clone, Default)]
+pub struct Placement {
+    eligible_since: BTreeMap<(GroupName, NodeId), Instant>,
+}
+
+impl Placement {
+    /// The grants to propose now. Call it often, and only while this node is the Raft leader.
+    pub fn decide(&mut self, view: PlacementView<'_>) -> Vec<Grant> {
+        self.note_eligible(view);
+        let groups = view.state.spec.groups.keys();
+        groups
+            .filter_map(|group| {
+                let (node, reason) = self.wanted(view, group, &view.candidates(group))?;
+                grant(view, group, node, reason)
+            })
+            .collect()
+    }
+
+    fn note_eligible(&mut self, view: PlacementView<'_>) {
+        let mut eligible = BTreeMap::new();
+        for group in view.state.spec.groups.keys() {
+            for node in view.candidates(group) {
+                let key = (group.clone(), node);
+                let since = self.eligible_since.get(&key).copied().unwrap_or(view.now);
+                eligible.insert(key, since);
+            }
+        }
+        self.eligible_since = eligible;
+    }
+
+    /// Forgets what was seen: for a node that leads no longer.
+    pub fn reset(&mut self) {
+        self.eligible_since.clear();
+    }
+
+    fn wanted(
+        &self,
+        view: PlacementView<'_>,
+        group: &GroupName,
+        candidates: &[NodeId],
+    ) -> Option<(NodeId, GrantReason)> {
+        let best = *candidates.first()?;
+        let Some(grant) = view.state.grants.get(group) else {
+            return Some((best, GrantReason::First));
+        };
+        let owner = grant.owner;
+        let other = candidates.iter().copied().find(|&node| node != owner);
+        let to_other = |reason| other.map(|node| (node, reason));
+        if let Some(report) = view.fresh(owner)
+            && report.incarnation != grant.incarnation
+        {
+            // A restarted daemon never takes up an old grant.
+            return if candidates.contains(&owner) {
+                Some((owner, GrantReason::Restarted))
+            } else {
+                to_other(GrantReason::OwnerUnfit)
+            };
+        }
+        let suspicion = view.state.timing.suspicion();
+        if view.majority_heard(group, grant, |heard| heard.silent >= suspicion) {
+            return to_other(GrantReason::OwnerSilent);
+        }
+        if view.majority_heard(group, grant, |heard| heard.deaf.is_some_and(|t| t >= suspicion)) {
+            return to_other(GrantReason::OwnerDeaf);
+        }
+        if !candidates.contains(&owner) {
+            // An owner that is not heard of here may be heard by the others: only suspicion
+            // moves it. One that says itself that it is not fit is moved at once.
+            let says_so = view.fresh(owner).is_some() || !view.state.may_own(owner, group);
+            return if says_so { to_other(GrantReason::OwnerUnfit) } else { None };
+        }
+        match view.state.pins.get(group) {
+            Some(&pin) if pin == owner => None,
+            Some(&pin) if candidates.contains(&pin) => Some((pin, GrantReason::Transfer)),
+            _ => self.preempts(view, group, (best, owner)).then_some((best, GrantReason::Preempt)),
+        }
+    }
+
+    /// Whether a better director has been eligible for long enough to take the group back.
+    fn preempts(
+        &self,
+        view: PlacementView<'_>,
+        group: &GroupName,
+        (best, owner): (NodeId, NodeId),
+    ) -> bool {
+        let Some(settings) = view.state.spec.groups.get(group) else { return false };
+        let preferred = view.rank(best, group).0 < view.rank(owner, group).0;
+        let since = self.eligible_since.get(&(group.clone(), best));
+        let long_enough =
+            since.is_some_and(|&since| view.now.since(since) >= settings.preempt_delay);
+        settings.preempt && preferred && long_enough
+    }
+}
+
+fn grant(
+    view: PlacementView<'_>,
+    group: &GroupName,
+    owner: NodeId,
+    reason: GrantReason,
+) -> Option<Grant> {
+    let incarnation = view.fresh(owner)?.incarnation;
+    let previous = view.state.grants.get(group).map(|grant| grant.epoch).unwrap_or_default();
+    Some(Grant { group: group.clone(), previous, owner, incarnation, reason })
+}

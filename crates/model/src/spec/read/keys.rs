@@ -1,0 +1,240 @@
+//! The keys of the cluster's configuration (design §6). Each stands with its default in
+//! docs/reference/configuration.md, which a test compares with these lists.
+
+use crate::spec::document::{Key, TableKeys};
+
+/// Every table of the configuration, in the order of the reference page.
+pub const TABLES: [&TableKeys; 10] = [
+    &ROOT,
+    &CLUSTER,
+    &TIMING,
+    &GROUP,
+    &ADDRESS,
+    &SERVICE,
+    &PERSISTENCE,
+    &REAL_SERVER,
+    &POOL,
+    &CHECK,
+];
+
+pub(super) const ROOT: TableKeys = TableKeys {
+    title: "cluster configuration",
+    keys: &[
+        Key::optional("cluster"),
+        Key::optional("group"),
+        Key::optional("service"),
+        Key::optional("check"),
+        Key::optional("pool"),
+    ],
+    foreign: &[
+        ("groups", "[group.NAME]"),
+        ("services", "[service.NAME]"),
+        ("checks", "[check.NAME]"),
+        ("pools", "[pool.NAME]"),
+        ("vrrp_instance", "[group.NAME]"),
+        ("virtual_server", "[service.NAME]"),
+        ("global_defs", "[cluster]"),
+        ("name", "it into node.toml: this file is the cluster's configuration"),
+        ("role", "it into node.toml: this file is the cluster's configuration"),
+        ("link", "it into node.toml: this file is the cluster's configuration"),
+        ("interfaces", "it into node.toml: this file is the cluster's configuration"),
+    ],
+    later: &["hook", "hooks"],
+};
+
+pub(super) const CLUSTER: TableKeys = TableKeys {
+    title: "[cluster]",
+    keys: &[Key::optional("timing")],
+    foreign: &[("advert_int", "timing = \"fast\", \"lan\" or \"wan\"")],
+    later: &["arbitration", "sync", "sync_warmup", "timeouts", "evacuate_on_disagreement"],
+};
+
+pub(super) const TIMING: TableKeys = TableKeys {
+    title: "timing",
+    keys: &[Key::required("lease"), Key::required("renew")],
+    foreign: &[("advert_int", "renew"), ("interval", "renew")],
+    later: &[],
+};
+
+pub(super) const GROUP: TableKeys = TableKeys {
+    title: "[group.NAME]",
+    keys: &[
+        Key::optional("interface"),
+        Key::required("addresses"),
+        Key::with_default("prefer", "[]"),
+        Key::optional("only"),
+        Key::with_default("preempt", "true"),
+        Key::with_default("preempt_delay", "\"60s\""),
+    ],
+    foreign: &[
+        ("virtual_ipaddress", "addresses = [..]"),
+        ("virtual_ipaddress_excluded", "addresses = [..]"),
+        ("vips", "addresses = [..]"),
+        ("nopreempt", "preempt = false"),
+        ("priority", "prefer = [..], the directors in order"),
+        ("advert_int", "[cluster] timing"),
+        ("state", "prefer = [..], the directors in order"),
+        ("dev", "interface"),
+    ],
+    later: &[
+        "arbitration",
+        "track",
+        "track_interface",
+        "track_script",
+        "routes",
+        "rules",
+        "notify",
+        "hooks",
+        "evacuate_on_disagreement",
+    ],
+};
+
+pub(super) const ADDRESS: TableKeys = TableKeys {
+    title: "address of a group",
+    keys: &[Key::required("address"), Key::optional("interface")],
+    foreign: &[("addr", "address"), ("ip", "address"), ("dev", "interface")],
+    later: &["label", "scope"],
+};
+
+pub(super) const SERVICE: TableKeys = TableKeys {
+    title: "[service.NAME]",
+    keys: &[
+        Key::required("group"),
+        Key::required("listen"),
+        Key::with_default("scheduler", "\"wlc\""),
+        Key::with_default("forward", "\"DR\""),
+        Key::optional("persistence"),
+        Key::optional("check"),
+        Key::with_default("inhibit", "false"),
+        Key::optional("real_servers"),
+        Key::optional("pool"),
+    ],
+    foreign: &[
+        ("lb_algo", "scheduler"),
+        ("lvs_sched", "scheduler"),
+        ("lb_kind", "forward"),
+        ("lvs_method", "forward"),
+        ("delay_loop", "interval in check = {..}"),
+        ("interval", "it into check = {..}"),
+        ("timeout", "it into check = {..}"),
+        ("retry", "it into check = {..}"),
+        ("retry_delay", "it into check = {..}"),
+        ("connect_timeout", "timeout in check = {..}"),
+        ("delay_before_retry", "retry_delay in check = {..}"),
+        ("persistence_timeout", "persistence"),
+        (
+            "persistence_granularity",
+            "persistence = { timeout = \"50s\", netmask = \"255.255.255.0\" }",
+        ),
+        ("inhibit_on_failure", "inhibit = true"),
+        ("protocol", "it before the address: listen = \"tcp/192.0.2.1:80\""),
+        ("address", "listen = \"tcp/192.0.2.1:80\""),
+        ("port", "listen = \"tcp/192.0.2.1:80\""),
+        ("real_server", "real_servers = [..]"),
+        ("servers", "real_servers = [..]"),
+        ("TCP_CHECK", "check = { type = \"tcp\" }"),
+    ],
+    later: &[
+        "alpha",
+        "engine",
+        "flags",
+        "fwmark",
+        "hysteresis",
+        "mark",
+        "min_up",
+        "omega",
+        "one_packet",
+        "ops",
+        "persistence_engine",
+        "quorum",
+        "quorum_down",
+        "quorum_up",
+        "slow_start",
+        "sorry_server",
+        "evacuate_on_disagreement",
+    ],
+};
+
+pub(super) const PERSISTENCE: TableKeys = TableKeys {
+    title: "persistence",
+    keys: &[Key::required("timeout"), Key::optional("netmask"), Key::optional("prefix")],
+    foreign: &[
+        ("persistence_timeout", "timeout"),
+        ("persistence_granularity", "netmask"),
+        ("granularity", "netmask"),
+    ],
+    later: &["engine"],
+};
+
+pub(super) const REAL_SERVER: TableKeys = TableKeys {
+    title: "real server",
+    keys: &[Key::required("address"), Key::with_default("weight", "1"), Key::optional("forward")],
+    foreign: &[
+        ("addr", "address"),
+        ("ip", "address"),
+        ("port", "it behind the address: \"192.0.2.16:80\""),
+        ("lb_kind", "forward"),
+        ("lvs_method", "forward"),
+        ("inhibit_on_failure", "inhibit = true in [service.NAME]"),
+        ("TCP_CHECK", "check = { type = \"tcp\" } in [service.NAME]"),
+    ],
+    later: &["check", "upper_threshold", "lower_threshold", "tunnel", "drain", "inhibit"],
+};
+
+pub(super) const POOL: TableKeys = TableKeys {
+    title: "[pool.NAME]",
+    keys: &[Key::required("servers")],
+    foreign: &[("real_servers", "servers"), ("real_server", "servers")],
+    later: &[],
+};
+
+const CHECK_FOREIGN: &[(&str, &str)] = &[
+    ("delay_loop", "interval"),
+    ("connect_timeout", "timeout"),
+    ("nb_get_retry", "retry"),
+    ("delay_before_retry", "retry_delay"),
+];
+
+const CHECK_LATER: &[&str] = &[
+    "address",
+    "alpha",
+    "args",
+    "body",
+    "command",
+    "digest",
+    "fall",
+    "fwmark",
+    "host",
+    "interface",
+    "mark",
+    "method",
+    "name",
+    "omega",
+    "path",
+    "payload",
+    "port",
+    "regex",
+    "rise",
+    "source",
+    "start_state",
+    "status",
+    "tls",
+    "url",
+    "urls",
+    "user",
+    "via",
+    "warmup",
+];
+
+pub(super) const CHECK: TableKeys = TableKeys {
+    title: "[check.NAME]",
+    keys: &[
+        Key::required("type"),
+        Key::with_default("interval", "\"6s\""),
+        Key::with_default("timeout", "\"3s\""),
+        Key::with_default("retry", "3"),
+        Key::with_default("retry_delay", "\"3s\""),
+    ],
+    foreign: CHECK_FOREIGN,
+    later: CHECK_LATER,
+};

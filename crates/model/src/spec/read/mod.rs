@@ -1,0 +1,81 @@
+//! Text to [`ClusterSpec`]: every error at once, each with its place and what to do.
+//!
+//! Whatever passes here is right by itself. What only the cluster knows (which nodes there are) is
+//! asked in `spec::nodes`. Its tests are in `read/tests/`.
+
+mod address;
+mod check;
+mod group;
+pub mod keys;
+mod real_server;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::spec::ClusterSpec;
+use crate::spec::document::{self, Diagnostics, Field, Format};
+use crate::time::{LEASE_MAX, Timing};
+
+pub use check::{CHECK_INTERVAL_MIN, CHECK_RETRY_MAX, CHECK_TIME_MAX, CHECK_TIME_MIN};
+pub use group::PREEMPT_DELAY_MAX;
+pub use service::PERSISTENCE_MAX;
+
+/// Most VIP groups.
+pub const GROUPS_MAX: usize = 10_000;
+/// Most VIPs in all groups.
+pub const ADDRESSES_MAX: usize = 50_000;
+/// Most virtual services.
+pub const SERVICES_MAX: usize = 10_000;
+/// Most addresses that one virtual service listens on.
+pub const LISTEN_MAX: usize = 1_000;
+/// Most entries that all services make in the kernel: real servers times addresses listened on.
+pub const REAL_SERVERS_MAX: usize = 100_000;
+/// Most nodes that one list names.
+pub const NODES_NAMED_MAX: usize = 1_000;
+
+/// Reads the cluster's configuration.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn parse(source: &str, format: Format) -> Result<ClusterSpec, Diagnostics> {
+    let mut out = Diagnostics::new();
+    let tree = document::parse(source, format, &mut out);
+    let spec = tree.as_ref().and_then(|root| cluster(&Field::root(root), &mut out));
+    out.finish(source, spec)
+}
+
+fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
+    let table = root.table(&keys::ROOT, out)?;
+    let timing = table.get("cluster").and_then(|field| {
+        let timing = field.table(&keys::CLUSTER, out)?.get("timing")?;
+        timing_of(&timing, out)
+    });
+    let groups = table.get("group").map(|field| group::groups(&field, out)).unwrap_or_default();
+    let shared = service::Shared::read(&table, &groups, out);
+    let services = table
+        .get("service")
+        .map(|field| service::services(&field, &groups, &shared, out))
+        .unwrap_or_default();
+    Some(ClusterSpec { timing, groups: groups.read, services })
+}
+
+fn timing_of(field: &Field<'_>, out: &mut Diagnostics) -> Option<Timing> {
+    if !field.is_table() {
+        let profiles = [("fast", Timing::FAST), ("lan", Timing::LAN), ("wan", Timing::WAN)];
+        return field.choice("timing", &profiles, &[], out);
+    }
+    let table = field.table(&keys::TIMING, out)?;
+    let any = Duration::ZERO..=LEASE_MAX * 10;
+    let lease = table.require("lease", out).and_then(|f| f.duration("a lease", any.clone(), out));
+    let renew = table.require("renew", out).and_then(|f| f.duration("renew", any, out));
+    match Timing::new(lease?, renew?) {
+        Ok(timing) => Some(timing),
+        Err(error) => {
+            out.push(field.problem(error.to_string()));
+            None
+        }
+    }
+}

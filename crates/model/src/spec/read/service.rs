@@ -1,0 +1,342 @@
+//! `[service.NAME]`: what a virtual service is. Its real servers are read in `real_server`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::id::ServiceName;
+use crate::spec::document::{At, Diagnostics, Field, Named, Table};
+use crate::spec::{Check, Forward, Listen, Persistence, SCHEDULERS, Scheduler, VirtualService};
+
+use super::group::Groups;
+use super::real_server::{Given, Pools, Resolve, servers};
+use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, check, keys};
+
+/// Longest persistence: 31 days, as ipvsadm(8) has it. The kernel keeps it in 32 bits of ticks,
+/// which 50 days overflow at 1000 Hz (`svc->timeout = u->timeout * HZ`, ip_vs_ctl.c).
+pub const PERSISTENCE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+
+const FORWARDS: [(&str, Forward); 3] =
+    [("DR", Forward::Dr), ("NAT", Forward::Nat), ("TUN", Forward::Tun)];
+const FORWARDS_FOREIGN: [(&str, &str); 7] = [
+    ("route", "DR"),
+    ("gatewaying", "DR"),
+    ("direct", "DR"),
+    ("masq", "NAT"),
+    ("masquerading", "NAT"),
+    ("ipip", "TUN"),
+    ("tunnel", "TUN"),
+];
+const SCHEDULERS_FOREIGN: [(&str, &str); 4] =
+    [("roundrobin", "rr"), ("round-robin", "rr"), ("leastconn", "lc"), ("source", "sh")];
+
+/// What several services name: checks and pools.
+#[derive(Debug, Default)]
+pub(super) struct Shared<'d> {
+    checks: BTreeMap<&'d str, Option<Check>>,
+    pools: Pools<'d>,
+}
+
+impl<'d> Shared<'d> {
+    pub(super) fn read(root: &Table<'d>, groups: &Groups, out: &mut Diagnostics) -> Self {
+        let mut shared = Self::default();
+        if let Some(field) = root.get("check") {
+            for entry in field.named::<ServiceName>("a check", out) {
+                shared.checks.insert(entry.text, check::check(&entry.field, out));
+                if out.is_full() {
+                    return shared;
+                }
+            }
+        }
+        if let Some(field) = root.get("pool") {
+            for entry in field.named::<ServiceName>("a pool", out) {
+                let servers = entry.field.table(&keys::POOL, out).and_then(|table| {
+                    let list = table.require("servers", out)?;
+                    servers(&list, groups, out)
+                });
+                shared.pools.insert(entry.text, servers);
+                if out.is_full() {
+                    return shared;
+                }
+            }
+        }
+        shared
+    }
+}
+
+/// What all services together have taken.
+#[derive(Debug, Default)]
+struct Taken {
+    listens: BTreeMap<Listen, String>,
+    entries: usize,
+}
+
+pub(super) fn services(
+    field: &Field<'_>,
+    groups: &Groups,
+    shared: &Shared<'_>,
+    out: &mut Diagnostics,
+) -> BTreeMap<ServiceName, VirtualService> {
+    let mut read = BTreeMap::new();
+    let named = field.named::<ServiceName>("a service", out);
+    if named.len() > SERVICES_MAX {
+        let message = format!("{} services, at most {SERVICES_MAX} can be given", named.len());
+        out.push(field.problem(message));
+        return read;
+    }
+    let mut taken = Taken::default();
+    for entry in named {
+        let service = service(&entry, groups, shared, &mut taken, out);
+        if taken.entries > REAL_SERVERS_MAX {
+            let message = format!(
+                "more than {REAL_SERVERS_MAX} real servers in all services together, counted \
+                 for each address that their service listens on"
+            );
+            out.push(entry.field.problem(message));
+            break;
+        }
+        if let (Some(name), Some(service)) = (entry.name, service) {
+            read.insert(name, service);
+        }
+        if out.is_full() {
+            break;
+        }
+    }
+    read
+}
+
+fn service(
+    entry: &Named<'_, ServiceName>,
+    groups: &Groups,
+    shared: &Shared<'_>,
+    taken: &mut Taken,
+    out: &mut Diagnostics,
+) -> Option<VirtualService> {
+    let table = entry.field.table(&keys::SERVICE, out)?;
+    let group = table.require("group", out).and_then(|field| {
+        let name = field.text("the name of a group", out)?;
+        if !groups.declared.contains(name) {
+            let known = groups.declared.iter().map(String::as_str);
+            out.push(unknown(&field.at, "group", name, known));
+            return None;
+        }
+        Some(name)
+    });
+    let listen = table.require("listen", out).and_then(|field| {
+        let listen = listens(&field, entry.text, taken, out)?;
+        group.map_or(Some(()), |name| in_group(&listen, name, groups, out))?;
+        Some(listen.into_iter().map(|(listen, _)| listen).collect::<Vec<_>>())
+    });
+    let scheduler = table
+        .get("scheduler")
+        .map_or_else(|| Scheduler::named("wlc"), |field| scheduler(&field, out));
+    let forward = table.get("forward").map_or(Some(Forward::Dr), |field| forward(&field, out));
+    let persistence = match (table.get("persistence"), &listen) {
+        (Some(field), listen) => persistence(&field, listen.as_deref(), out).map(Some),
+        (None, _) => Some(None),
+    };
+    let check = match table.get("check") {
+        Some(field) => check_of(&field, shared, out).map(Some),
+        None => Some(None),
+    };
+    let inhibit = table.get("inhibit").map_or(Some(false), |field| field.flag(out));
+    let given = given(&table, groups, shared, out);
+    let servers = match (&listen, forward, &given) {
+        (Some(listen), Some(forward), Some(given)) => {
+            taken.entries = taken.entries.saturating_add(listen.len().saturating_mul(given.len()));
+            if taken.entries > REAL_SERVERS_MAX {
+                return None;
+            }
+            Resolve { service: entry.text, listen, forward }.servers(given, out)
+        }
+        _ => None,
+    };
+    Some(VirtualService {
+        group: group.and_then(|name| name.parse().ok())?,
+        listen: listen?,
+        scheduler: scheduler?,
+        persistence: persistence?,
+        check: check?,
+        inhibit: inhibit?,
+        real_servers: servers?,
+    })
+}
+
+fn unknown<'k>(
+    at: &At,
+    what: &str,
+    name: &str,
+    known: impl Iterator<Item = &'k str>,
+) -> crate::spec::document::Diagnostic {
+    let word: String = name.chars().take(64).collect();
+    let problem = at.problem(format!("there is no {what} {word:?}")).consequence();
+    problem.help(match crate::spec::document::nearest(name, known) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("add [{what}.NAME]"),
+    })
+}
+
+fn listens<'d>(
+    field: &Field<'d>,
+    service: &str,
+    taken: &mut Taken,
+    out: &mut Diagnostics,
+) -> Option<Vec<(Listen, Field<'d>)>> {
+    let items = field.list_or_one();
+    if items.is_empty() || items.len() > LISTEN_MAX {
+        let message = format!("a service listens on 1 to {LISTEN_MAX} addresses");
+        out.push(field.problem(message).help("listen = \"tcp/192.0.2.1:80\""));
+        return None;
+    }
+    let mut all = Some(Vec::with_capacity(items.len()));
+    for item in items {
+        let listen = address::listen(&item, out).filter(|listen| {
+            let Some(other) = taken.listens.get(listen) else {
+                taken.listens.insert(*listen, service.to_owned());
+                return true;
+            };
+            let message = if other == service {
+                format!("{listen} stands twice")
+            } else {
+                format!("service {other} already listens on {listen}")
+            };
+            out.push(item.problem(message).help("one service can have it"));
+            false
+        });
+        all = all.zip(listen).map(|(mut all, listen)| {
+            all.push((listen, item));
+            all
+        });
+    }
+    all
+}
+
+/// Refuses an address that is no VIP of the service's group: nobody would answer for it.
+fn in_group(
+    listen: &[(Listen, Field<'_>)],
+    group: &str,
+    groups: &Groups,
+    out: &mut Diagnostics,
+) -> Option<()> {
+    if groups.unclear.contains(group) {
+        return Some(());
+    }
+    let mut right = Some(());
+    for (listen, field) in listen {
+        let ip = listen.address.ip();
+        let problem = match groups.owner.get(&ip) {
+            Some(owner) if owner == group => continue,
+            Some(owner) => field
+                .problem(format!("{ip} is an address of group {owner}, not of {group}"))
+                .help(format!("group = {owner:?}, or listen on an address of {group}")),
+            None if groups.unclear.is_empty() => field
+                .problem(format!("{ip} is an address of no group"))
+                .help(format!("add \"{ip}\" to the addresses of group {group}")),
+            // It may be an address of a group that could not be read.
+            None => continue,
+        };
+        out.push(problem.consequence());
+        right = None;
+    }
+    right
+}
+
+fn scheduler(field: &Field<'_>, out: &mut Diagnostics) -> Option<Scheduler> {
+    let words = SCHEDULERS.map(|name| (name, name));
+    let name = field.choice("scheduler", &words, &SCHEDULERS_FOREIGN, out)?;
+    Scheduler::named(name)
+}
+
+pub(super) fn forward(field: &Field<'_>, out: &mut Diagnostics) -> Option<Forward> {
+    field.choice("forwarding method", &FORWARDS, &FORWARDS_FOREIGN, out)
+}
+
+fn persistence(
+    field: &Field<'_>,
+    listen: Option<&[Listen]>,
+    out: &mut Diagnostics,
+) -> Option<Persistence> {
+    let families: BTreeSet<bool> =
+        listen.unwrap_or_default().iter().map(|listen| listen.address.is_ipv4()).collect();
+    let full = if families.contains(&false) { 128 } else { 32 };
+    if !field.is_table() {
+        return Some(Persistence { timeout_s: seconds(field, out)?, prefix: full });
+    }
+    let table = field.table(&keys::PERSISTENCE, out)?;
+    let timeout = table.require("timeout", out).and_then(|field| seconds(&field, out));
+    let prefix = match (table.get("netmask"), table.get("prefix")) {
+        (Some(_), Some(prefix)) => {
+            let problem = prefix.problem("`netmask` and `prefix` say the same");
+            out.push(problem.help("give one of the two"));
+            None
+        }
+        (Some(mask), None) => address::netmask(&mask, out).and_then(|(prefix, v4)| {
+            if families.contains(&!v4) {
+                let family = if v4 { "IPv6" } else { "IPv4" };
+                let problem = mask.problem(format!("the service listens on {family}"));
+                out.push(problem.help("give a netmask of that family, or prefix = .."));
+                return None;
+            }
+            Some(prefix)
+        }),
+        (None, Some(prefix)) => prefix.integer("the prefix length", 1..=full, out),
+        (None, None) => Some(full),
+    };
+    Some(Persistence { timeout_s: timeout?, prefix: prefix? })
+}
+
+/// Whole seconds, the kernel's unit.
+fn seconds(field: &Field<'_>, out: &mut Diagnostics) -> Option<u32> {
+    let range = Duration::from_secs(1)..=PERSISTENCE_MAX;
+    let timeout = field.duration("persistence", range, out)?;
+    if timeout.subsec_nanos() != 0 {
+        let problem = field.problem("persistence is in whole seconds, the kernel's unit");
+        out.push(problem.help(format!("\"{}s\"", timeout.as_secs())));
+        return None;
+    }
+    u32::try_from(timeout.as_secs()).ok()
+}
+
+fn check_of(field: &Field<'_>, shared: &Shared<'_>, out: &mut Diagnostics) -> Option<Check> {
+    if field.is_table() {
+        return check::check(field, out);
+    }
+    let name = field.text("a check, or the name of one,", out)?;
+    match shared.checks.get(name) {
+        Some(check) => check.clone(),
+        None => {
+            out.push(unknown(&field.at, "check", name, shared.checks.keys().copied()));
+            None
+        }
+    }
+}
+
+fn given<'s>(
+    table: &Table<'_>,
+    groups: &Groups,
+    shared: &'s Shared<'_>,
+    out: &mut Diagnostics,
+) -> Option<std::borrow::Cow<'s, [Given]>> {
+    match (table.get("real_servers"), table.get("pool")) {
+        (Some(list), None) => servers(&list, groups, out).map(Into::into),
+        (None, Some(field)) => {
+            let name = field.text("the name of a pool", out)?;
+            match shared.pools.get(name) {
+                Some(servers) => servers.as_deref().map(Into::into),
+                None => {
+                    out.push(unknown(&field.at, "pool", name, shared.pools.keys().copied()));
+                    None
+                }
+            }
+        }
+        (Some(_), Some(pool)) => {
+            let problem = pool.problem("`real_servers` and `pool` are both given");
+            out.push(problem.help("give one of the two"));
+            None
+        }
+        (None, None) => {
+            let missing = table.missing("real_servers");
+            out.push(missing.help("real_servers = [..], or pool = \"NAME\" of a [pool.NAME]"));
+            None
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the configuration may say and what it may not, with the place that each error names.
+
+mod refused;
+mod robust;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::spec::{Check, CheckKind, Forward, Persistence};
+
+const EXAMPLE: &str = include_str!("../../../../../examples/web.toml");
+
+/// A whole configuration around some lines of a service that listens on 192.0.2.80:80.
+fn with_service(lines: &str) -> String {
+    format!(
+        "group.web = {{ interface = \"public\", addresses = [\"192.0.2.80\"] }}\n\
+         [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\n{lines}\n"
+    )
+}
+
+fn read(source: &str) -> ClusterSpec {
+    match parse(source, Format::Toml) {
+        Ok(spec) => spec,
+        Err(wrong) => panic!("refused:\n{}", wrong.render("cluster.toml", source)),
+    }
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+#[test]
+fn the_example_says_what_the_demonstration_needs() {
+    let spec = read(EXAMPLE);
+    assert_eq!(spec.timing, None, "it would override what `init --timing` chose");
+    let group = &spec.groups[&"web".parse().expect("name")];
+    assert_eq!(group.addresses[0].net.to_string(), "192.168.10.180/32");
+    assert_eq!(group.addresses[0].interface.as_str(), "public");
+    assert_eq!(
+        group.prefer.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["d1", "d2", "d3"]
+    );
+    assert!(group.preempt);
+    assert_eq!(group.preempt_delay, Duration::from_secs(5));
+    let service = &spec.services[&"web".parse().expect("name")];
+    assert_eq!(service.listen[0].to_string(), "tcp/192.168.10.180:80");
+    assert_eq!(service.scheduler.as_str(), "rr");
+    assert_eq!(service.persistence, None);
+    let check = service.check.as_ref().expect("a check");
+    assert_eq!((check.interval, check.retry), (Duration::from_secs(2), 1));
+    let servers: Vec<_> = service.real_servers.iter().map(|s| (s.address, s.forward)).collect();
+    let dr = |text| (at(text), Forward::Dr);
+    assert_eq!(servers, [dr("192.168.10.16:80"), dr("192.168.10.17:80")]);
+}
+
+#[test]
+fn an_empty_document_configures_nothing() {
+    assert_eq!(read(""), ClusterSpec::default());
+    assert_eq!(parse("{}", Format::Json).expect("right"), ClusterSpec::default());
+}
+
+#[test]
+fn json_says_the_same_as_toml() {
+    let toml = with_service(
+        "persistence = { timeout = \"1m\", prefix = 24 }\n\
+         real_servers = [{ address = \"192.0.2.16\", weight = 3 }]",
+    );
+    let json = r#"{
+      "group": { "web": { "interface": "public", "addresses": ["192.0.2.80"] } },
+      "service": { "web": {
+        "group": "web", "listen": "tcp/192.0.2.80:80",
+        "persistence": { "timeout": "1m", "prefix": 24 },
+        "real_servers": [{ "address": "192.0.2.16", "weight": 3 }] } }
+    }"#;
+    assert_eq!(parse(json, Format::Json).expect("right"), read(&toml));
+}
+
+#[test]
+fn every_default_written_out_means_the_same_as_leaving_it_out() {
+    let short = "[group.web]\ninterface = \"public\"\naddresses = [\"192.0.2.80\"]\n\
+                 [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\ncheck = \"c\"\n\
+                 real_servers = [{ address = \"192.0.2.16\" }]\n[check.c]\ntype = \"tcp\"\n";
+    let written = |keys: &crate::spec::document::TableKeys, separator: &str| {
+        let given = keys.keys.iter().filter_map(|key| match key.presence {
+            crate::spec::document::Presence::Default(default) => {
+                Some(format!("{} = {default}", key.name))
+            }
+            _ => None,
+        });
+        given.collect::<Vec<_>>().join(separator)
+    };
+    let long = format!(
+        "[group.web]\ninterface = \"public\"\naddresses = [\"192.0.2.80\"]\n{}\n\
+         [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\ncheck = \"c\"\n{}\n\
+         real_servers = [{{ address = \"192.0.2.16\", {} }}]\n[check.c]\ntype = \"tcp\"\n{}\n",
+        written(&keys::GROUP, "\n"),
+        written(&keys::SERVICE, "\n"),
+        written(&keys::REAL_SERVER, ", "),
+        written(&keys::CHECK, "\n"),
+    );
+    assert!(long.contains("retry_delay = \"3s\""), "{long}");
+    assert_eq!(read(&long), read(short));
+}
+
+#[test]
+fn a_check_and_a_pool_are_named_or_written_in_place() {
+    let shared = "[check.web]\ntype = \"tcp\"\ninterval = \"500ms\"\n\
+                  [pool.web]\nservers = [{ address = \"192.0.2.16\" }]\n";
+    let named = with_service("check = \"web\"\npool = \"web\"") + shared;
+    let placed = with_service(
+        "check = { type = \"tcp\", interval = \"500ms\" }\n\
+         real_servers = [{ address = \"192.0.2.16:80\" }]",
+    );
+    assert_eq!(read(&named), read(&placed));
+    let check = read(&named).services[&"web".parse().expect("name")].check.clone();
+    let s = Duration::from_secs;
+    let interval = Duration::from_millis(500);
+    let expected =
+        Check { kind: CheckKind::Tcp, interval, timeout: s(3), retry: 3, retry_delay: s(3) };
+    assert_eq!(check, Some(expected));
+}
+
+#[test]
+fn timing_is_a_profile_or_two_times() {
+    let timing = |value: &str| read(&format!("cluster.timing = {value}")).timing;
+    assert_eq!(timing("\"fast\""), Some(Timing::FAST));
+    assert_eq!(timing("\"wan\""), Some(Timing::WAN));
+    let own = Timing::new(Duration::from_millis(150), Duration::from_millis(50)).expect("timing");
+    assert_eq!(timing("{ lease = \"150ms\", renew = \"50ms\" }"), Some(own));
+}
+
+#[test]
+fn persistence_is_a_time_or_a_time_and_a_network() {
+    let persistence = |value: &str| {
+        let source = with_service(&format!("persistence = {value}\nreal_servers = []"));
+        read(&source).services[&"web".parse().expect("name")].persistence
+    };
+    let with = |timeout_s, prefix| Some(Persistence { timeout_s, prefix });
+    assert_eq!(persistence("\"50s\""), with(50, 32));
+    assert_eq!(persistence("{ timeout = \"1m\" }"), with(60, 32));
+    assert_eq!(persistence("{ timeout = \"1m\", netmask = \"255.255.255.0\" }"), with(60, 24));
+    assert_eq!(persistence("{ timeout = \"1m\", prefix = 16 }"), with(60, 16));
+    let v6 = "group.web = { interface = \"public\", addresses = [\"2001:db8::80/64\"] }\n\
+              [service.web]\ngroup = \"web\"\nlisten = \"udp/[2001:db8::80]:53\"\n\
+              persistence = \"50s\"\nreal_servers = [{ address = \"[2001:db8::16]:53\" }]\n";
+    assert_eq!(read(v6).services[&"web".parse().expect("name")].persistence, with(50, 128));
+}
+
+#[test]
+fn one_service_may_listen_on_both_protocols_and_nat_changes_ports() {
+    let source = "group.dns = { addresses = [{ address = \"192.0.2.80/24\", interface = \"in\" }] }\n\
+                  [service.dns]\ngroup = \"dns\"\nforward = \"NAT\"\n\
+                  listen = [\"tcp/192.0.2.80:53\", \"udp/192.0.2.80:53\"]\n\
+                  real_servers = [{ address = \"192.0.2.16:5353\" }]\n";
+    let spec = read(source);
+    let service = &spec.services[&"dns".parse().expect("name")];
+    assert_eq!(service.listen.len(), 2);
+    assert_eq!(service.real_servers[0].address, at("192.0.2.16:5353"));
+    assert_eq!(spec.groups[&"dns".parse().expect("name")].addresses[0].interface.as_str(), "in");
+}
+
+#[test]
+fn a_real_server_may_have_a_forwarding_method_of_its_own() {
+    let source = with_service(
+        "real_servers = [{ address = \"192.0.2.16\" }, { address = \"192.0.2.17:8080\", forward = \"NAT\", weight = 0 }]",
+    );
+    let spec = read(&source);
+    let servers = &spec.services[&"web".parse().expect("name")].real_servers;
+    assert_eq!((servers[0].forward, servers[0].weight), (Forward::Dr, 1));
+    assert_eq!((servers[1].forward, servers[1].weight), (Forward::Nat, 0));
+}
