@@ -1,0 +1,49 @@
+//! What a voter keeps of its promises on disk.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_model::id::{Epoch, GroupName};
+
+use super::{DecodeError, FORMAT, check_format, name, nanoseconds};
+use crate::peer::v1 as peer;
+
+/// A voter's durable memory (design §3, Renewal).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Promises {
+    /// The longest promise that it has ever given.
+    pub longest: Duration,
+    /// The highest epoch of each group that it has ever supported.
+    pub floors: BTreeMap<GroupName, Epoch>,
+}
+
+impl From<&Promises> for peer::StoredPromises {
+    fn from(promises: &Promises) -> Self {
+        Self {
+            format: FORMAT,
+            longest_ns: nanoseconds(promises.longest),
+            floors: promises
+                .floors
+                .iter()
+                .map(|(group, epoch)| peer::StoredFloor {
+                    group: group.as_str().to_owned(),
+                    epoch: epoch.0,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<peer::StoredPromises> for Promises {
+    type Error = DecodeError;
+
+    fn try_from(stored: peer::StoredPromises) -> Result<Self, DecodeError> {
+        check_format("StoredPromises", stored.format)?;
+        let floors = stored
+            .floors
+            .into_iter()
+            .map(|floor| Ok((name("StoredFloor.group", &floor.group)?, Epoch(floor.epoch))))
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Self { longest: Duration::from_nanos(stored.longest_ns), floors })
+    }
+}

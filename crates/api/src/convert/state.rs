@@ -1,0 +1,174 @@
+//! The replicated state as a snapshot's data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_model::command::UnixMillis;
+use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision};
+use quorate_model::spec;
+use quorate_model::state::{ClusterState, Configuration, GrantRecord, NodeRecord};
+
+use super::command::{format, grant_reason, request_id};
+use super::{
+    DecodeError, FORMAT, check_format, cluster_id, cluster_id_bytes, digest, name, nanoseconds,
+    required,
+};
+use crate::peer::v1 as peer;
+use crate::v1;
+
+impl From<&Configuration> for peer::Configuration {
+    fn from(configuration: &Configuration) -> Self {
+        Self {
+            revision: configuration.revision.0,
+            source: configuration.source.clone(),
+            format: v1::Format::from(configuration.format).into(),
+            author: configuration.author.clone(),
+            at_unix_ms: configuration.at.0,
+        }
+    }
+}
+
+impl TryFrom<peer::Configuration> for Configuration {
+    type Error = DecodeError;
+
+    fn try_from(configuration: peer::Configuration) -> Result<Self, DecodeError> {
+        Ok(Self {
+            revision: Revision(configuration.revision),
+            source: configuration.source,
+            format: format(configuration.format)?,
+            author: configuration.author,
+            at: UnixMillis(configuration.at_unix_ms),
+        })
+    }
+}
+
+impl From<&ClusterState> for peer::State {
+    fn from(state: &ClusterState) -> Self {
+        Self {
+            format: FORMAT,
+            applied: state.applied.0,
+            cluster_id: cluster_id_bytes(state.cluster_id),
+            name: state.name.clone(),
+            timing: Some(state.timing.into()),
+            longest_lease_ns: nanoseconds(state.longest_lease),
+            authority: state.authority.as_ref().map(Into::into),
+            next_node: state.next_node,
+            nodes: state.nodes.iter().map(node).collect(),
+            tokens: state
+                .tokens
+                .iter()
+                .map(|(secret, expires)| peer::StateToken {
+                    secret: secret.0.to_vec(),
+                    expires_unix_ms: expires.0,
+                })
+                .collect(),
+            clients: state
+                .clients
+                .iter()
+                .map(|(public_key, name)| peer::AddClient {
+                    name: name.clone(),
+                    public_key: public_key.0.to_vec(),
+                })
+                .collect(),
+            configuration: state.configuration.as_ref().map(Into::into),
+            grants: state
+                .grants
+                .iter()
+                .map(|(group, grant)| peer::StateGrant {
+                    group: group.as_str().to_owned(),
+                    epoch: grant.epoch.0,
+                    owner: grant.owner.0,
+                    incarnation: grant.incarnation.0,
+                    reason: peer::GrantReason::from(grant.reason).into(),
+                    at_unix_ms: grant.at.0,
+                })
+                .collect(),
+            pins: state
+                .pins
+                .iter()
+                .map(|(group, node)| peer::Pin {
+                    group: group.as_str().to_owned(),
+                    node: Some(node.0),
+                })
+                .collect(),
+            requests: state
+                .requests
+                .iter()
+                .map(|(id, revision)| peer::StateRequest {
+                    id: id.0.to_be_bytes().to_vec(),
+                    revision: revision.0,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn node((id, record): (&NodeId, &NodeRecord)) -> peer::StateNode {
+    peer::StateNode { id: id.0, node: Some((&record.description).into()), leaving: record.leaving }
+}
+
+impl TryFrom<peer::State> for ClusterState {
+    type Error = DecodeError;
+
+    fn try_from(state: peer::State) -> Result<Self, DecodeError> {
+        check_format("State", state.format)?;
+        let configuration: Option<Configuration> =
+            state.configuration.map(TryInto::try_into).transpose()?;
+        let spec = match &configuration {
+            None => Arc::default(),
+            Some(configuration) => {
+                let parsed = spec::parse(&configuration.source, configuration.format);
+                Arc::new(parsed.map_err(|diagnostics| {
+                    let text = diagnostics.render("cluster", &configuration.source);
+                    DecodeError::Configuration(text)
+                })?)
+            }
+        };
+        Ok(Self {
+            applied: LogIndex(state.applied),
+            cluster_id: cluster_id(&state.cluster_id)?,
+            name: state.name,
+            timing: required("State.timing", state.timing)?.try_into()?,
+            longest_lease: Duration::from_nanos(state.longest_lease_ns),
+            authority: state.authority.map(Into::into),
+            next_node: state.next_node,
+            nodes: collect(state.nodes, |node| {
+                let description = required("StateNode.node", node.node)?.try_into()?;
+                Ok((NodeId(node.id), NodeRecord { description, leaving: node.leaving }))
+            })?,
+            tokens: collect(state.tokens, |token| {
+                let secret = digest("StateToken.secret", &token.secret)?;
+                Ok((secret, UnixMillis(token.expires_unix_ms)))
+            })?,
+            clients: collect(state.clients, |client| {
+                Ok((digest("AddClient.public_key", &client.public_key)?, client.name))
+            })?,
+            configuration,
+            spec,
+            grants: collect(state.grants, |grant| {
+                let record = GrantRecord {
+                    epoch: Epoch(grant.epoch),
+                    owner: NodeId(grant.owner),
+                    incarnation: Incarnation(grant.incarnation),
+                    reason: grant_reason(grant.reason)?,
+                    at: UnixMillis(grant.at_unix_ms),
+                };
+                Ok((name("StateGrant.group", &grant.group)?, record))
+            })?,
+            pins: collect(state.pins, |pin| {
+                let node = NodeId(required("Pin.node", pin.node)?);
+                Ok((name("Pin.group", &pin.group)?, node))
+            })?,
+            requests: collect(state.requests, |request| {
+                Ok((request_id(&request.id)?, Revision(request.revision)))
+            })?,
+        })
+    }
+}
+
+fn collect<M, T, C: FromIterator<T>>(
+    messages: Vec<M>,
+    convert: impl FnMut(M) -> Result<T, DecodeError>,
+) -> Result<C, DecodeError> {
+    messages.into_iter().map(convert).collect()
+}
