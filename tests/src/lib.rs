@@ -1,1 +1,6 @@
-//! Lab, invariants, contract.
+//! Quorate's tests across crates, as a library: the lab (deployments in network namespaces, and
+//! the virtual machine for hosts without IPVS) and what the test files in `tests/tests` share.
+//! Never a dependency of anything that ships; only `xtask` uses it besides the tests.
+#![forbid(unsafe_code)]
+
+pub mod lab;
