@@ -6,8 +6,10 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use clap::Args;
+use quorate_tests::lab::artefacts_dir;
 use quorate_tests::lab::vm::{self, VmCommand};
-use quorate_tests::lab::{LabError, artefacts_dir};
+
+use crate::TaskError;
 
 /// What to run in the machine.
 #[derive(Debug, Args)]
@@ -24,7 +26,7 @@ pub(crate) struct VmArguments {
 }
 
 /// Runs it, with the terminal attached where a shell is wanted.
-pub(crate) fn run_by_hand(arguments: VmArguments) -> Result<ExitCode, LabError> {
+pub(crate) fn run_by_hand(arguments: VmArguments) -> Result<ExitCode, TaskError> {
     let mut words = arguments.command.into_iter();
     let program = words.next().unwrap_or_else(|| "/bin/bash".to_owned());
     let mut command = VmCommand::new(program, words.collect());
@@ -32,7 +34,7 @@ pub(crate) fn run_by_hand(arguments: VmArguments) -> Result<ExitCode, LabError> 
     command.interactive = arguments.shell && std::io::stdin().is_terminal();
     command.limit = Duration::from_secs(u64::from(arguments.minutes) * 60);
     command.artefacts = Some(artefacts_dir());
-    vm::run(&command, &mut vm::to_stdout).map(exit_code)
+    Ok(exit_code(vm::run(&command, &mut vm::to_stdout)?))
 }
 
 /// The variables of this process that a command in the machine gets too.

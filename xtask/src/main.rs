@@ -2,31 +2,60 @@
 //! line only; each command has its module. Never ships. Its tests are in the modules.
 #![forbid(unsafe_code)]
 
+mod count;
+mod lab_tests;
 mod machine;
+mod programs;
+mod report;
+mod run;
+mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use quorate_tests::lab::LabError;
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Tests and shows Quorate on real kernels")]
+#[command(name = "cargo xtask", about = "Tests Quorate, and shows it, on real kernels")]
 struct Arguments {
     #[command(subcommand)]
-    command: Task,
+    task: Task,
 }
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Runs a command by hand on the kernel that the lab uses where the host has no IPVS
+    /// Runs every check and test: formatting, lints, documentation, tests, then the lab
+    Test(test::TestArguments),
+    /// Shows three directors serve a deployment, and survive the loss of its owner
+    Demo(programs::DemoArguments),
+    /// Kills daemons at random points of a write load, round after round
+    Soak(programs::SoakArguments),
+    /// Runs a command by hand in the virtual machine that hosts without IPVS use
     Vm(machine::VmArguments),
 }
 
+/// Why a task could not be carried out.
+#[derive(Debug, thiserror::Error)]
+enum TaskError {
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    #[error("cannot {what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("cargo could not build {0}")]
+    Build(&'static str),
+    #[error("there is no {0}: it is built from a binary of that name in package quorate-tests")]
+    NoProgram(String),
+}
+
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let result = match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Demo(arguments) => programs::demo(&arguments),
+        Task::Soak(arguments) => programs::soak(&arguments),
         Task::Vm(arguments) => machine::run_by_hand(arguments),
     };
     result.unwrap_or_else(|error| {
-        quorate_tests::lab::packages::say_on_stderr(&error.to_string());
+        report::complain(&format!("xtask: {error}"));
         ExitCode::FAILURE
     })
 }

@@ -9,8 +9,11 @@ $busybox ip link set lo up
 ($busybox sleep "$SECONDS_AT_MOST"; $busybox poweroff -f) &
 
 if [ "$INTERACTIVE" = yes ]; then
-    $busybox stty -F /dev/ttyS1 rows "$ROWS" columns "$COLUMNS" 2>/dev/null
-    $busybox setsid -c /bin/sh $control/command </dev/ttyS1 >/dev/ttyS1 2>&1
+    # The size is forgotten when nobody has the terminal open, hence in the same session.
+    $busybox setsid -c /bin/sh -c "
+        $busybox stty rows $ROWS columns $COLUMNS
+        exec /bin/sh $control/command
+    " </dev/ttyS1 >/dev/ttyS1 2>&1
     echo $? >$control/status
 else
     port=$($busybox grep -lx quorate.output /sys/class/virtio-ports/*/name)
