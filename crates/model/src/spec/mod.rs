@@ -1,6 +1,7 @@
 //! The cluster's configuration as types that can't be wrong. Text becomes these types in `read`
 //! (design §6), which reports every error at once; nothing later needs to check again.
 
+pub mod difference;
 pub mod document;
 pub mod nodes;
 pub mod read;

@@ -67,7 +67,7 @@ impl TableKeys {
     #[must_use]
     pub fn refuse(&self, key: &str) -> (String, String) {
         if let Some(&(name, instead)) = self.foreign.iter().find(|(name, _)| *name == key) {
-            return (format!("unknown key {name:?}"), format!("write {instead}"));
+            return (format!("unknown key {name:?}"), format!("write {instead} instead"));
         }
         if let Some(name) = self.later.iter().find(|name| **name == key) {
             return (
@@ -77,7 +77,10 @@ impl TableKeys {
         }
         let words = self.keys.iter().map(|known| known.name).chain(self.later.iter().copied());
         let help = match nearest(key, words) {
-            Some(word) => format!("did you mean {word:?}?"),
+            Some(word) if self.has(word) => format!("did you mean {word:?}?"),
+            Some(word) => {
+                format!("did you mean {word:?}? this version of Quorate does not have it yet")
+            }
             None => {
                 let names: Vec<&str> = self.keys.iter().map(|known| known.name).collect();
                 format!("{} takes: {}", self.title, names.join(", "))

@@ -63,9 +63,14 @@ fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
 }
 
 fn timing_of(field: &Field<'_>, out: &mut Diagnostics) -> Option<Timing> {
-    if !field.is_table() {
+    if field.peek().is_some() {
         let profiles = [("fast", Timing::FAST), ("lan", Timing::LAN), ("wan", Timing::WAN)];
         return field.choice("timing", &profiles, &[], out);
+    }
+    if !field.is_table() {
+        let problem = field.problem("timing is a profile or a table");
+        out.push(problem.help("\"fast\", \"lan\", \"wan\" or { lease = .., renew = .. }"));
+        return None;
     }
     let table = field.table(&keys::TIMING, out)?;
     let any = Duration::ZERO..=LEASE_MAX * 10;

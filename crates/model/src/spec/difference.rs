@@ -1,0 +1,407 @@
+//! What changes from one configuration to the next, object by object: what `quorate diff` shows
+//! and what a director's log says when a revision is taken up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::document::duration_text;
+use super::{Check, CheckKind, ClusterSpec, Listen, RealServer, VipGroup, VirtualService};
+
+/// What happens to an object or field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// It is new.
+    Added,
+    /// It goes.
+    Removed,
+    /// It stays and is another.
+    Changed,
+}
+
+/// An object of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// The cluster as a whole.
+    Cluster,
+    /// A VIP group by name.
+    Group(String),
+    /// A virtual service by name.
+    Service(String),
+}
+
+/// One field of an object that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The field by its key.
+    pub field: &'static str,
+    /// What happens to it.
+    pub turn: Turn,
+    /// What it was; empty where it is new.
+    pub old: String,
+    /// What it will be; empty where it goes.
+    pub new: String,
+    /// Whether connections that pass through it go on.
+    pub in_place: bool,
+}
+
+/// One object that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which one.
+    pub object: Object,
+    /// What happens to it.
+    pub turn: Turn,
+    /// Where it is reached: addresses of a group, where a service listens.
+    pub reached_at: String,
+    /// Its fields; none where the whole object comes or goes.
+    pub fields: Vec<FieldChange>,
+}
+
+impl Change {
+    /// Whether connections that pass through the object go on.
+    #[must_use]
+    pub fn in_place(&self) -> bool {
+        self.turn != Turn::Removed && self.fields.iter().all(|field| field.in_place)
+    }
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "+",
+            Self::Removed => "-",
+            Self::Changed => "~",
+        })
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("cluster"),
+            Self::Group(name) => write!(f, "group {name}"),
+            Self::Service(name) => write!(f, "service {name}"),
+        }
+    }
+}
+
+impl fmt::Display for FieldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.turn, self.field)?;
+        match self.turn {
+            Turn::Added => write!(f, " {}", self.new),
+            Turn::Removed => write!(f, " {}", self.old),
+            Turn::Changed => write!(f, " {} -> {}", self.old, self.new),
+        }?;
+        match (self.in_place, self.turn) {
+            (true, Turn::Changed) => f.write_str("  (in place, connections kept)"),
+            (true, _) => Ok(()),
+            (false, _) => f.write_str("  (ends its connections)"),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.turn, self.object)?;
+        if self.turn != Turn::Changed && !self.reached_at.is_empty() {
+            write!(f, " {}", self.reached_at)?;
+        }
+        for field in &self.fields {
+            write!(f, "\n    {field}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What changes from `old` to `new`: the cluster's own, groups, then services, each by name.
+/// Empty when nothing does. A timing that `new` leaves out stays, and is no change.
+#[must_use]
+pub fn difference(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if let Some(timing) = new.timing.filter(|_| new.timing != old.timing) {
+        let mut fields = Fields::default();
+        fields.optional(
+            "timing",
+            old.timing.map(|t| t.to_string()),
+            Some(timing.to_string()),
+            true,
+        );
+        changes.extend(fields.of(Object::Cluster));
+    }
+    objects(&old.groups, &new.groups, &mut changes, Object::Group, group_at, group);
+    objects(&old.services, &new.services, &mut changes, Object::Service, service_at, service);
+    changes
+}
+
+fn objects<N: Ord + fmt::Display, T: PartialEq>(
+    old: &BTreeMap<N, T>,
+    new: &BTreeMap<N, T>,
+    changes: &mut Vec<Change>,
+    object: fn(String) -> Object,
+    reached_at: fn(&T) -> String,
+    fields: fn(&T, &T) -> Fields,
+) {
+    let whole = |name: &N, value: &T, turn| Change {
+        object: object(name.to_string()),
+        turn,
+        reached_at: reached_at(value),
+        fields: Vec::new(),
+    };
+    let mut found: Vec<(&N, Change)> = Vec::new();
+    for (name, value) in old {
+        match new.get(name) {
+            None => found.push((name, whole(name, value, Turn::Removed))),
+            Some(other) if other != value => {
+                let change = fields(value, other).of(object(name.to_string()));
+                found.extend(change.map(|change| (name, change)));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, value) in new.iter().filter(|(name, _)| !old.contains_key(name)) {
+        found.push((name, whole(name, value, Turn::Added)));
+    }
+    found.sort_by_key(|(name, _)| *name);
+    changes.extend(found.into_iter().map(|(_, change)| change));
+}
+
+/// The fields found so far.
+#[derive(Debug, Default)]
+struct Fields(Vec<FieldChange>);
+
+impl Fields {
+    fn of(self, object: Object) -> Option<Change> {
+        let Self(fields) = self;
+        let reached_at = String::new();
+        (!fields.is_empty()).then_some(Change { object, turn: Turn::Changed, reached_at, fields })
+    }
+
+    fn note(&mut self, field: &'static str, turn: Turn, old: String, new: String, in_place: bool) {
+        self.0.push(FieldChange { field, turn, old, new, in_place });
+    }
+
+    fn value(&mut self, field: &'static str, old: String, new: String, in_place: bool) {
+        if old != new {
+            self.note(field, Turn::Changed, old, new, in_place);
+        }
+    }
+
+    fn optional(
+        &mut self,
+        field: &'static str,
+        old: Option<String>,
+        new: Option<String>,
+        in_place: bool,
+    ) {
+        match (old, new) {
+            (Some(old), Some(new)) => self.value(field, old, new, in_place),
+            (Some(old), None) => self.note(field, Turn::Removed, old, String::new(), in_place),
+            (None, Some(new)) => self.note(field, Turn::Added, String::new(), new, in_place),
+            (None, None) => {}
+        }
+    }
+
+    /// Members of a set: those that go end their connections.
+    fn members<K: Ord + fmt::Display, V: PartialEq>(
+        &mut self,
+        field: &'static str,
+        old: &BTreeMap<K, V>,
+        new: &BTreeMap<K, V>,
+        text: fn(&V) -> String,
+        changed_in_place: bool,
+    ) {
+        for (key, value) in old {
+            match new.get(key) {
+                None => {
+                    let old = format!("{key}{}", text(value));
+                    self.note(field, Turn::Removed, old, String::new(), false);
+                }
+                Some(other) if other != value => {
+                    let (old, new) = (format!("{key}{}", text(value)), text(other));
+                    self.note(
+                        field,
+                        Turn::Changed,
+                        old,
+                        new.trim_start().to_owned(),
+                        changed_in_place,
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        for (key, value) in new.iter().filter(|(key, _)| !old.contains_key(key)) {
+            let new = format!("{key}{}", text(value));
+            self.note(field, Turn::Added, String::new(), new, true);
+        }
+    }
+
+    /// Members that are the same but for their order.
+    fn order<T: fmt::Display + Ord>(&mut self, field: &'static str, old: &[T], new: &[T]) {
+        let set = |items| BTreeSet::<&T>::from_iter(items);
+        if old != new && set(old) == set(new) {
+            self.note(field, Turn::Changed, list(old), list(new), true);
+        }
+    }
+}
+
+/// Most items of a list that are shown.
+const ITEMS_SHOWN_MAX: usize = 8;
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    let mut shown: Vec<String> =
+        items.iter().take(ITEMS_SHOWN_MAX).map(ToString::to_string).collect();
+    if items.len() > ITEMS_SHOWN_MAX {
+        shown.push("..".to_owned());
+    }
+    format!("[{}]", shown.join(", "))
+}
+
+fn joined<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn group_at(group: &VipGroup) -> String {
+    joined(group.addresses.iter().map(|vip| vip.net))
+}
+
+fn service_at(service: &VirtualService) -> String {
+    joined(service.listen.iter())
+}
+
+fn group(old: &VipGroup, new: &VipGroup) -> Fields {
+    let mut fields = Fields::default();
+    let vips = |group: &VipGroup| -> BTreeMap<_, _> {
+        group.addresses.iter().map(|vip| (vip.net, vip.interface.clone())).collect()
+    };
+    fields.members(
+        "address",
+        &vips(old),
+        &vips(new),
+        |interface| format!(" on {interface}"),
+        false,
+    );
+    let nets = |group: &VipGroup| group.addresses.iter().map(|v| v.net).collect::<Vec<_>>();
+    fields.order("addresses", &nets(old), &nets(new));
+    fields.value("prefer", list(&old.prefer), list(&new.prefer), true);
+    let only = |group: &VipGroup| group.only.as_deref().map(list);
+    fields.optional("only", only(old), only(new), true);
+    fields.value("preempt", old.preempt.to_string(), new.preempt.to_string(), true);
+    let delay = |group: &VipGroup| duration_text(group.preempt_delay);
+    fields.value("preempt_delay", delay(old), delay(new), true);
+    fields
+}
+
+fn service(old: &VirtualService, new: &VirtualService) -> Fields {
+    let mut fields = Fields::default();
+    fields.value("group", old.group.to_string(), new.group.to_string(), false);
+    let listen = |service: &VirtualService| -> BTreeMap<Listen, ()> {
+        service.listen.iter().map(|listen| (*listen, ())).collect()
+    };
+    fields.members("listen", &listen(old), &listen(new), |()| String::new(), true);
+    fields.order("listen", &old.listen, &new.listen);
+    fields.value("scheduler", old.scheduler.to_string(), new.scheduler.to_string(), true);
+    let persistence = |service: &VirtualService| {
+        service.persistence.map(|p| format!("{}s per /{}", p.timeout_s, p.prefix))
+    };
+    fields.optional("persistence", persistence(old), persistence(new), true);
+    let check = |service: &VirtualService| service.check.as_ref().map(check);
+    fields.optional("check", check(old), check(new), true);
+    fields.value("inhibit", old.inhibit.to_string(), new.inhibit.to_string(), true);
+    let servers = |service: &VirtualService| -> BTreeMap<SocketAddr, RealServer> {
+        service.real_servers.iter().map(|server| (server.address, *server)).collect()
+    };
+    let settings = |server: &RealServer| format!(" weight {} {}", server.weight, server.forward);
+    fields.members("real_server", &servers(old), &servers(new), settings, true);
+    let addresses = |service: &VirtualService| {
+        service.real_servers.iter().map(|s| s.address).collect::<Vec<_>>()
+    };
+    fields.order("real_servers", &addresses(old), &addresses(new));
+    fields
+}
+
+fn check(check: &Check) -> String {
+    let text = duration_text;
+    let CheckKind::Tcp = check.kind;
+    format!(
+        "tcp every {} timeout {} retry {} after {}",
+        text(check.interval),
+        text(check.timeout),
+        check.retry,
+        text(check.retry_delay)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::Format;
+    use super::super::read::parse;
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../../examples/web.toml");
+
+    fn spec(source: &str) -> ClusterSpec {
+        parse(source, Format::Toml).expect("a right configuration")
+    }
+
+    fn said(old: &str, new: &str) -> String {
+        let changes = difference(&spec(old), &spec(new));
+        changes.iter().map(|change| format!("{change}\n")).collect()
+    }
+
+    #[test]
+    fn nothing_changes_between_equals() {
+        assert_eq!(difference(&spec(EXAMPLE), &spec(EXAMPLE)), []);
+    }
+
+    #[test]
+    fn each_field_says_what_it_was_and_what_it_will_be() {
+        let new = EXAMPLE
+            .replace("\"rr\"", "\"wlc\"\npersistence = \"50s\"")
+            .replace("{ address = \"192.168.10.17:80\" }", "{ address = \"192.168.10.18:80\" }")
+            .replace(".16:80\"", ".16:80\", weight = 3")
+            .replace("retry = 1", "retry = 2")
+            .replace("\"d1\", \"d2\"", "\"d2\", \"d1\"")
+            .replace("180/32\"]", "180/32\", \"192.168.10.181\"]");
+        assert_eq!(
+            said(EXAMPLE, &format!("cluster.timing = \"fast\"\n{new}")),
+            "~ cluster\n    \
+             + timing fast\n\
+             ~ group web\n    \
+             + address 192.168.10.181/32 on public\n    \
+             ~ prefer [d1, d2, d3] -> [d2, d1, d3]  (in place, connections kept)\n\
+             ~ service web\n    \
+             ~ scheduler rr -> wlc  (in place, connections kept)\n    \
+             + persistence 50s per /32\n    \
+             ~ check tcp every 2s timeout 1s retry 1 after 1s -> tcp every 2s timeout 1s retry 2 \
+             after 1s  (in place, connections kept)\n    \
+             ~ real_server 192.168.10.16:80 weight 1 DR -> weight 3 DR  (in place, connections \
+             kept)\n    \
+             - real_server 192.168.10.17:80 weight 1 DR  (ends its connections)\n    \
+             + real_server 192.168.10.18:80 weight 1 DR\n"
+        );
+    }
+
+    #[test]
+    fn whole_objects_come_and_go() {
+        let come = "+ group web 192.168.10.180/32\n+ service web tcp/192.168.10.180:80\n";
+        let go = "- group web 192.168.10.180/32\n- service web tcp/192.168.10.180:80\n";
+        assert_eq!(said("", EXAMPLE), come);
+        assert_eq!(said(EXAMPLE, ""), go);
+        assert!(!difference(&spec(EXAMPLE), &ClusterSpec::default())[0].in_place());
+    }
+
+    #[test]
+    fn a_timing_left_out_is_no_change_and_another_order_is_one() {
+        let timed = format!("cluster.timing = \"lan\"\n{EXAMPLE}");
+        assert_eq!(said(&timed, EXAMPLE), "");
+        let other = EXAMPLE.replace(".16:80", ".15:80").replace(".17:80", ".16:80");
+        let other = other.replace(".15:80", ".17:80");
+        assert_eq!(
+            said(EXAMPLE, &other),
+            "~ service web\n    ~ real_servers [192.168.10.16:80, 192.168.10.17:80] -> \
+             [192.168.10.17:80, 192.168.10.16:80]  (in place, connections kept)\n"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! What is refused of services, real servers and checks.
+
+use super::super::with_service;
+use super::{in_service, refused, whole};
+
+#[test]
+fn a_service_whose_vip_is_in_no_group_or_in_another() {
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+group.b = { interface = "x", addresses = ["192.0.2.81"] }
+[service.w]
+group = "a"
+listen = ["tcp/192.0.2.81:80", "tcp/192.0.2.82:80"]
+real_servers = []
+=> 5:11: service.w.listen[0]: 192.0.2.81 is an address of group b, not of a (group = "b", or listen on an address of a)
+=> 5:32: service.w.listen[1]: 192.0.2.82 is an address of no group (add "192.0.2.82" to the addresses of group a)
+"#,
+    );
+}
+
+#[test]
+fn two_services_on_one_address_and_port() {
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:80"
+real_servers = []
+[service.w]
+group = "a"
+listen = ["udp/192.0.2.80:80", "tcp/192.0.2.80:80"]
+real_servers = []
+=> 8:32: service.w.listen[1]: service v already listens on tcp/192.0.2.80:80 (one service can have it)
+
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = ["tcp/192.0.2.80:80", "tcp/192.0.2.80:80"]
+real_servers = []
+=> 4:32: service.v.listen[1]: tcp/192.0.2.80:80 stands twice (one service can have it)
+"#,
+    );
+}
+
+#[test]
+fn where_a_service_cant_listen() {
+    refused(
+        |listen| {
+            format!(
+                "group.a = {{ interface = \"x\", addresses = [\"192.0.2.80\"] }}\n\
+             service.w = {{ group = \"a\", real_servers = [], listen = {listen} }}\n"
+            )
+        },
+        r#"
+"192.0.2.80:80"
+=> 2:56: service.w.listen: "192.0.2.80:80" has no protocol (write "tcp/192.0.2.80:80" or "udp/192.0.2.80:80")
+
+"tcp/192.0.2.80"
+=> 2:56: service.w.listen: "192.0.2.80" has no port (append one: "192.0.2.80:80")
+
+"tcp/192.0.2.80:0"
+=> 2:56: service.w.listen: port 0 is not a port (use 1 to 65535)
+
+"TCP/192.0.2.80:80"
+=> 2:56: service.w.listen: unknown protocol "TCP" (did you mean "tcp"?)
+
+"sctp/192.0.2.80:80"
+=> 2:56: service.w.listen: this version of Quorate does not have "sctp" services yet (tcp and udp are there)
+
+"icmp/192.0.2.80:80"
+=> 2:56: service.w.listen: unknown protocol "icmp" (known: tcp, udp)
+
+"tcp/www:80"
+=> 2:56: service.w.listen: "www:80" is not an address with port (write it as "192.0.2.1:80" or "[2001:db8::1]:80"; names are not resolved)
+
+"tcp/192.0.2.80:65536"
+=> 2:56: service.w.listen: "192.0.2.80:65536" is not an address with port (write it as "192.0.2.1:80" or "[2001:db8::1]:80"; names are not resolved)
+
+80
+=> 2:56: service.w.listen: an address to listen on is expected here, not an integer (put it in quotes: "80")
+
+[]
+=> 2:56: service.w.listen: a service listens on 1 to 1000 addresses (listen = "tcp/192.0.2.1:80")
+"#,
+    );
+}
+
+#[test]
+fn a_real_server_that_does_not_fit_its_service() {
+    refused(
+        |servers| with_service(&format!("real_servers = [{servers}]")),
+        r#"
+{ address = "192.0.2.16:8080" }
+=> 5:29: service.web.real_servers[0].address: DR can't change ports: real server 192.0.2.16:8080, service web on tcp/192.0.2.80:80 (use port 80, or forward = "NAT")
+
+{ address = "192.0.2.16:8080", forward = "TUN" }
+=> 5:29: service.web.real_servers[0].address: TUN can't change ports: real server 192.0.2.16:8080, service web on tcp/192.0.2.80:80 (use port 80, or forward = "NAT")
+
+{ address = "192.0.2.16:0" }
+=> 5:29: service.web.real_servers[0].address: port 0 is not a port (use 1 to 65535)
+
+{ address = "2001:db8::16" }
+=> 5:29: service.web.real_servers[0].address: real server 2001:db8::16 and tcp/192.0.2.80:80 of service web are not of one address family (this version of Quorate does not mix IPv4 and IPv6: make a service for each)
+
+{ address = "2001:db8::16", forward = "TUN" }
+=> 5:29: service.web.real_servers[0].address: real server 2001:db8::16 and tcp/192.0.2.80:80 of service web are not of one address family (this version of Quorate does not mix IPv4 and IPv6: make a service for each)
+
+{ address = "192.0.2.80:80" }
+=> 5:29: service.web.real_servers[0].address: 192.0.2.80 is a VIP, of group web: a real server has its own (use the real server's own address)
+
+{ address = "192.0.2.16:80" }, { address = "192.0.2.16:80" }
+=> 5:60: service.web.real_servers[1].address: real server 192.0.2.16:80 stands twice (remove one of the two)
+
+{ address = "192.0.2.16" }, { address = "192.0.2.16:80" }
+=> 5:57: service.web.real_servers[1].address: service web has real server 192.0.2.16:80 twice (remove one of the two)
+
+{ address = "192.0.2.16", weight = 65536 }
+=> 5:52: service.web.real_servers[0].weight: the weight of a real server is 0 to 65535
+
+{ address = "192.0.2.16", weight = -1 }
+=> 5:52: service.web.real_servers[0].weight: the weight of a real server is 0 to 65535
+
+{ address = "192.0.2.16", weight = "1" }
+=> 5:52: service.web.real_servers[0].weight: an integer is expected here, not a string (leave out the quotes: 1)
+
+{ address = "192.0.2.16", weight = 1.5 }
+=> 5:52: service.web.real_servers[0].weight: an integer is expected here, not a number with a fraction
+
+"192.0.2.16:80"
+=> 5:17: service.web.real_servers[0]: a real server is a table (write { address = "192.0.2.16:80" })
+
+{ address = "rs1:80" }
+=> 5:29: service.web.real_servers[0].address: "rs1:80" is not an address with port (write it as "192.0.2.1:80" or "[2001:db8::1]:80"; names are not resolved)
+
+{ weight = 1 }
+=> 5:17: service.web.real_servers[0].address: "address" is missing
+
+{ adress = "192.0.2.16", wieght = 1 }
+=> 5:19: service.web.real_servers[0].adress: unknown key "adress" (did you mean "address"?)
+=> 5:42: service.web.real_servers[0].wieght: unknown key "wieght" (did you mean "weight"?)
+"#,
+    );
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+forward = "NAT"
+listen = ["tcp/192.0.2.80:80", "tcp/192.0.2.80:443"]
+real_servers = [{ address = "192.0.2.16" }]
+=> 6:29: service.v.real_servers[0].address: real server 192.0.2.16 has no port, and service v listens on several (append the port to the address)
+
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+pool.p.servers = [{ address = "192.0.2.16:80" }]
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:443"
+pool = "p"
+=> 2:31: pool.p.servers[0].address: DR can't change ports: real server 192.0.2.16:80, service v on tcp/192.0.2.80:443 (use port 443, or forward = "NAT")
+"#,
+    );
+}
+
+#[test]
+fn persistence_that_the_kernel_cant_keep() {
+    refused(
+        in_service,
+        r#"
+persistence = 50
+=> 5:15: service.web.persistence: a duration is expected here, not an integer (give it a unit: "50s" or "50ms")
+
+persistence = "50"
+=> 5:15: service.web.persistence: a duration needs a unit: "50s" or "50ms"
+
+persistence = "0s"
+=> 5:15: service.web.persistence: persistence is 1s to 744h, not 0s
+
+persistence = "1500ms"
+=> 5:15: service.web.persistence: persistence is in whole seconds, the kernel's unit ("1s")
+
+persistence = "1.5s"
+=> 5:15: service.web.persistence: persistence is in whole seconds, the kernel's unit ("1s")
+
+persistence = "745h"
+=> 5:15: service.web.persistence: persistence is 1s to 744h, not 745h
+
+persistence = { timeout = "50s", netmask = "255.0.255.0" }
+=> 5:44: service.web.persistence.netmask: 255.0.255.0 is not a netmask: its ones are not together (such as "255.255.255.0")
+
+persistence = { timeout = "50s", netmask = "0.0.0.0" }
+=> 5:44: service.web.persistence.netmask: a netmask of 0 makes all clients one
+
+persistence = { timeout = "50s", netmask = "ffff::" }
+=> 5:44: service.web.persistence.netmask: the service listens on IPv4 (give a netmask of that family, or prefix = ..)
+
+persistence = { timeout = "50s", netmask = "255.255.255.0", prefix = 24 }
+=> 5:70: service.web.persistence.prefix: `netmask` and `prefix` say the same (give one of the two)
+
+persistence = { timeout = "50s", prefix = 33 }
+=> 5:43: service.web.persistence.prefix: the prefix length is 1 to 32
+
+persistence = { prefix = 24 }
+=> 5:15: service.web.persistence.timeout: "timeout" is missing
+"#,
+    );
+}
+
+#[test]
+fn a_check_that_cant_be_made() {
+    refused(
+        in_service,
+        r#"
+check = { }
+=> 5:9: service.web.check.type: "type" is missing (type = "tcp")
+
+check = { type = "http", path = "/" }
+=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "http" yet (type = "tcp" is there)
+
+check = { type = "tpc" }
+=> 5:18: service.web.check.type: unknown type of check "tpc" (did you mean "tcp"?)
+
+check = { type = "tcp", interval = "10ms" }
+=> 5:36: service.web.check.interval: the interval of a check is 50ms to 1h, not 10ms
+
+check = { type = "tcp", timeout = "0s" }
+=> 5:35: service.web.check.timeout: the timeout of a check is 1ms to 1h, not 0s
+
+check = { type = "tcp", timeout = "2h" }
+=> 5:35: service.web.check.timeout: the timeout of a check is 1ms to 1h, not 2h
+
+check = { type = "tcp", retry_delay = "0s" }
+=> 5:39: service.web.check.retry_delay: the retry_delay of a check is 1ms to 1h, not 0s
+
+check = { type = "tcp", retry = -1 }
+=> 5:33: service.web.check.retry: the number of further tries is 0 to 100
+
+check = { type = "tcp", rise = 2 }
+=> 5:25: service.web.check.rise: this version of Quorate does not have "rise" yet (leave it out)
+
+check = { type = "tcp", nb_get_retry = 3, delay_loop = 6 }
+=> 5:25: service.web.check.nb_get_retry: unknown key "nb_get_retry" (write retry instead)
+=> 5:43: service.web.check.delay_loop: unknown key "delay_loop" (write interval instead)
+
+check = 5
+=> 5:9: service.web.check: a check, or the name of one, is expected here, not an integer (put it in quotes: "5")
+"#,
+    );
+}
