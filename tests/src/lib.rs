@@ -3,4 +3,6 @@
 //! Never a dependency of anything that ships; only `xtask` uses it besides the tests.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "suites")]
+pub mod contract;
 pub mod lab;

@@ -183,7 +183,7 @@ pub fn addresses_of(observed: &ObservedAddresses) -> DeviceAddresses {
 pub fn lifetime_s(lifetime: Option<Duration>) -> u32 {
     const FOR_EVER: u32 = u32::MAX;
     let Some(lifetime) = lifetime else { return FOR_EVER };
-    let whole = lifetime.as_secs() + u64::from(lifetime.subsec_nanos() > 0);
+    let whole = lifetime.as_secs().saturating_add(u64::from(lifetime.subsec_nanos() > 0));
     // INFINITY_LIFE_TIME itself must not be reached by rounding.
     u32::try_from(whole.max(1)).unwrap_or(FOR_EVER).min(FOR_EVER - 1)
 }

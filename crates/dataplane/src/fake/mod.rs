@@ -1,1 +1,258 @@
-//! A kernel in memory.
+//! A kernel in memory that behaves as Linux does, and can be told to fail.
+//!
+//! [`FakeKernel`] is the handle of a test: it makes [`Fake`] dataplanes, all of which see the one
+//! kernel, and it sets what happens. There is no clock: [`FakeKernel::advance`] is time. What the
+//! fake does is held against Linux by the contract suite (tests/src/contract.rs); what only the
+//! fake can do is tested in `tests.rs` beside this file.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_model::id::DeviceName;
+use quorate_model::kernel::{DeviceAddress, ObservedService, ObservedServices, ServiceKey};
+use quorate_model::plan::Action;
+use quorate_model::spec::Scheduler;
+
+use self::kernel::{Kernel, Mark};
+use crate::error::{DataplaneError, Errno, Operation};
+use crate::sysctl;
+use crate::{
+    Capabilities, Dataplane, DeviceState, DirectorNeeds, IpvsProblem, ObservedAddresses,
+    SysctlFinding, SysctlMode,
+};
+
+mod kernel;
+#[cfg(test)]
+mod tests;
+
+/// A kind of call that can be told to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// [`Dataplane::observe_services`].
+    ObserveServices,
+    /// One action of [`Dataplane::apply`].
+    Apply,
+    /// [`Dataplane::device`].
+    Device,
+    /// [`Dataplane::observe_addresses`].
+    ObserveAddresses,
+    /// [`Dataplane::add_address`].
+    AddAddress,
+    /// [`Dataplane::remove_address`].
+    RemoveAddress,
+    /// [`Dataplane::announce`].
+    Announce,
+}
+
+/// One announcement that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// When, as the sum of what the kernel was advanced by.
+    pub at: Duration,
+    /// On which device.
+    pub device: DeviceName,
+    /// Of which address.
+    pub address: IpAddr,
+}
+
+/// A test's handle on a kernel in memory. Clones are the same kernel.
+#[derive(Debug, Clone, Default)]
+pub struct FakeKernel {
+    kernel: Arc<Mutex<Kernel>>,
+}
+
+impl FakeKernel {
+    /// A kernel with ip_vs and every right, without devices (there isn't even a `lo`).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A dataplane on this kernel.
+    #[must_use]
+    pub fn dataplane(&self) -> Fake {
+        Fake { kernel: self.clone() }
+    }
+
+    /// Lets time pass: addresses whose lifetime runs out are removed.
+    pub fn advance(&self, by: Duration) {
+        self.kernel().advance(by);
+    }
+
+    /// Makes a device, changes it, or takes it away. A device that goes takes its addresses with
+    /// it; one that is set down loses those of IPv6.
+    pub fn set_device(&self, device: &DeviceName, state: DeviceState) {
+        self.kernel().set_device(device, state);
+    }
+
+    /// Makes ip_vs be there or not. When it goes, its table goes.
+    pub fn set_ipvs(&self, ipvs: Result<(), IpvsProblem>) {
+        self.kernel().set_ipvs(ipvs);
+    }
+
+    /// Gives or takes CAP_NET_ADMIN: without it every change fails with EPERM.
+    pub fn set_net_admin(&self, net_admin: bool) {
+        self.kernel().lacks_net_admin = !net_admin;
+    }
+
+    /// Schedulers that this kernel can't load.
+    pub fn set_missing_schedulers(&self, missing: BTreeSet<Scheduler>) {
+        self.kernel().missing_schedulers = missing;
+    }
+
+    /// Makes every sysctl read-only, or writable again.
+    pub fn set_sysctls_read_only(&self, read_only: bool) {
+        self.kernel().sysctls_read_only = read_only;
+    }
+
+    /// Makes the next calls of a kind fail with this error, without any effect.
+    pub fn fail_next(&self, call: Call, times: usize, errno: Errno) {
+        self.kernel().failures.entry(call).or_default().extend(std::iter::repeat_n(errno, times));
+    }
+
+    /// Makes the next reading of the table leave out every second service and real server, as a
+    /// dump does when another program changes the table meanwhile: without any error.
+    pub fn make_next_dump_partial(&self) {
+        self.kernel().partial_dumps += 1;
+    }
+
+    /// Puts a service there as another program would, whatever stood there.
+    pub fn put_foreign_service(&self, key: ServiceKey, service: ObservedService) {
+        self.kernel().services.insert(key, service);
+    }
+
+    /// Takes a service away as another program would.
+    pub fn take_foreign_service(&self, key: &ServiceKey) {
+        self.kernel().services.remove(key);
+    }
+
+    /// Adds an address for ever, as another program would: without Quorate's mark.
+    pub fn put_foreign_address(&self, address: &DeviceAddress) {
+        self.kernel().put_address(address, None, Mark::Foreign);
+    }
+
+    /// The table as it is.
+    #[must_use]
+    pub fn services(&self) -> ObservedServices {
+        self.kernel().services.clone()
+    }
+
+    /// The addresses as they are, of all devices.
+    #[must_use]
+    pub fn addresses(&self) -> ObservedAddresses {
+        self.kernel().observed_addresses(|_| true)
+    }
+
+    /// Every action since the last call of this that changed the table.
+    #[must_use]
+    pub fn take_applied(&self) -> Vec<Action> {
+        std::mem::take(&mut self.kernel().applied)
+    }
+
+    /// Every announcement since the last call of this.
+    #[must_use]
+    pub fn take_announcements(&self) -> Vec<Announcement> {
+        std::mem::take(&mut self.kernel().announcements)
+    }
+}
+
+/// A dataplane on a [`FakeKernel`].
+#[derive(Debug, Clone)]
+pub struct Fake {
+    kernel: FakeKernel,
+}
+
+impl Dataplane for Fake {
+    fn capabilities(&mut self) -> Capabilities {
+        self.kernel.kernel().capabilities()
+    }
+
+    fn observe_services(&mut self) -> Result<ObservedServices, DataplaneError> {
+        let mut kernel = self.kernel.kernel();
+        kernel.may_fail(Call::ObserveServices, || Operation::ObserveServices)?;
+        kernel.needs_ipvs(|| Operation::ObserveServices)?;
+        Ok(kernel.dump())
+    }
+
+    fn apply(&mut self, actions: &[Action]) -> Vec<(Action, DataplaneError)> {
+        let mut kernel = self.kernel.kernel();
+        let failed = |action: &Action| Some((action.clone(), kernel.apply(action).err()?));
+        actions.iter().filter_map(failed).collect()
+    }
+
+    fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {
+        let mut kernel = self.kernel.kernel();
+        kernel.may_fail(Call::Device, || Operation::ReadDevice(device.clone()))?;
+        Ok(kernel.device(device))
+    }
+
+    fn observe_addresses(
+        &mut self,
+        devices: &[DeviceName],
+    ) -> Result<ObservedAddresses, DataplaneError> {
+        let mut kernel = self.kernel.kernel();
+        kernel.may_fail(Call::ObserveAddresses, || Operation::ObserveAddresses)?;
+        Ok(kernel.observed_addresses(|device| devices.contains(device)))
+    }
+
+    fn add_address(
+        &mut self,
+        address: &DeviceAddress,
+        lifetime: Option<Duration>,
+    ) -> Result<(), DataplaneError> {
+        let doing = || Operation::AddAddress(address.clone());
+        let mut kernel = self.kernel.kernel();
+        kernel.may_fail(Call::AddAddress, doing)?;
+        kernel.needs_net_admin(doing)?;
+        if kernel.device(&address.device) == DeviceState::Missing {
+            return Err(DataplaneError::NoDevice {
+                doing: doing(),
+                device: address.device.clone(),
+            });
+        }
+        kernel.put_address(address, lifetime, Mark::Ours);
+        Ok(())
+    }
+
+    fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError> {
+        let doing = || Operation::RemoveAddress(address.clone());
+        let mut kernel = self.kernel.kernel();
+        kernel.may_fail(Call::RemoveAddress, doing)?;
+        if kernel.device(&address.device) == DeviceState::Missing {
+            return Ok(());
+        }
+        kernel.needs_net_admin(doing)?;
+        kernel.remove_address(address);
+        Ok(())
+    }
+
+    fn announce(&mut self, device: &DeviceName, address: IpAddr) -> Result<(), DataplaneError> {
+        let doing = || Operation::Announce(device.clone(), address);
+        let mut kernel = self.kernel.kernel();
+        kernel.may_fail(Call::Announce, doing)?;
+        match kernel.device(device) {
+            DeviceState::Missing => {
+                Err(DataplaneError::NoDevice { doing: doing(), device: device.clone() })
+            }
+            DeviceState::Down => {
+                let errno = Errno(libc::ENETDOWN);
+                Err(DataplaneError::Refused { doing: doing(), errno })
+            }
+            DeviceState::Up { mac: None, .. } => Ok(()),
+            DeviceState::Up { .. } => {
+                kernel.announce(device, address);
+                Ok(())
+            }
+        }
+    }
+
+    fn director_sysctls(&mut self, needs: &DirectorNeeds, mode: SysctlMode) -> Vec<SysctlFinding> {
+        sysctl::director(&mut *self.kernel.kernel(), needs, mode)
+    }
+}

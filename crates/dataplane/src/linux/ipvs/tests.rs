@@ -1,1 +1,412 @@
+//! Golden bytes of requests, checked by hand against include/uapi/linux/ip_vs.h; reading of what a
+//! kernel sends; bytes that no kernel sends; and what error numbers mean.
+//!
+//! The bytes are those of a little-endian machine, as all that Quorate is built for are.
+#![cfg(target_endian = "little")]
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use quorate_model::kernel::{Destination, ObservedDestination, ServiceKey, ServiceSettings};
+use quorate_model::spec::{Forward, Persistence, Protocol, SCHEDULERS};
+
+use super::wire::{
+    Attributes, Command, DestinationAttr, Malformed, Message, Messages, RequestHead, ServiceAttr,
+    StatsAttr, TopAttr, Writer,
+};
+use super::*;
+
+const HEAD: RequestHead = RequestHead { family: 0x1c, flags: 0x05, sequence: 7 };
+
+fn tcp4() -> ServiceKey {
+    ServiceKey { protocol: Protocol::Tcp, address: "192.168.10.180:80".parse().unwrap() }
+}
+
+fn udp6() -> ServiceKey {
+    ServiceKey { protocol: Protocol::Udp, address: "[2001:db8::b4]:53".parse().unwrap() }
+}
+
+fn settings(scheduler: &str, persistence: Option<(u32, u8)>) -> ServiceSettings {
+    ServiceSettings {
+        scheduler: Scheduler::named(scheduler).unwrap(),
+        persistence: persistence.map(|(timeout_s, prefix)| Persistence { timeout_s, prefix }),
+    }
+}
+
+fn server(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn encoded(action: &Action) -> Vec<u8> {
+    let mut writer = Writer::default();
+    write::action(&mut writer, &HEAD, action);
+    writer.bytes().to_vec()
+}
+
+fn only_message(bytes: &[u8]) -> Message<'_> {
+    let messages: Result<Vec<_>, _> = Messages(bytes).collect();
+    let [message] = messages.unwrap().try_into().unwrap();
+    message
+}
+
+#[test]
+fn a_new_service_has_these_bytes() {
+    #[rustfmt::skip]
+    let want = [
+        // nlmsghdr: length 92, family, REQUEST|ACK, sequence, port 0
+        0x5c, 0, 0, 0, 0x1c, 0, 0x05, 0, 7, 0, 0, 0, 0, 0, 0, 0,
+        // genlmsghdr: NEW_SERVICE, version 1
+        1, 1, 0, 0,
+        // CMD_ATTR_SERVICE, nested
+        0x48, 0, 0x01, 0x80,
+        0x06, 0, 1, 0, 2, 0, 0, 0, // AF_INET
+        0x06, 0, 2, 0, 6, 0, 0, 0, // IPPROTO_TCP
+        0x08, 0, 3, 0, 192, 168, 10, 180,
+        0x06, 0, 4, 0, 0, 80, 0, 0, // port, network order
+        0x07, 0, 6, 0, b'r', b'r', 0, 0,
+        0x0c, 0, 7, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, // flags, mask
+        0x08, 0, 8, 0, 0, 0, 0, 0, // timeout
+        0x08, 0, 9, 0, 0xff, 0xff, 0xff, 0xff, // netmask
+    ];
+    assert_eq!(encoded(&Action::AddService(tcp4(), settings("rr", None))), want);
+}
+
+#[test]
+fn a_persistent_ipv6_service_has_a_prefix_length_for_a_netmask() {
+    let bytes = encoded(&Action::SetService(udp6(), settings("mh", Some((50, 64)))));
+    #[rustfmt::skip]
+    let want = [
+        0x68, 0, 0, 0, 0x1c, 0, 0x05, 0, 7, 0, 0, 0, 0, 0, 0, 0,
+        2, 1, 0, 0, // SET_SERVICE
+        0x54, 0, 0x01, 0x80,
+        0x06, 0, 1, 0, 10, 0, 0, 0, // AF_INET6
+        0x06, 0, 2, 0, 17, 0, 0, 0, // IPPROTO_UDP
+        0x14, 0, 3, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb4,
+        0x06, 0, 4, 0, 0, 53, 0, 0,
+        0x07, 0, 6, 0, b'm', b'h', 0, 0,
+        0x0c, 0, 7, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, // PERSISTENT
+        0x08, 0, 8, 0, 50, 0, 0, 0,
+        0x08, 0, 9, 0, 64, 0, 0, 0, // host order
+    ];
+    assert_eq!(bytes, want);
+}
+
+#[test]
+fn an_ipv4_netmask_is_in_network_order() {
+    let mask_of = |prefix| {
+        let bytes = encoded(&Action::AddService(tcp4(), settings("rr", Some((1, prefix)))));
+        bytes[bytes.len() - 4..].to_vec()
+    };
+    assert_eq!(mask_of(24), [255, 255, 255, 0]);
+    assert_eq!(mask_of(32), [255, 255, 255, 255]);
+    assert_eq!(mask_of(0), [0, 0, 0, 0]);
+}
+
+#[test]
+fn a_new_destination_has_these_bytes() {
+    let to = Destination { forward: Forward::Tun, weight: 3 };
+    #[rustfmt::skip]
+    let want = [
+        0x8c, 0, 0, 0, 0x1c, 0, 0x05, 0, 7, 0, 0, 0, 0, 0, 0, 0,
+        5, 1, 0, 0, // NEW_DEST
+        0x30, 0, 0x01, 0x80,
+        0x06, 0, 1, 0, 10, 0, 0, 0,
+        0x06, 0, 2, 0, 17, 0, 0, 0,
+        0x14, 0, 3, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb4,
+        0x06, 0, 4, 0, 0, 53, 0, 0,
+        // CMD_ATTR_DEST, nested
+        0x48, 0, 0x02, 0x80,
+        0x14, 0, 1, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        0x06, 0, 2, 0, 0, 53, 0, 0,
+        0x06, 0, 11, 0, 10, 0, 0, 0, // ADDR_FAMILY
+        0x08, 0, 3, 0, 2, 0, 0, 0, // FWD_METHOD: tunnel
+        0x08, 0, 4, 0, 3, 0, 0, 0, // WEIGHT
+        0x08, 0, 5, 0, 0, 0, 0, 0, // U_THRESH
+        0x08, 0, 6, 0, 0, 0, 0, 0, // L_THRESH
+    ];
+    let action = Action::AddDestination(udp6(), server("[2001:db8::10]:53"), to);
+    assert_eq!(encoded(&action), want);
+}
+
+#[test]
+fn a_deletion_names_the_entry_and_nothing_more() {
+    #[rustfmt::skip]
+    let want = [
+        0x54, 0, 0, 0, 0x1c, 0, 0x05, 0, 7, 0, 0, 0, 0, 0, 0, 0,
+        7, 1, 0, 0, // DEL_DEST
+        0x24, 0, 0x01, 0x80,
+        0x06, 0, 1, 0, 2, 0, 0, 0,
+        0x06, 0, 2, 0, 6, 0, 0, 0,
+        0x08, 0, 3, 0, 192, 168, 10, 180,
+        0x06, 0, 4, 0, 0, 80, 0, 0,
+        0x1c, 0, 0x02, 0x80,
+        0x08, 0, 1, 0, 192, 168, 10, 16,
+        0x06, 0, 2, 0, 0, 80, 0, 0,
+        0x06, 0, 11, 0, 2, 0, 0, 0,
+    ];
+    let action = Action::DeleteDestination(tcp4(), server("192.168.10.16:80"));
+    assert_eq!(encoded(&action), want);
+    let bytes = encoded(&Action::DeleteService(tcp4()));
+    assert_eq!(bytes.len(), 20 + 36);
+    assert_eq!(bytes[16], 3);
+}
+
+#[test]
+fn forwarding_methods_have_the_kernels_numbers() {
+    for (forward, number) in [(Forward::Nat, 0), (Forward::Tun, 2), (Forward::Dr, 3)] {
+        let to = Destination { forward, weight: 1 };
+        let bytes = encoded(&Action::SetDestination(tcp4(), server("192.0.2.1:80"), to));
+        let attr = [8, 0, 3, 0, number, 0, 0, 0];
+        assert!(bytes.windows(8).any(|window| window == attr), "{forward}");
+    }
+}
+
+#[test]
+fn every_setting_that_is_written_reads_back() {
+    for key in [tcp4(), udp6()] {
+        let all = if key.address.is_ipv4() { 32 } else { 128 };
+        for scheduler in SCHEDULERS {
+            for persistence in [None, Some((1, all)), Some((86_400, 24))] {
+                let settings = settings(scheduler, persistence);
+                let bytes = encoded(&Action::AddService(key, settings.clone()));
+                let (found, service) =
+                    read::service(only_message(&bytes).attributes()).unwrap().unwrap();
+                assert_eq!((found, service.settings), (key, Some(settings)));
+            }
+        }
+    }
+}
+
+/// A service as a kernel dumps it: sixteen bytes of address, the HASHED flag, both statistics.
+fn dumped_service(key: ServiceKey, flags: u32, more: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.message(&HEAD, Command::NewService.into(), |writer| {
+        writer.nested(TopAttr::Service, |writer| {
+            let (family, mut address, mask) = match key.address.ip() {
+                IpAddr::V4(address) => (2_u16, address.octets().to_vec(), [255, 255, 255, 0]),
+                IpAddr::V6(address) => (10_u16, address.octets().to_vec(), [128, 0, 0, 0]),
+            };
+            address.resize(16, 0);
+            let protocol: u16 = if key.protocol == Protocol::Tcp { 6 } else { 17 };
+            writer.put(ServiceAttr::Family, &family.to_ne_bytes());
+            writer.put(ServiceAttr::Protocol, &protocol.to_ne_bytes());
+            writer.put(ServiceAttr::Address, &address);
+            writer.put(ServiceAttr::Port, &key.address.port().to_be_bytes());
+            writer.put(ServiceAttr::Scheduler, b"wlc\0");
+            let flags = [flags.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat();
+            writer.put(ServiceAttr::Flags, &flags);
+            writer.put(ServiceAttr::Timeout, &300_u32.to_ne_bytes());
+            writer.put(ServiceAttr::Netmask, &mask);
+            writer.nested(ServiceAttr::Stats, |writer| {
+                writer.put(StatsAttr::Connections, &7_u32.to_ne_bytes());
+                writer.put(StatsAttr::BytesIn, &70_u64.to_ne_bytes());
+                writer.put(StatsAttr::BytesOut, &700_u64.to_ne_bytes());
+            });
+            more(writer);
+        });
+    });
+    writer.bytes().to_vec()
+}
+
+fn stats64(writer: &mut Writer) {
+    writer.nested(ServiceAttr::Stats64, |writer| {
+        writer.put(StatsAttr::Connections, &5_000_000_000_u64.to_ne_bytes());
+        writer.put(StatsAttr::BytesIn, &71_u64.to_ne_bytes());
+        writer.put(StatsAttr::BytesOut, &701_u64.to_ne_bytes());
+    });
+}
+
+#[test]
+fn a_dumped_service_is_read_without_the_hashed_flag_and_with_wide_counters() {
+    let bytes = dumped_service(tcp4(), 2, stats64);
+    let (key, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
+    assert_eq!(key, tcp4());
+    // Without the flag, timeout and netmask say nothing.
+    assert_eq!(service.settings, Some(settings("wlc", None)));
+    assert_eq!(
+        (service.connections, service.bytes_in, service.bytes_out),
+        (5_000_000_000, 71, 701)
+    );
+
+    let bytes = dumped_service(tcp4(), 1 | 2, |_| {});
+    let (_, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
+    assert_eq!(service.settings, Some(settings("wlc", Some((300, 24)))));
+    assert_eq!((service.connections, service.bytes_in, service.bytes_out), (7, 70, 700));
+
+    let bytes = dumped_service(udp6(), 1 | 2, |_| {});
+    let (key, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
+    assert_eq!((key, service.settings), (udp6(), Some(settings("wlc", Some((300, 128))))));
+}
+
+#[test]
+fn what_quorate_cannot_express_is_read_as_unlike_anything_wanted() {
+    let one_packet = dumped_service(udp6(), 4 | 2, |_| {});
+    let engine =
+        dumped_service(udp6(), 1, |writer| writer.put(ServiceAttr::PersistenceEngine, b"sip\0"));
+    let none = dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::Scheduler, b"none\0"));
+    let holes =
+        dumped_service(tcp4(), 1, |writer| writer.put(ServiceAttr::Netmask, &[255, 0, 255, 0]));
+    for bytes in [one_packet, engine, none, holes] {
+        let (_, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
+        assert_eq!(service.settings, None);
+    }
+}
+
+#[test]
+fn services_by_firewall_mark_or_of_other_protocols_are_skipped() {
+    let marked =
+        dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::FirewallMark, &[9, 0, 0, 0]));
+    let sctp = dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::Protocol, &[132, 0]));
+    for bytes in [marked, sctp] {
+        assert_eq!(read::service(only_message(&bytes).attributes()), Ok(None));
+    }
+}
+
+fn dumped_destination(more: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.message(&HEAD, Command::NewDestination.into(), |writer| {
+        writer.nested(TopAttr::Destination, |writer| {
+            writer
+                .put(DestinationAttr::Address, &[192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            writer.put(DestinationAttr::Port, &80_u16.to_be_bytes());
+            writer.put(DestinationAttr::ForwardMethod, &3_u32.to_ne_bytes());
+            writer.put(DestinationAttr::Weight, &65_535_u32.to_ne_bytes());
+            writer.put(DestinationAttr::UpperThreshold, &0_u32.to_ne_bytes());
+            writer.put(DestinationAttr::LowerThreshold, &0_u32.to_ne_bytes());
+            writer.put(DestinationAttr::ActiveConnections, &12_u32.to_ne_bytes());
+            writer.put(DestinationAttr::InactiveConnections, &13_u32.to_ne_bytes());
+            more(writer);
+        });
+    });
+    writer.bytes().to_vec()
+}
+
+fn read_destination(bytes: &[u8]) -> Result<(SocketAddr, ObservedDestination), Malformed> {
+    read::destination(only_message(bytes).attributes(), tcp4().address.ip())
+}
+
+#[test]
+fn a_dumped_destination_is_read_with_its_connections() {
+    let want = ObservedDestination {
+        destination: Some(Destination { forward: Forward::Dr, weight: 65_535 }),
+        active: 12,
+        inactive: 13,
+    };
+    let read = read_destination(&dumped_destination(|_| {}));
+    assert_eq!(read, Ok((server("192.0.2.7:80"), want)), "the family defaults to the service's");
+
+    let six = dumped_destination(|writer| {
+        writer.put(DestinationAttr::Family, &10_u16.to_ne_bytes());
+        let address: Ipv6Addr = "2001:db8::b4".parse().unwrap();
+        writer.put(DestinationAttr::Address, &address.octets());
+    });
+    assert_eq!(read_destination(&six), Ok((server("[2001:db8::b4]:80"), want)));
+}
+
+#[test]
+fn a_destination_that_quorate_cannot_express_is_unlike_anything_wanted() {
+    let put = |attr: DestinationAttr, value: u32| {
+        dumped_destination(move |writer| writer.put(attr, &value.to_ne_bytes()))
+    };
+    let gue = dumped_destination(|writer| {
+        writer.put(DestinationAttr::ForwardMethod, &2_u32.to_ne_bytes());
+        writer.put(DestinationAttr::TunnelType, &[1]);
+    });
+    for bytes in [
+        put(DestinationAttr::ForwardMethod, 1),
+        put(DestinationAttr::ForwardMethod, 4),
+        put(DestinationAttr::UpperThreshold, 100),
+        gue,
+    ] {
+        assert_eq!(read_destination(&bytes).unwrap().1.destination, None);
+    }
+}
+
+#[test]
+fn the_version_of_ip_vs_is_read() {
+    // IP_VS_VERSION_CODE 0x010201 and 4096 buckets.
+    let answer = [8, 0, 1, 0, 0x01, 0x02, 0x01, 0, 8, 0, 2, 0, 0, 0x10, 0, 0];
+    let want = IpvsInfo { version: (1, 2, 1), connection_table_size: 4096 };
+    assert_eq!(read::info(Attributes(&answer)), Ok(want));
+    assert_eq!(read::info(Attributes(&answer[..8])), Err(Malformed));
+}
+
+/// Reads bytes as every kind of answer; what comes out matters less than that it does.
+fn read_all(bytes: &[u8]) -> usize {
+    let mut understood = 0;
+    for message in Messages(bytes).flatten() {
+        let attributes = message.attributes();
+        understood += usize::from(read::service(attributes).is_ok());
+        understood += usize::from(read::destination(attributes, udp6().address.ip()).is_ok());
+        understood += usize::from(read::info(attributes).is_ok());
+        understood += usize::from(message.errno().is_some());
+    }
+    understood
+}
+
+#[test]
+fn cut_or_mutated_bytes_never_panic_and_the_walk_ends() {
+    let mut bytes = dumped_service(tcp4(), 3, stats64);
+    bytes.extend(dumped_destination(|_| {}));
+    bytes.extend(dumped_service(udp6(), 3, stats64));
+    assert!(read_all(&bytes) >= 6, "the bytes make sense before they are spoilt");
+    for cut in 0..bytes.len() {
+        read_all(&bytes[..cut]);
+        read_all(&bytes[cut..]);
+    }
+    for place in 0..bytes.len() {
+        for value in [0, 1, 2, 3, 4, 5, 7, 8, 0x14, 0x7f, 0x80, 0xfe, 0xff] {
+            let mut spoilt = bytes.clone();
+            spoilt[place] = value;
+            read_all(&spoilt);
+        }
+    }
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..20_000 {
+        let mut spoilt = bytes.clone();
+        for _ in 0..8 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let [value, _, _, _, low, high, ..] = state.to_be_bytes();
+            let place = usize::from(u16::from_be_bytes([low, high])) % spoilt.len();
+            spoilt[place] = value;
+        }
+        read_all(&spoilt);
+    }
+}
+
+#[test]
+fn a_length_of_zero_ends_the_walk_with_an_error() {
+    assert_eq!(Messages(&[0; 32]).collect::<Vec<_>>(), [Err(Malformed)]);
+    assert_eq!(Attributes(&[0; 32]).collect::<Vec<_>>(), [Err(Malformed)]);
+}
+
+#[test]
+fn already_so_is_success_and_what_is_gone_is_not() {
+    let to = Destination { forward: Forward::Dr, weight: 1 };
+    let rs = server("192.0.2.1:80");
+    let rr = settings("rr", None);
+    let add = Action::AddService(tcp4(), rr.clone());
+    let set = Action::SetService(tcp4(), rr);
+    let add_rs = Action::AddDestination(tcp4(), rs, to);
+    let set_rs = Action::SetDestination(tcp4(), rs, to);
+    let answer = |errno| Err(Failure::Errno(Errno(errno)));
+    let rr = Scheduler::named("rr").unwrap();
+
+    assert_eq!(meaning(&add, answer(libc::EEXIST)), Meaning::SetInstead(set.clone()));
+    assert_eq!(meaning(&add_rs, answer(libc::EEXIST)), Meaning::SetInstead(set_rs.clone()));
+    assert_eq!(meaning(&add, answer(libc::ENOENT)), Meaning::SchedulerMissing(rr));
+    for (delete, errno) in [
+        (Action::DeleteService(tcp4()), libc::ESRCH),
+        (Action::DeleteDestination(tcp4(), rs), libc::ESRCH),
+        (Action::DeleteDestination(tcp4(), rs), libc::ENOENT),
+    ] {
+        assert_eq!(meaning(&delete, answer(errno)), Meaning::Done);
+    }
+    for (action, errno) in [(&set, libc::ESRCH), (&add_rs, libc::ESRCH), (&set_rs, libc::ENOENT)] {
+        let meaning = meaning(action, answer(errno));
+        assert!(matches!(meaning, Meaning::Failed(DataplaneError::Gone { .. })), "{meaning:?}");
+    }
+    let lost = meaning(&add, Err(Failure::NoAnswer));
+    assert!(matches!(lost, Meaning::Failed(DataplaneError::NoAnswer { .. })));
+    let denied = meaning(&add, answer(libc::EPERM));
+    assert!(matches!(denied, Meaning::Failed(DataplaneError::NotPermitted { .. })));
+}

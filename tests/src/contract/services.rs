@@ -1,0 +1,309 @@
+//! The rules about virtual services and real servers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_dataplane::{Dataplane, DataplaneError, Errno};
+use quorate_model::kernel::{DesiredService, DesiredServices, Destination, ServiceKey};
+use quorate_model::plan::{Action, plan};
+use quorate_model::spec::{Forward, Protocol, SCHEDULERS};
+
+use super::{Environment, Rule, expressed, key, server, settings, sticky, tcp, to};
+
+// include/uapi/asm-generic/errno-base.h
+const ENOENT: Errno = Errno(2);
+const ESRCH: Errno = Errno(3);
+const EINVAL: Errno = Errno(22);
+const ERANGE: Errno = Errno(34);
+
+/// Rules that need ip_vs and CAP_NET_ADMIN.
+pub const SERVICES: &[Rule] = &[
+    Rule { name: "ip_vs is there and tells its version", check: tells_version },
+    Rule { name: "an empty kernel is observed as empty", check: empty },
+    Rule { name: "services of every kind are observed as they were added", check: every_kind },
+    Rule { name: "every scheduler is taken by its name", check: every_scheduler },
+    Rule { name: "persistence is set, changed and cleared", check: persistence },
+    Rule { name: "weight and forwarding method are changed in place", check: change_destination },
+    Rule { name: "adding what stands already changes it", check: add_again },
+    Rule { name: "deleting what is gone is success", check: delete_again },
+    Rule { name: "changing what is gone fails as gone", check: change_gone },
+    Rule { name: "deleting a service takes its real servers along", check: delete_with_servers },
+    Rule { name: "what fails does not stop what follows", check: failures_are_apart },
+    Rule { name: "a real server of the other family is reached by tunnel only", check: mixed },
+    Rule { name: "addresses and weights that no server has are refused", check: refused },
+    Rule { name: "a plan makes the desired table, and a second plan is empty", check: planned },
+    Rule { name: "foreign services stay, and adopted ones become as desired", check: foreign },
+    Rule { name: "a large table is observed in full", check: large },
+];
+
+type Kernel<'a> = &'a mut dyn Dataplane;
+type World<'a> = &'a mut dyn Environment;
+
+fn done(dataplane: Kernel<'_>, actions: &[Action]) {
+    assert_eq!(dataplane.apply(actions), []);
+}
+
+fn table(dataplane: Kernel<'_>) -> DesiredServices {
+    expressed(&dataplane.observe_services().unwrap())
+}
+
+/// The one error of the one action.
+fn refusal(dataplane: Kernel<'_>, action: &Action) -> DataplaneError {
+    let failures = dataplane.apply(std::slice::from_ref(action));
+    let [(failed, error)] = failures.try_into().unwrap();
+    assert_eq!(&failed, action);
+    error
+}
+
+fn tells_version(dataplane: Kernel<'_>, _: World<'_>) {
+    let capabilities = dataplane.capabilities();
+    assert!(capabilities.net_admin);
+    let info = capabilities.ipvs.unwrap();
+    assert_eq!(info.version.0, 1, "{info:?}");
+    assert!(info.connection_table_size.is_power_of_two(), "{info:?}");
+}
+
+fn empty(dataplane: Kernel<'_>, _: World<'_>) {
+    assert_eq!(dataplane.observe_services(), Ok(BTreeMap::new()));
+}
+
+fn every_kind(dataplane: Kernel<'_>, _: World<'_>) {
+    let mut want = DesiredServices::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for (vip, servers) in [
+            ("198.51.100.1:53", ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"]),
+            ("[2001:db8:100::1]:53", ["[2001:db8::1]:53", "[2001:db8::2]:53", "[2001:db8::3]:53"]),
+        ] {
+            let ways = [to(Forward::Dr, 0), to(Forward::Nat, 1), to(Forward::Tun, 65_535)];
+            let destinations = servers.iter().map(|at| server(at)).zip(ways).collect();
+            let service = DesiredService { settings: settings("wrr"), destinations };
+            want.insert(key(protocol, vip), service);
+        }
+    }
+    done(dataplane, &plan(&want, &BTreeMap::new(), &BTreeSet::new()));
+    assert_eq!(table(dataplane), want);
+    let observed = dataplane.observe_services().unwrap();
+    for service in observed.values() {
+        assert_eq!((service.connections, service.bytes_in, service.bytes_out), (0, 0, 0));
+        assert!(service.destinations.values().all(|found| found.active + found.inactive == 0));
+    }
+}
+
+fn every_scheduler(dataplane: Kernel<'_>, _: World<'_>) {
+    let vip = tcp("198.51.100.1:80");
+    done(dataplane, &[Action::AddService(vip, settings("rr"))]);
+    for scheduler in SCHEDULERS {
+        done(dataplane, &[Action::SetService(vip, settings(scheduler))]);
+        assert_eq!(table(dataplane)[&vip].settings, settings(scheduler));
+        let other = tcp("198.51.100.2:80");
+        done(dataplane, &[Action::AddService(other, settings(scheduler))]);
+        assert_eq!(table(dataplane)[&other].settings, settings(scheduler));
+        done(dataplane, &[Action::DeleteService(other)]);
+    }
+}
+
+fn persistence(dataplane: Kernel<'_>, _: World<'_>) {
+    for (vip, prefixes) in
+        [(tcp("198.51.100.1:80"), [32, 24, 1]), (tcp("[2001:db8:100::1]:80"), [128, 64, 1])]
+    {
+        done(dataplane, &[Action::AddService(vip, settings("rr"))]);
+        for prefix in prefixes {
+            for timeout_s in [1, 50, 86_400] {
+                let want = sticky("rr", timeout_s, prefix);
+                done(dataplane, &[Action::SetService(vip, want.clone())]);
+                assert_eq!(table(dataplane)[&vip].settings, want);
+            }
+        }
+        done(dataplane, &[Action::SetService(vip, settings("rr"))]);
+        assert_eq!(table(dataplane)[&vip].settings, settings("rr"));
+        done(dataplane, &[Action::DeleteService(vip)]);
+        done(dataplane, &[Action::AddService(vip, sticky("rr", 7, prefixes[1]))]);
+        assert_eq!(table(dataplane)[&vip].settings, sticky("rr", 7, prefixes[1]));
+    }
+}
+
+fn change_destination(dataplane: Kernel<'_>, _: World<'_>) {
+    let (vip, rs) = (tcp("198.51.100.1:80"), server("192.0.2.1:80"));
+    done(
+        dataplane,
+        &[
+            Action::AddService(vip, settings("rr")),
+            Action::AddDestination(vip, rs, to(Forward::Dr, 1)),
+        ],
+    );
+    for forward in [Forward::Nat, Forward::Tun, Forward::Dr] {
+        for weight in [0, 1, 65_535] {
+            done(dataplane, &[Action::SetDestination(vip, rs, to(forward, weight))]);
+            assert_eq!(table(dataplane)[&vip].destinations, [(rs, to(forward, weight))].into());
+        }
+    }
+}
+
+fn add_again(dataplane: Kernel<'_>, _: World<'_>) {
+    let (vip, rs) = (tcp("198.51.100.1:80"), server("192.0.2.1:80"));
+    let first = to(Forward::Dr, 1);
+    done(
+        dataplane,
+        &[Action::AddService(vip, settings("rr")), Action::AddDestination(vip, rs, first)],
+    );
+    let second = to(Forward::Tun, 9);
+    done(
+        dataplane,
+        &[Action::AddService(vip, sticky("wlc", 50, 24)), Action::AddDestination(vip, rs, second)],
+    );
+    let want =
+        DesiredService { settings: sticky("wlc", 50, 24), destinations: [(rs, second)].into() };
+    assert_eq!(table(dataplane), [(vip, want)].into());
+}
+
+fn delete_again(dataplane: Kernel<'_>, _: World<'_>) {
+    let (vip, rs) = (tcp("198.51.100.1:80"), server("192.0.2.1:80"));
+    done(dataplane, &[Action::DeleteDestination(vip, rs), Action::DeleteService(vip)]);
+    done(dataplane, &[Action::AddService(vip, settings("rr"))]);
+    done(dataplane, &[Action::DeleteDestination(vip, rs)]);
+    done(dataplane, &[Action::DeleteService(vip), Action::DeleteService(vip)]);
+    assert_eq!(table(dataplane), BTreeMap::new());
+}
+
+fn change_gone(dataplane: Kernel<'_>, _: World<'_>) {
+    let (vip, rs, way) = (tcp("198.51.100.1:80"), server("192.0.2.1:80"), to(Forward::Dr, 1));
+    for action in [
+        Action::SetService(vip, settings("rr")),
+        Action::AddDestination(vip, rs, way),
+        Action::SetDestination(vip, rs, way),
+    ] {
+        let error = refusal(dataplane, &action);
+        assert!(matches!(error, DataplaneError::Gone { errno: ESRCH, .. }), "{error:?}");
+    }
+    done(dataplane, &[Action::AddService(vip, settings("rr"))]);
+    let error = refusal(dataplane, &Action::SetDestination(vip, rs, way));
+    assert!(matches!(error, DataplaneError::Gone { errno: ENOENT, .. }), "{error:?}");
+    assert_eq!(table(dataplane)[&vip].destinations, BTreeMap::new());
+}
+
+fn delete_with_servers(dataplane: Kernel<'_>, _: World<'_>) {
+    let (vip, rs) = (tcp("198.51.100.1:80"), server("192.0.2.1:80"));
+    let add = [
+        Action::AddService(vip, settings("rr")),
+        Action::AddDestination(vip, rs, to(Forward::Dr, 1)),
+    ];
+    done(dataplane, &add);
+    done(dataplane, &[Action::DeleteService(vip)]);
+    assert_eq!(table(dataplane), BTreeMap::new());
+    done(dataplane, &add[..1]);
+    assert_eq!(table(dataplane)[&vip].destinations, BTreeMap::new());
+}
+
+fn failures_are_apart(dataplane: Kernel<'_>, _: World<'_>) {
+    let (vip, gone) = (tcp("198.51.100.1:80"), tcp("198.51.100.9:80"));
+    let rs = server("192.0.2.1:80");
+    let way = to(Forward::Dr, 1);
+    let actions = [
+        Action::SetService(gone, settings("rr")),
+        Action::AddService(vip, settings("rr")),
+        Action::AddDestination(gone, rs, way),
+        Action::AddDestination(vip, rs, way),
+    ];
+    let failed: Vec<Action> =
+        dataplane.apply(&actions).into_iter().map(|(action, _)| action).collect();
+    assert_eq!(failed, [actions[0].clone(), actions[2].clone()]);
+    assert_eq!(table(dataplane)[&vip].destinations, [(rs, way)].into());
+}
+
+fn mixed(dataplane: Kernel<'_>, _: World<'_>) {
+    let vip = tcp("198.51.100.1:80");
+    let rs = server("[2001:db8::1]:80");
+    done(dataplane, &[Action::AddService(vip, settings("rr"))]);
+    for forward in [Forward::Dr, Forward::Nat] {
+        let error = refusal(dataplane, &Action::AddDestination(vip, rs, to(forward, 1)));
+        assert!(matches!(error, DataplaneError::Refused { errno: EINVAL, .. }), "{error:?}");
+    }
+    done(dataplane, &[Action::AddDestination(vip, rs, to(Forward::Tun, 1))]);
+    assert_eq!(table(dataplane)[&vip].destinations, [(rs, to(Forward::Tun, 1))].into());
+}
+
+fn refused(dataplane: Kernel<'_>, _: World<'_>) {
+    let (four, six) = (tcp("198.51.100.1:80"), tcp("[2001:db8:100::1]:80"));
+    done(dataplane, &[four, six].map(|vip| Action::AddService(vip, settings("rr"))));
+    for (vip, address) in [
+        (four, "224.0.0.1:80"),
+        (four, "0.0.0.0:80"),
+        (four, "255.255.255.255:80"),
+        (six, "[ff02::1]:80"),
+        (six, "[::]:80"),
+        (six, "[fe80::1]:80"),
+    ] {
+        let action = Action::AddDestination(vip, server(address), to(Forward::Dr, 1));
+        let error = refusal(dataplane, &action);
+        assert!(matches!(error, DataplaneError::Refused { errno: EINVAL, .. }), "{error:?}");
+    }
+    let heavy = to(Forward::Dr, 1 << 31);
+    let error = refusal(dataplane, &Action::AddDestination(four, server("192.0.2.1:80"), heavy));
+    assert!(matches!(error, DataplaneError::Refused { errno: ERANGE, .. }), "{error:?}");
+}
+
+fn with_servers(scheduler: &str, servers: &[(&str, Destination)]) -> DesiredService {
+    let destinations = servers.iter().map(|(at, way)| (server(at), *way)).collect();
+    DesiredService { settings: settings(scheduler), destinations }
+}
+
+/// Reaches what is desired by one plan, and plans nothing more.
+fn reach(dataplane: Kernel<'_>, desired: &DesiredServices, ours: &BTreeSet<ServiceKey>) {
+    let before = dataplane.observe_services().unwrap();
+    done(dataplane, &plan(desired, &before, ours));
+    let after = dataplane.observe_services().unwrap();
+    assert_eq!(plan(desired, &after, ours), []);
+}
+
+fn planned(dataplane: Kernel<'_>, _: World<'_>) {
+    let (web, dns) = (tcp("198.51.100.1:80"), key(Protocol::Udp, "[2001:db8:100::1]:53"));
+    let dr = to(Forward::Dr, 1);
+    let mut desired: DesiredServices = [
+        (web, with_servers("rr", &[("192.0.2.1:80", dr), ("192.0.2.2:80", dr)])),
+        (dns, with_servers("mh", &[("[2001:db8::1]:53", to(Forward::Nat, 5))])),
+    ]
+    .into();
+    let ours = [web, dns].into();
+    reach(dataplane, &desired, &ours);
+    assert_eq!(table(dataplane), desired);
+
+    desired.remove(&dns);
+    desired.insert(web, with_servers("wlc", &[("192.0.2.2:80", to(Forward::Dr, 0))]));
+    reach(dataplane, &desired, &ours);
+    assert_eq!(table(dataplane), desired);
+}
+
+fn foreign(dataplane: Kernel<'_>, world: World<'_>) {
+    let (ours, adopted, other) =
+        (tcp("198.51.100.1:80"), tcp("198.51.100.2:80"), tcp("198.51.100.3:80"));
+    world.add_foreign_service(&adopted);
+    world.add_foreign_service(&other);
+    let observed = dataplane.observe_services().unwrap();
+    assert_eq!(observed.len(), 2);
+    assert!(observed.values().all(|service| service.settings.is_none()), "{observed:?}");
+
+    let service = with_servers("rr", &[("192.0.2.1:80", to(Forward::Dr, 1))]);
+    let desired: DesiredServices = [(ours, service.clone()), (adopted, service.clone())].into();
+    reach(dataplane, &desired, &[ours].into());
+    let mut observed = dataplane.observe_services().unwrap();
+    let untouched = observed.remove(&other).unwrap();
+    assert_eq!(untouched.settings, None);
+    assert_eq!(expressed(&observed), desired);
+}
+
+fn large(dataplane: Kernel<'_>, _: World<'_>) {
+    let mut desired = DesiredServices::new();
+    for octet in 1..=150_u8 {
+        let servers = (1..=2).map(|rs| (([192, 0, 2, rs], 80).into(), to(Forward::Dr, rs.into())));
+        let vip =
+            ServiceKey { protocol: Protocol::Tcp, address: ([198, 51, 100, octet], 80).into() };
+        let service = DesiredService { settings: settings("rr"), destinations: servers.collect() };
+        desired.insert(vip, service);
+    }
+    let many = (1..=250).map(|rs: u8| (([203, 0, 113, rs], 443).into(), to(Forward::Nat, 1)));
+    let service = DesiredService { settings: settings("wrr"), destinations: many.collect() };
+    desired.insert(tcp("198.51.100.200:443"), service);
+    reach(dataplane, &desired, &desired.keys().copied().collect());
+    assert_eq!(table(dataplane), desired);
+    reach(dataplane, &DesiredServices::new(), &desired.keys().copied().collect());
+    assert_eq!(table(dataplane), BTreeMap::new());
+}

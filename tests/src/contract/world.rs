@@ -1,0 +1,111 @@
+//! The contract's [`Environment`] on Linux: a namespace of the lab, changed with the tools that an
+//! administrator uses.
+
+use std::time::Duration;
+
+use quorate_model::id::DeviceName;
+use quorate_model::kernel::{DeviceAddress, ServiceKey};
+use quorate_model::spec::Protocol;
+
+use super::Environment;
+use crate::lab::clock::Deadline;
+use crate::lab::namespace::Namespace;
+use crate::lab::network::{Host, INTERFACE, Network};
+
+/// For one command, or one change of a link; generous, for emulated machines.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A director and its neighbour on one network.
+#[derive(Debug)]
+pub struct LinuxWorld {
+    network: Network,
+}
+
+impl LinuxWorld {
+    /// Makes the namespaces. Their devices get no address by themselves, so that the rules see
+    /// only what they did.
+    ///
+    /// # Panics
+    /// Where the lab can't make them.
+    #[must_use]
+    pub fn new() -> Self {
+        let host = |name, address: &str| Host::new(name, address.parse().unwrap());
+        let hosts = [host("director", "192.0.2.1/24"), host("neighbour", "192.0.2.2/24")];
+        let world = Self { network: Network::new(&hosts).unwrap() };
+        for namespace in [world.director(), world.neighbour()] {
+            for line in [
+                format!("ip link set dev {INTERFACE} addrgenmode none"),
+                format!("ip -6 address flush dev {INTERFACE}"),
+            ] {
+                namespace.run_ok(&line, LIMIT).unwrap();
+            }
+        }
+        world
+    }
+
+    /// Where the dataplane is.
+    ///
+    /// # Panics
+    /// Never: [`LinuxWorld::new`] made it.
+    #[must_use]
+    pub fn director(&self) -> &Namespace {
+        self.network.namespace("director").unwrap()
+    }
+
+    /// Another host on the director's network.
+    ///
+    /// # Panics
+    /// Never: [`LinuxWorld::new`] made it.
+    #[must_use]
+    pub fn neighbour(&self) -> &Namespace {
+        self.network.namespace("neighbour").unwrap()
+    }
+
+    fn director_does(&self, line: &str) -> String {
+        self.director().run_ok(line, LIMIT).unwrap()
+    }
+}
+
+impl Default for LinuxWorld {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Environment for LinuxWorld {
+    fn device(&self) -> DeviceName {
+        INTERFACE.parse().unwrap()
+    }
+
+    fn set_device_up(&mut self, up: bool) {
+        let state = if up { "up" } else { "down" };
+        self.director_does(&format!("ip link set dev {INTERFACE} {state}"));
+        let want = format!("state {}", state.to_uppercase());
+        // The carrier follows a moment later, with no answer to wait for.
+        let deadline = Deadline::after(LIMIT);
+        while !self.director_does(&format!("ip -o link show dev {INTERFACE}")).contains(&want) {
+            assert!(!deadline.passed(), "{INTERFACE} never came {state}");
+        }
+    }
+
+    fn add_foreign_address(&mut self, address: &DeviceAddress) {
+        let nodad = if address.net.addr().is_ipv6() { "nodad" } else { "" };
+        self.director_does(&format!(
+            "ip address add {} dev {} {nodad}",
+            address.net, address.device
+        ));
+    }
+
+    fn add_foreign_service(&mut self, key: &ServiceKey) {
+        let protocol = match key.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+        };
+        self.director_does(&format!("ipvsadm -A {protocol} {} -s sh -b sh-port", key.address));
+    }
+
+    fn let_pass(&mut self, time: Duration) {
+        // Only the kernel's clock ends a lifetime.
+        std::thread::sleep(time);
+    }
+}

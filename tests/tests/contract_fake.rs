@@ -1,0 +1,68 @@
+//! The contract of a dataplane, on the fake kernel.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_dataplane::fake::FakeKernel;
+use quorate_dataplane::{DeviceState, MacAddress};
+use quorate_model::id::DeviceName;
+use quorate_model::kernel::{DeviceAddress, ObservedService, ServiceKey};
+use quorate_tests::contract::{self, ADDRESSES, Environment, Rule, SERVICES};
+
+struct World(FakeKernel);
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self(FakeKernel::new());
+        world.set_device_up(true);
+        world
+    }
+}
+
+impl Environment for World {
+    fn device(&self) -> DeviceName {
+        "eth0".parse().unwrap()
+    }
+
+    fn set_device_up(&mut self, up: bool) {
+        let mac = Some(MacAddress([2, 0, 0, 0, 0, 1]));
+        let state = if up { DeviceState::Up { index: 2, mac } } else { DeviceState::Down };
+        self.0.set_device(&self.device(), state);
+    }
+
+    fn add_foreign_address(&mut self, address: &DeviceAddress) {
+        self.0.put_foreign_address(address);
+    }
+
+    fn add_foreign_service(&mut self, key: &ServiceKey) {
+        let service = ObservedService {
+            settings: None,
+            destinations: BTreeMap::new(),
+            connections: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        self.0.put_foreign_service(*key, service);
+    }
+
+    fn let_pass(&mut self, time: Duration) {
+        self.0.advance(time);
+    }
+}
+
+fn run(rules: &[Rule]) {
+    let mut world = World::new();
+    let mut dataplane = world.0.dataplane();
+    contract::run(rules, &mut dataplane, &mut world, |rule| println!("{rule}"));
+}
+
+#[test]
+fn the_fake_keeps_the_rules_of_services() {
+    run(SERVICES);
+}
+
+#[test]
+fn the_fake_keeps_the_rules_of_addresses() {
+    run(ADDRESSES);
+}

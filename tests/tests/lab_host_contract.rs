@@ -1,0 +1,69 @@
+//! The contract of a dataplane, on Linux, as far as it needs no ip_vs; and that announcements do
+//! what they are for. Needs root. Run by `cargo xtask test`.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use quorate_dataplane::linux::Linux;
+use quorate_dataplane::{Dataplane, DeviceState};
+use quorate_model::kernel::DeviceAddress;
+use quorate_tests::contract::{self, ADDRESSES, Environment, LinuxWorld};
+use quorate_tests::lab::clock::Deadline;
+use quorate_tests::lab::namespace::Namespace;
+use quorate_tests::lab::network::INTERFACE;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn linux_keeps_the_rules_of_addresses() {
+    let mut world = LinuxWorld::new();
+    let director = Namespace::open(world.director().name()).unwrap();
+    let work = || {
+        let mut linux = Linux::new().unwrap();
+        contract::run(ADDRESSES, &mut linux, &mut world, |rule| println!("{rule}"));
+    };
+    director.enter(work).unwrap();
+}
+
+/// A neighbour that holds a wrong MAC for an address, as after a failover, learns the right one.
+#[test]
+fn an_announcement_moves_an_address_in_the_neighbours_caches() {
+    let world = LinuxWorld::new();
+    for vip in ["198.51.100.1", "2001:db8:100::1"] {
+        let address: IpAddr = vip.parse().unwrap();
+        let wrong = format!("ip neigh replace {vip} lladdr 02:00:00:00:00:99 dev {INTERFACE}");
+        world.neighbour().run_ok(&format!("{wrong} nud stale"), LIMIT).unwrap();
+        let announced = world.director().enter(|| {
+            let mut linux = Linux::new().unwrap();
+            let device = world.device();
+            let net = address.into();
+            linux.add_address(&DeviceAddress { device: device.clone(), net }, None).unwrap();
+            linux.announce(&device, address).unwrap();
+            linux.device(&device).unwrap()
+        });
+        let DeviceState::Up { mac: Some(mac), .. } = announced.unwrap() else {
+            panic!("the device is not up")
+        };
+        let show = format!("ip neigh show {vip} dev {INTERFACE}");
+        let deadline = Deadline::after(LIMIT);
+        loop {
+            let entry = world.neighbour().run_ok(&show, LIMIT).unwrap();
+            if entry.contains(&mac.to_string()) {
+                break;
+            }
+            assert!(!deadline.passed(), "{vip} is still at: {entry}");
+        }
+    }
+}
+
+/// Said at start and in `status`, never an error.
+#[test]
+fn a_kernel_without_ip_vs_and_a_process_without_rights_are_told() {
+    let capabilities = Linux::new().unwrap().capabilities();
+    assert!(capabilities.net_admin, "lab tests run as root");
+    if let Err(problem) = &capabilities.ipvs {
+        println!("{problem}");
+    }
+    assert_eq!(capabilities.ipvs.is_ok(), quorate_tests::lab::host_has_ipvs());
+}
