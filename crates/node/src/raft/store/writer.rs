@@ -1,0 +1,102 @@
+//! The writer thread: it syncs, and then says so, in the order in which it was asked.
+//!
+//! Changes are made where they arise, so that they can be read at once; this thread makes them
+//! durable, many with one fsync. After a failed sync nobody knows what is on disk: everything
+//! that waits fails, and the process must end.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use openraft::storage::IOFlushed;
+use tokio::sync::{mpsc, oneshot};
+
+use super::database::Database;
+use super::{Fatal, FatalSender};
+use crate::raft::types::TypeConfig;
+
+/// Syncs that may wait; Raft itself keeps far fewer under way.
+const QUEUE: usize = 4096;
+
+/// Who is told that everything written before is on disk.
+pub(crate) enum Completion {
+    /// Raft's log.
+    Raft(IOFlushed<TypeConfig>),
+    /// Somebody who waits.
+    Tell(oneshot::Sender<Result<(), Fatal>>),
+}
+
+impl Completion {
+    fn complete(self, result: Result<(), &Fatal>) {
+        match self {
+            Self::Raft(callback) => {
+                callback.io_completed(result.map_err(|fatal| io::Error::other(fatal.clone())));
+            }
+            Self::Tell(sender) => {
+                let _ = sender.send(result.map_err(Clone::clone));
+            }
+        }
+    }
+}
+
+/// The way to the writer thread, which ends when the last of these is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Completion>,
+    fatal: FatalSender,
+    /// Dropped after `queue`: the last one waits for the thread, so what it holds is free then.
+    _thread: Arc<Joined>,
+}
+
+#[derive(Debug)]
+struct Joined(Option<thread::JoinHandle<()>>);
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // A panic there has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn start(database: Database, fatal: FatalSender) -> io::Result<Self> {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let sender = fatal.clone();
+        let thread = thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(&database, receiver, &sender))?;
+        Ok(Self { queue, fatal, _thread: Arc::new(Joined(Some(thread))) })
+    }
+
+    /// Asks for a sync. It never blocks: a queue this full means that the disk has stopped.
+    pub(crate) fn sync(&self, completion: Completion) {
+        let (completion, what) = match self.queue.try_send(completion) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(completion)) => {
+                (completion, "the disk does not keep up")
+            }
+            Err(mpsc::error::TrySendError::Closed(completion)) => {
+                (completion, "the writer has stopped")
+            }
+        };
+        self.fatal.tell(what);
+        completion.complete(Err(&Fatal(what.into())));
+    }
+}
+
+fn run(database: &Database, mut queue: mpsc::Receiver<Completion>, fatal: &FatalSender) {
+    let mut waiting = Vec::new();
+    while queue.blocking_recv_many(&mut waiting, QUEUE) > 0 {
+        match database.sync() {
+            Ok(()) => waiting.drain(..).for_each(|completion| completion.complete(Ok(()))),
+            Err(cause) => {
+                let error = Fatal(format!("the database can't be synced: {cause}").into());
+                fatal.tell(&error.0);
+                waiting.drain(..).for_each(|completion| completion.complete(Err(&error)));
+                return;
+            }
+        }
+    }
+}
