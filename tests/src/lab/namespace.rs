@@ -39,17 +39,19 @@ impl Namespace {
     /// that it starts, stay there.
     ///
     /// # Errors
-    /// When the namespace cannot be entered, or the work panicked.
+    /// When the namespace cannot be entered.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
-        let enter_failed = || LabError::io(format!("enter the namespace {}", self.name));
         let worker = move || {
             move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
             Ok::<T, rustix::io::Errno>(work())
         };
         match std::thread::scope(|scope| scope.spawn(worker).join()) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(enter_failed()(error.into())),
-            Err(_) => Err(enter_failed()(std::io::Error::other("the work there panicked"))),
+            Ok(Err(error)) => {
+                Err(LabError::io(format!("enter the namespace {}", self.name))(error.into()))
+            }
+            // A failed assertion of a test is the test's, wherever it was made.
+            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 

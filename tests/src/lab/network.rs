@@ -94,11 +94,14 @@ impl Network {
         let name = &host.name;
         let namespace = self.namespace(name)?.name().to_owned();
         let pair = format!(
-            "link add {name} netns {bridge} type veth peer name {INTERFACE} netns {namespace}"
+            "link add name {name} netns {bridge} type veth peer name {INTERFACE} netns {namespace}"
         );
         ip(None, &[pair])?;
-        ip(Some(&bridge), &[format!("link set {name} master br0"), format!("link set {name} up")])?;
-        let mut lines = vec!["link set lo up".to_owned(), format!("link set {INTERFACE} up")];
+        ip(
+            Some(&bridge),
+            &[format!("link set dev {name} master br0"), format!("link set dev {name} up")],
+        )?;
+        let mut lines = vec!["link set lo up".to_owned(), format!("link set dev {INTERFACE} up")];
         lines.extend(host.addresses.iter().map(|net| address_line("add", INTERFACE, net)));
         lines.extend(host.loopback.iter().map(|net| address_line("add", "lo", net)));
         ip(Some(&namespace), &lines)
@@ -127,7 +130,7 @@ impl Network {
     /// # Errors
     /// When there is no such host, or a tool fails.
     pub fn cut(&self, host: &str) -> Result<(), LabError> {
-        self.at_bridge(host, &format!("link set {host} down"))
+        self.at_bridge(host, &format!("link set dev {host} down"))
     }
 
     /// Cuts a host off behind its switch: it keeps the carrier and hears nothing.
@@ -135,7 +138,7 @@ impl Network {
     /// # Errors
     /// When there is no such host, or a tool fails.
     pub fn cut_silently(&self, host: &str) -> Result<(), LabError> {
-        self.at_bridge(host, &format!("link set {host} nomaster"))
+        self.at_bridge(host, &format!("link set dev {host} nomaster"))
     }
 
     /// Takes a host's own interface down, as an administrator does.
@@ -143,7 +146,7 @@ impl Network {
     /// # Errors
     /// When there is no such host, or a tool fails.
     pub fn take_interface_down(&self, host: &str) -> Result<(), LabError> {
-        ip(Some(self.namespace(host)?.name()), &[format!("link set {INTERFACE} down")])
+        ip(Some(self.namespace(host)?.name()), &[format!("link set dev {INTERFACE} down")])
     }
 
     /// Undoes every cut of a host: link, switch, interface. Partitions stay.
@@ -151,9 +154,9 @@ impl Network {
     /// # Errors
     /// When there is no such host, or a tool fails.
     pub fn heal(&self, host: &str) -> Result<(), LabError> {
-        self.at_bridge(host, &format!("link set {host} master br0"))?;
-        self.at_bridge(host, &format!("link set {host} up"))?;
-        ip(Some(self.namespace(host)?.name()), &[format!("link set {INTERFACE} up")])
+        self.at_bridge(host, &format!("link set dev {host} master br0"))?;
+        self.at_bridge(host, &format!("link set dev {host} up"))?;
+        ip(Some(self.namespace(host)?.name()), &[format!("link set dev {INTERFACE} up")])
     }
 
     /// Drops every frame between one host and these others, silently; each still reaches the rest.
