@@ -32,6 +32,12 @@ pub enum NameError {
         /// The first character that is not allowed.
         character: char,
     },
+    /// A character is not allowed in the name of a device.
+    #[error("{character:?} is not allowed in the name of a device")]
+    DeviceCharacter {
+        /// The first character that is not allowed.
+        character: char,
+    },
 }
 
 fn check_name(text: &str) -> Result<(), NameError> {
@@ -127,8 +133,10 @@ impl FromStr for DeviceName {
         }
         let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
         match text.chars().find(|&c| bad(c)) {
-            Some(character) => Err(NameError::Character { character }),
-            None if text == "." || text == ".." => Err(NameError::Character { character: '.' }),
+            Some(character) => Err(NameError::DeviceCharacter { character }),
+            None if text == "." || text == ".." => {
+                Err(NameError::DeviceCharacter { character: '.' })
+            }
             None => Ok(Self(text.to_owned())),
         }
     }

@@ -234,7 +234,7 @@ impl<'d> Field<'d> {
         foreign: &[(&str, &str)],
         out: &mut Diagnostics,
     ) -> Option<T> {
-        let text = self.text(what, out)?;
+        let text = self.text(&format!("a word for {what}"), out)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
