@@ -13,7 +13,7 @@ mod addresses;
 mod services;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -43,6 +43,9 @@ pub trait Environment {
     /// Adds a service without real servers that another program would make, with settings that
     /// Quorate can't express.
     fn add_foreign_service(&mut self, key: &ServiceKey);
+
+    /// Schedulers that this kernel has no module for.
+    fn missing_schedulers(&self) -> BTreeSet<Scheduler>;
 
     /// Lets a little time pass, up to a tenth of a second.
     fn let_pass(&mut self, time: Duration);

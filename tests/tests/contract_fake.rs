@@ -1,13 +1,14 @@
 //! The contract of a dataplane, on the fake kernel.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_dataplane::fake::FakeKernel;
 use quorate_dataplane::{DeviceState, MacAddress};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ObservedService, ServiceKey};
+use quorate_model::spec::Scheduler;
 use quorate_tests::contract::{self, ADDRESSES, Environment, Rule, SERVICES};
 
 struct World(FakeKernel);
@@ -16,6 +17,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self(FakeKernel::new());
         world.set_device_up(true);
+        world.0.set_missing_schedulers(world.missing_schedulers());
         world
     }
 }
@@ -44,6 +46,10 @@ impl Environment for World {
             bytes_out: 0,
         };
         self.0.put_foreign_service(*key, service);
+    }
+
+    fn missing_schedulers(&self) -> BTreeSet<Scheduler> {
+        [Scheduler::named("twos").unwrap()].into()
     }
 
     fn let_pass(&mut self, time: Duration) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_dataplane::{Dataplane, DataplaneError, Errno};
 use quorate_model::kernel::{DesiredService, DesiredServices, Destination, ServiceKey};
 use quorate_model::plan::{Action, plan};
-use quorate_model::spec::{Forward, Protocol, SCHEDULERS};
+use quorate_model::spec::{Forward, Protocol, SCHEDULERS, Scheduler};
 
 use super::{Environment, Rule, expressed, key, server, settings, sticky, tcp, to};
 
@@ -20,7 +20,10 @@ pub const SERVICES: &[Rule] = &[
     Rule { name: "ip_vs is there and tells its version", check: tells_version },
     Rule { name: "an empty kernel is observed as empty", check: empty },
     Rule { name: "services of every kind are observed as they were added", check: every_kind },
-    Rule { name: "every scheduler is taken by its name", check: every_scheduler },
+    Rule {
+        name: "every scheduler is taken by its name, or said to be missing",
+        check: every_scheduler,
+    },
     Rule { name: "persistence is set, changed and cleared", check: persistence },
     Rule { name: "weight and forwarding method are changed in place", check: change_destination },
     Rule { name: "adding what stands already changes it", check: add_again },
@@ -88,16 +91,32 @@ fn every_kind(dataplane: Kernel<'_>, _: World<'_>) {
     }
 }
 
-fn every_scheduler(dataplane: Kernel<'_>, _: World<'_>) {
-    let vip = tcp("198.51.100.1:80");
+fn every_scheduler(dataplane: Kernel<'_>, world: World<'_>) {
+    let (vip, other) = (tcp("198.51.100.1:80"), tcp("198.51.100.2:80"));
     done(dataplane, &[Action::AddService(vip, settings("rr"))]);
-    for scheduler in SCHEDULERS {
-        done(dataplane, &[Action::SetService(vip, settings(scheduler))]);
-        assert_eq!(table(dataplane)[&vip].settings, settings(scheduler));
-        let other = tcp("198.51.100.2:80");
-        done(dataplane, &[Action::AddService(other, settings(scheduler))]);
-        assert_eq!(table(dataplane)[&other].settings, settings(scheduler));
-        done(dataplane, &[Action::DeleteService(other)]);
+    let missing = world.missing_schedulers();
+    assert!(missing.len() < SCHEDULERS.len());
+    for name in SCHEDULERS {
+        let scheduler = Scheduler::named(name).unwrap();
+        let actions =
+            [Action::SetService(vip, settings(name)), Action::AddService(other, settings(name))];
+        if missing.contains(&scheduler) {
+            let before = table(dataplane);
+            for action in actions {
+                let error = refusal(dataplane, &action);
+                let named = matches!(
+                    error,
+                    DataplaneError::NoScheduler { scheduler: named, .. } if named == scheduler
+                );
+                assert!(named, "{error:?}");
+            }
+            assert_eq!(table(dataplane), before);
+        } else {
+            done(dataplane, &actions);
+            assert_eq!(table(dataplane)[&vip].settings, settings(name));
+            assert_eq!(table(dataplane)[&other].settings, settings(name));
+            done(dataplane, &[Action::DeleteService(other)]);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The contract's [`Environment`] on Linux: a namespace of the lab, changed with the tools that an
 //! administrator uses.
 
+use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ServiceKey};
-use quorate_model::spec::Protocol;
+use quorate_model::spec::{Protocol, SCHEDULERS, Scheduler};
 
 use super::Environment;
 use crate::lab::clock::Deadline;
@@ -102,6 +104,16 @@ impl Environment for LinuxWorld {
             Protocol::Udp => "-u",
         };
         self.director_does(&format!("ipvsadm -A {protocol} {} -s sh -b sh-port", key.address));
+    }
+
+    fn missing_schedulers(&self) -> BTreeSet<Scheduler> {
+        let missing = |name: &&&str| {
+            let mut modprobe = Command::new("modprobe");
+            modprobe.args(["--quiet", "--dry-run", &format!("ip_vs_{name}")]);
+            !self.director().run(&mut modprobe, LIMIT).unwrap().status.success()
+        };
+        let names = SCHEDULERS.iter().filter(missing);
+        names.map(|name| Scheduler::named(name).unwrap()).collect()
     }
 
     fn let_pass(&mut self, time: Duration) {
