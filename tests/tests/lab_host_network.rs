@@ -1,6 +1,7 @@
 //! The lab's own network on the host's kernel: what cut, heal and partition claim is what happens.
 //! Needs root. Run by `cargo xtask test`.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "what a test relies on fails the test")]
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -2,6 +2,7 @@
 //! servers in direct-routing mode. No line of Quorate's runs here. Needs a kernel with ip_vs; run
 //! by `cargo xtask test`, on the host or in the virtual machine.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "what a test relies on fails the test")]
 
 use std::net::SocketAddr;
 use std::process::Command;

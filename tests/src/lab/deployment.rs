@@ -1,0 +1,350 @@
+//! A whole deployment in namespaces: directors with the real daemon, real servers with web
+//! servers, a client; and `quorate` to speak to them. Used by the demo, the soak and the lab tests.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::clock::Deadline;
+use super::command::{self, Finished};
+use super::network::{Host, INTERFACE, Network};
+use super::process::Process;
+use super::{LabError, artefacts_dir, bin_dir, client};
+
+/// How long one command of `quorate` may take; generous, for emulated machines.
+const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+/// How long a started daemon may take until its socket answers.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How often a state is looked at that only `quorate` can tell of.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The VIP of the examples.
+pub const VIP: &str = "192.168.10.180";
+
+/// One director or witness.
+#[derive(Debug)]
+struct Node {
+    folder: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+/// A running deployment; everything ends and goes when it is dropped, but its logs.
+#[derive(Debug)]
+pub struct Deployment {
+    // Before the network: daemons and servers end first.
+    nodes: BTreeMap<String, Node>,
+    servers: BTreeMap<String, Process>,
+    network: Network,
+    folder: TempDir,
+    logs: PathBuf,
+}
+
+/// The addresses of the demo: three directors, two real servers with the VIP on lo, a client.
+///
+/// # Errors
+/// Never for these constants; an address that is none.
+pub fn example_hosts() -> Result<Vec<Host>, LabError> {
+    let plain = |name: &str, last: u8| Ok(Host::new(name, parse(&format!("192.168.10.{last}/24"))?));
+    let mut hosts: Vec<Host> =
+        [("d1", 80), ("d2", 23), ("d3", 24), ("rs1", 16), ("rs2", 17), ("client", 100)]
+            .into_iter()
+            .map(|(name, last)| plain(name, last))
+            .collect::<Result<_, LabError>>()?;
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(hosts)
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, LabError> {
+    let what = "parse an address of the lab".to_owned();
+    text.parse().map_err(|_| LabError::Unreadable { what, text: text.to_owned() })
+}
+
+impl Deployment {
+    /// Makes the hosts; logs go to a folder of this name among the artefacts.
+    ///
+    /// # Errors
+    /// When namespaces or folders can't be made.
+    pub fn new(name: &str, hosts: &[Host]) -> Result<Self, LabError> {
+        let logs = artefacts_dir().join(name);
+        if logs.exists() {
+            fs::remove_dir_all(&logs).map_err(LabError::io("remove the logs of a former run"))?;
+        }
+        fs::create_dir_all(&logs).map_err(LabError::io("make a folder for logs"))?;
+        Ok(Self {
+            nodes: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            network: Network::new(hosts)?,
+            folder: tempfile::tempdir().map_err(LabError::io("make a folder for data"))?,
+            logs,
+        })
+    }
+
+    /// The network, to cut and heal.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Adds a director on a host, with a `node.toml` of its own; it is not started yet.
+    ///
+    /// # Errors
+    /// When its files can't be written.
+    pub fn add_director(&mut self, name: &str, address: &str) -> Result<(), LabError> {
+        self.add_node(name, address, "director")
+    }
+
+    /// Adds a witness, as [`Deployment::add_director`] does a director.
+    ///
+    /// # Errors
+    /// When its files can't be written.
+    pub fn add_witness(&mut self, name: &str, address: &str) -> Result<(), LabError> {
+        self.add_node(name, address, "witness")
+    }
+
+    fn add_node(&mut self, name: &str, address: &str, role: &str) -> Result<(), LabError> {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder).map_err(LabError::io("make a node's folder"))?;
+        let show = folder.display();
+        let config = format!(
+            "name = \"{name}\"\nrole = \"{role}\"\ndata_dir = \"{show}/data\"\n\
+             socket = \"{show}/quorate.sock\"\napi = \"{address}:7401\"\n\
+             http = \"127.0.0.1:7402\"\n\n[[link]]\nname = \"lan\"\nlisten = \"{address}:7400\"\n\n\
+             [interfaces]\npublic = \"{INTERFACE}\"\n"
+        );
+        fs::write(folder.join("node.toml"), config).map_err(LabError::io("write a node.toml"))?;
+        let log = self.logs.join(format!("{name}.log"));
+        self.nodes.insert(name.to_owned(), Node { folder, log, process: None });
+        Ok(())
+    }
+
+    fn node(&self, name: &str) -> Result<&Node, LabError> {
+        self.nodes.get(name).ok_or_else(|| LabError::NoSuchHost(name.to_owned()))
+    }
+
+    /// The folder of a node: `node.toml`, `data`, `quorate.sock`.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn folder_of(&self, name: &str) -> Result<&Path, LabError> {
+        Ok(&self.node(name)?.folder)
+    }
+
+    /// Starts a node's daemon and waits until its socket answers.
+    ///
+    /// # Errors
+    /// When it can't be started, or ends, or does not answer.
+    pub fn start(&mut self, name: &str) -> Result<(), LabError> {
+        let node = self.node(name)?;
+        let mut daemon = Command::new(bin_dir()?.join("quorated"));
+        daemon.arg("--config").arg(node.folder.join("node.toml"));
+        let process = self.network.spawn(name, &mut daemon, &node.log)?;
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.process = Some(process);
+        }
+        let deadline = Deadline::after(START_LIMIT);
+        while !self.quorate(name, &["status"])?.status.code().is_some_and(answered) {
+            let running = self.process(name)?.is_running()?;
+            if deadline.passed() || !running {
+                let what = format!("{name}'s daemon did not answer on its socket");
+                return Err(LabError::Unreadable { what, text: self.log(name)? });
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, name: &str) -> Result<&mut Process, LabError> {
+        let node = self.nodes.get_mut(name);
+        node.and_then(|node| node.process.as_mut())
+            .ok_or_else(|| LabError::NoSuchHost(format!("{name} (its daemon does not run)")))
+    }
+
+    /// Kills a node's daemon as a crash would.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self, name: &str) -> Result<ExitStatus, LabError> {
+        self.process(name)?.kill()
+    }
+
+    /// Stops a node's daemon cleanly.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end.
+    pub fn terminate(&mut self, name: &str) -> Result<ExitStatus, LabError> {
+        self.process(name)?.terminate(START_LIMIT)
+    }
+
+    /// What a node's daemon wrote so far, over all its starts.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn log(&self, name: &str) -> Result<String, LabError> {
+        Ok(fs::read_to_string(&self.node(name)?.log).unwrap_or_default())
+    }
+
+    /// Starts a web server on a host, on every address of its own.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn serve_pages(&mut self, host: &str, port: u16, page: &str) -> Result<(), LabError> {
+        let mut server = Command::new(bin_dir()?.join("page-server"));
+        server.args([format!("0.0.0.0:{port}"), page.to_owned()]);
+        let log = self.logs.join(format!("{host}-pages.log"));
+        let process = self.network.spawn(host, &mut server, &log)?;
+        self.servers.insert(host.to_owned(), process);
+        Ok(())
+    }
+
+    /// Ends a host's web server.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn stop_pages(&mut self, host: &str) -> Result<(), LabError> {
+        match self.servers.remove(host) {
+            Some(mut server) => server.kill().map(|_| ()),
+            None => Err(LabError::NoSuchHost(format!("{host} (it serves no pages)"))),
+        }
+    }
+
+    /// Runs `quorate` against a node's socket, whatever its status.
+    ///
+    /// # Errors
+    /// When it can't be run or does not end.
+    pub fn quorate(&self, node: &str, arguments: &[&str]) -> Result<Finished, LabError> {
+        let mut quorate = Command::new(bin_dir()?.join("quorate"));
+        quorate.arg("--socket").arg(self.node(node)?.folder.join("quorate.sock")).args(arguments);
+        command::run(&mut quorate, COMMAND_LIMIT)
+    }
+
+    /// Runs `quorate` against a node's socket; gives what it printed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn quorate_ok(&self, node: &str, arguments: &[&str]) -> Result<String, LabError> {
+        let mut quorate = Command::new(bin_dir()?.join("quorate"));
+        quorate.arg("--socket").arg(self.node(node)?.folder.join("quorate.sock")).args(arguments);
+        command::run_ok(&mut quorate, COMMAND_LIMIT)
+    }
+
+    /// `quorate status -o json` of a node; `None` where it does not answer.
+    #[must_use]
+    pub fn status(&self, node: &str) -> Option<serde_json::Value> {
+        let finished = self.quorate(node, &["status", "-o", "json"]).ok()?;
+        serde_json::from_str(&finished.stdout).ok()
+    }
+
+    /// The owner of a group as a node names it.
+    #[must_use]
+    pub fn owner(&self, node: &str, group: &str) -> Option<String> {
+        let status = self.status(node)?;
+        let groups = status.get("groups")?.as_array()?;
+        let group = groups.iter().find(|g| g.get("name").and_then(|n| n.as_str()) == Some(group))?;
+        Some(group.get("owner")?.as_str()?.to_owned())
+    }
+
+    /// Starts these nodes and forms a cluster of them, the first being its founder.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn form(&mut self, names: &[&str], timing: &str) -> Result<(), LabError> {
+        for name in names {
+            self.start(name)?;
+        }
+        let Some((first, others)) = names.split_first() else { return Ok(()) };
+        self.quorate_ok(first, &["init", "--name", "lab", "--timing", timing])?;
+        for other in others {
+            let token = self.quorate_ok(first, &["token", "create"])?;
+            self.quorate_ok(other, &["join", token.trim()])?;
+        }
+        Ok(())
+    }
+
+    /// Applies a configuration given as text.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn apply(&self, node: &str, configuration: &str) -> Result<String, LabError> {
+        let path = self.folder.path().join("cluster.toml");
+        fs::write(&path, configuration).map_err(LabError::io("write a configuration"))?;
+        self.quorate_ok(node, &["apply", "--yes", &path.display().to_string()])
+    }
+
+    /// Whether a host carries an address on its interface.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn carries(&self, host: &str, address: &str) -> Result<bool, LabError> {
+        let show = format!("ip -o address show dev {INTERFACE}");
+        let shown = self.network.namespace(host)?.run_ok(&show, COMMAND_LIMIT)?;
+        Ok(shown.contains(&format!(" {address}/")))
+    }
+
+    /// The hosts of these that carry an address on their interface.
+    ///
+    /// # Errors
+    /// When one can't be asked.
+    pub fn carriers(&self, hosts: &[&str], address: &str) -> Result<Vec<String>, LabError> {
+        let mut carriers = Vec::new();
+        for host in hosts {
+            if self.carries(host, address)? {
+                carriers.push((*host).to_owned());
+            }
+        }
+        Ok(carriers)
+    }
+
+    /// Asks for the page behind an address, from a host.
+    ///
+    /// # Errors
+    /// When no page came in time.
+    pub fn get(&self, from: &str, address: SocketAddr, wait: Duration) -> Result<String, LabError> {
+        client::get(self.network.namespace(from)?, address, wait)
+    }
+
+    /// Waits until something holds; an error says that it never did, with the logs' ends.
+    ///
+    /// # Errors
+    /// When it does not hold within the limit.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut holds: impl FnMut(&Self) -> Result<bool, LabError>,
+    ) -> Result<(), LabError> {
+        let deadline = Deadline::after(limit);
+        while !holds(self)? {
+            if deadline.passed() {
+                return Err(LabError::Unreadable {
+                    what: format!("{what}: not within {limit:?}; logs in {}", self.logs.display()),
+                    text: self.ends_of_logs(),
+                });
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn ends_of_logs(&self) -> String {
+        let mut text = String::new();
+        for name in self.nodes.keys() {
+            let log = self.log(name).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines.len().saturating_sub(15);
+            text.push_str(&format!("--- {name}\n{}\n", lines[end..].join("\n")));
+        }
+        text
+    }
+}
+
+/// Whether an exit code of `quorate` says that a daemon answered (design §6): anything but "no
+/// endpoint reachable".
+fn answered(code: i32) -> bool {
+    code != 4
+}
