@@ -212,3 +212,10 @@ fn a_file_that_cant_be_read_is_named() {
     std::fs::write(&path, WHOLE).expect("written");
     assert_eq!(load(&path).expect("right"), read(WHOLE));
 }
+
+#[test]
+fn the_reference_page_states_every_key_and_default() {
+    let page = include_str!("../../../../docs/reference/configuration.md");
+    let wrong = document::page_differences(page, "node.toml", &TABLES);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

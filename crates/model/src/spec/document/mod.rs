@@ -8,6 +8,7 @@ mod diagnostics;
 mod duration;
 mod json;
 mod keys;
+mod page;
 mod reader;
 mod suggest;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::ops::Range;
 pub use diagnostics::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Position, Severity};
 pub use duration::{DurationError, duration, duration_text};
 pub use keys::{Key, Presence, TableKeys};
+pub use page::page_differences;
 pub(crate) use reader::socket_address;
 pub use reader::{At, Field, Named, Table};
 pub use suggest::nearest;

@@ -170,3 +170,19 @@ fn a_real_server_may_have_a_forwarding_method_of_its_own() {
     assert_eq!((servers[0].forward, servers[0].weight), (Forward::Dr, 1));
     assert_eq!((servers[1].forward, servers[1].weight), (Forward::Nat, 0));
 }
+
+#[test]
+fn the_reference_page_states_every_key_and_default() {
+    let page = include_str!("../../../../../docs/reference/configuration.md");
+    let part = "The cluster's configuration";
+    let wrong = crate::spec::document::page_differences(page, part, &keys::TABLES);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for scheduler in crate::spec::SCHEDULERS {
+        assert!(page.contains(&format!("`{scheduler}`")), "{scheduler}");
+    }
+    for (name, timing) in [("fast", Timing::FAST), ("lan", Timing::LAN), ("wan", Timing::WAN)] {
+        let lease = format!("{:?}", timing.lease()).replace("ms", " ms").replace("3s", "3 s");
+        let row = format!("| `\"{name}\"` | {lease} | {} ms |", timing.renew().as_millis());
+        assert!(page.contains(&row), "{row}");
+    }
+}
