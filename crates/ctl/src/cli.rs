@@ -1,0 +1,306 @@
+//! The arguments of `quorate`, as clap reads them. Their reference is
+//! `docs/reference/command-line.md`; `tests/reference.rs` compares the two.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The command line of a Quorate cluster.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed or refused, 2 usage, 3 degraded, 4 no endpoint \
+    reachable, 5 no quorum, 6 conflict, 7 timed out with the outcome unknown, 10 differences \
+    (diff --detailed-exitcode).\n\nThe cluster is found by --endpoint or --socket, else \
+    QUORATE_ENDPOINT, else a context, else the local socket (QUORATE_SOCKET)."
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// A node to ask, HOST:PORT or unix:PATH; several may be given, the first that answers is
+    /// asked [env: QUORATE_ENDPOINT]
+    #[arg(long, global = true, value_name = "ENDPOINT", value_delimiter = ',')]
+    pub endpoint: Vec<String>,
+    /// The context whose endpoints and certificate to use
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The socket of the daemon on this machine [env: QUORATE_SOCKET] [default:
+    /// /run/quorate/quorate.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// How stdout is written
+    #[arg(short = 'o', long = "format", global = true, value_enum, default_value_t)]
+    pub format: Format,
+    /// How long to wait for each endpoint's answer, such as 10s or 2m [default: 10s to read, 30s
+    /// to change something, 5m to join or remove a node]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// How stdout is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// Aligned text for people.
+    #[default]
+    Table,
+    /// JSON for programs; its keys are a promise.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new cluster whose first node is this one
+    Init(Init),
+    /// Make join tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Make this node join a cluster; returns once it is a voter
+    Join(Join),
+    /// Manage the clusters that this user knows
+    #[command(subcommand)]
+    Context(Context),
+    /// Replace the cluster's configuration
+    Apply(Apply),
+    /// Show what `apply` would change
+    Diff(Diff),
+    /// Show the cluster's health, nodes and VIP groups
+    Status(Status),
+    /// Show virtual services and real servers in the shape of `ipvsadm -ln`
+    Services(Services),
+    /// Move a VIP group to another director and pin it there
+    Transfer(Transfer),
+    /// List and remove nodes
+    #[command(subcommand)]
+    Node(Node),
+    /// Set this machine up as a real server (DR or TUN)
+    #[command(subcommand)]
+    Realserver(Realserver),
+    /// Print the version of this program
+    Version,
+}
+
+/// `quorate init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The cluster's name
+    #[arg(long)]
+    pub name: String,
+    /// The cluster's timing [default: lan]
+    #[arg(long, value_enum)]
+    pub timing: Option<Timing>,
+}
+
+/// Timing profiles (design §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Timing {
+    /// Lease 250 ms, renewed every 25 ms.
+    Fast,
+    /// Lease 500 ms, renewed every 50 ms.
+    Lan,
+    /// Lease 3 s, renewed every 300 ms.
+    Wan,
+}
+
+/// `quorate token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Print a single-use join token, alone on stdout
+    Create,
+}
+
+/// `quorate join`.
+#[derive(Debug, Args)]
+pub struct Join {
+    /// The token that `quorate token create` printed on a member; `-` reads it from stdin
+    pub token: String,
+}
+
+/// `quorate context`.
+#[derive(Debug, Subcommand)]
+pub enum Context {
+    /// Make a key here, have it certified by the cluster, and store both as a context
+    Create(ContextCreate),
+    /// List the contexts
+    List,
+    /// Choose the context that is used when none is named
+    Use(ContextUse),
+}
+
+/// `quorate context create`.
+#[derive(Debug, Args)]
+pub struct ContextCreate {
+    /// The context's name; the certificate carries it too
+    pub name: String,
+    /// Write DIR/config.toml, to be carried to another machine, in place of this user's own
+    #[arg(long = "output", value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// `quorate context use`.
+#[derive(Debug, Args)]
+pub struct ContextUse {
+    /// The context's name
+    pub name: String,
+}
+
+/// `quorate apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The configuration, TOML or JSON; `-` reads stdin
+    pub file: String,
+    /// Refuse (exit code 6) unless this revision is in force
+    #[arg(long, value_name = "N")]
+    pub expect_revision: Option<u64>,
+    /// Don't ask before something is removed or moved
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Have the cluster check everything, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `quorate diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The configuration, TOML or JSON; `-` reads stdin
+    pub file: String,
+    /// End with exit code 10 if there are differences
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// `quorate status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Wait until the cluster is healthy and every group's owner holds its lease [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "5m")]
+    pub wait: Option<Duration>,
+}
+
+/// `quorate services`.
+#[derive(Debug, Args)]
+pub struct Services {
+    /// Only the virtual service of this name
+    pub name: Option<String>,
+}
+
+/// `quorate transfer`.
+#[derive(Debug, Args)]
+pub struct Transfer {
+    /// The VIP group
+    pub group: String,
+    /// The director that gets it [default: the best other one]
+    #[arg(long, value_name = "NODE", conflicts_with = "auto")]
+    pub to: Option<String>,
+    /// Unpin the group: placement is automatic again
+    #[arg(long)]
+    pub auto: bool,
+    /// Don't ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `quorate node`.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// List the nodes
+    List,
+    /// Remove a node from the cluster, at once and for good
+    Remove(NodeRemove),
+}
+
+/// `quorate node remove`.
+#[derive(Debug, Args)]
+pub struct NodeRemove {
+    /// The node's name
+    pub name: String,
+    /// Don't ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `quorate realserver`.
+#[derive(Debug, Subcommand)]
+pub enum Realserver {
+    /// Put the VIPs on lo and keep them out of ARP; repeating it changes nothing
+    Setup(RealserverTarget),
+    /// Say what is missing (exit code 1), change nothing
+    Check(RealserverTarget),
+    /// Take back what `setup` did
+    Undo(RealserverTarget),
+}
+
+/// What every `quorate realserver` command takes.
+#[derive(Debug, Args)]
+pub struct RealserverTarget {
+    /// A VIP of the virtual services that this real server takes traffic of; several may be given
+    #[arg(long, value_name = "ADDRESS", required = true, num_args = 1.., value_delimiter = ',')]
+    pub vip: Vec<IpAddr>,
+    /// How the director forwards to this real server
+    #[arg(long, value_enum, ignore_case = true, default_value_t)]
+    pub mode: RealserverMode,
+}
+
+/// How a director forwards to a real server that carries the VIP itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum RealserverMode {
+    /// Direct routing.
+    #[default]
+    Dr,
+    /// IP-in-IP tunnel.
+    Tun,
+}
+
+/// Reads a duration such as `500ms`, `10s`, `5m` or `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration above zero: write it like 500ms, 10s or 5m");
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let length = Duration::try_from(signed).map_err(|_| wrong())?;
+    if length.is_zero() { Err(wrong()) } else { Ok(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_duration_is_read_as_people_write_it() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
+        for bad in ["", "5", "-5s", "0s", "soon"] {
+            assert!(duration(bad).is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn wait_takes_a_duration_only_after_an_equals_sign() {
+        let wait = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Status(status) => status.wait,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(wait(&["quorate", "status"]), None);
+        assert_eq!(wait(&["quorate", "status", "--wait"]), Some(Duration::from_secs(300)));
+        assert_eq!(wait(&["quorate", "status", "--wait=20s"]), Some(Duration::from_secs(20)));
+    }
+}

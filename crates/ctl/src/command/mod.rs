@@ -1,0 +1,81 @@
+//! The commands, a file for each noun. A command asks, prints through `Output`, and returns how it
+//! ended; it never writes to stdout or stderr itself.
+
+mod apply;
+mod change;
+mod cluster;
+mod configuration;
+mod confirm;
+mod context;
+mod diff;
+mod node;
+//mod realserver;
+mod services;
+mod status;
+mod transfer;
+mod version;
+
+use quorate_api::v1::{StatusRequest, StatusResponse};
+
+use crate::cli::{Cli, Command, Global};
+use crate::client::{Client, Environment, Kind};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// How commands end.
+type Ended = Result<Exit, Failure>;
+
+/// What every command is given.
+struct Scene<'a> {
+    global: &'a Global,
+    environment: &'a Environment,
+    output: &'a Output,
+}
+
+impl Scene<'_> {
+    fn cluster(&self) -> Result<Client, Failure> {
+        Client::of_cluster(self.global, self.environment)
+    }
+
+    fn this_node(&self) -> Result<Client, Failure> {
+        Client::of_this_node(self.global, self.environment)
+    }
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// The failure, with what to tell and the exit code.
+pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) -> Ended {
+    let scene = &Scene { global: &cli.global, environment, output };
+    match cli.command {
+        Command::Init(arguments) => cluster::init(scene, arguments).await,
+        Command::Token(crate::cli::Token::Create) => cluster::create_token(scene).await,
+        Command::Join(arguments) => cluster::join(scene, arguments).await,
+        Command::Context(action) => context::run(scene, action).await,
+        Command::Apply(arguments) => apply::run(scene, arguments).await,
+        Command::Diff(arguments) => diff::run(scene, arguments).await,
+        Command::Status(arguments) => status::run(scene, arguments).await,
+        Command::Services(arguments) => services::run(scene, arguments).await,
+        Command::Transfer(arguments) => transfer::run(scene, arguments).await,
+        Command::Node(action) => node::run(scene, action).await,
+        Command::Realserver(_) => Ok(Exit::Ok), // TEMP
+        Command::Version => version::run(scene),
+    }
+}
+
+async fn read_status(client: &Client) -> Result<StatusResponse, Failure> {
+    let request =
+        |mut admin: crate::client::Admin| async move { admin.status(StatusRequest {}).await };
+    Ok(client.call(Kind::Read, "read the status", request).await?.body)
+}
+
+/// The status of a cluster; a node that belongs to none is a failure.
+async fn read_member_status(client: &Client) -> Result<StatusResponse, Failure> {
+    let status = read_status(client).await?;
+    if status.member {
+        return Ok(status);
+    }
+    Err(Failure::new(Exit::Failed, "the node that answered belongs to no cluster yet")
+        .hint(status::HOW_TO_BECOME_A_MEMBER))
+}

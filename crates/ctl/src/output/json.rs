@@ -1,0 +1,243 @@
+//! JSON for programs. Its keys and enumerations are a promise (design §6): add, never rename.
+//! Tests: `tests.rs` beside this file, with every promised key.
+
+use quorate_api::v1;
+use serde::Serialize;
+
+/// The version of every JSON document.
+pub const API_VERSION: &str = "quorate/v1";
+
+/// A document: its version, then its body's keys.
+#[derive(Debug, Serialize)]
+pub struct Document<'a, T> {
+    api_version: &'static str,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+impl<'a, T> Document<'a, T> {
+    /// The document of this body.
+    pub fn of(body: &'a T) -> Self {
+        Self { api_version: API_VERSION, body }
+    }
+}
+
+/// `quorate status`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Null where the node belongs to no cluster.
+    pub cluster: Option<Cluster>,
+    /// Its nodes.
+    pub nodes: Vec<Node>,
+    /// Its VIP groups.
+    pub groups: Vec<Group>,
+    /// Its virtual services.
+    pub services: Vec<Service>,
+    /// The node that answered.
+    pub answered_by: String,
+}
+
+/// The cluster as a whole.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Cluster {
+    pub id: String,
+    pub name: String,
+    pub health: &'static str,
+    pub leader: Option<String>,
+    pub term: u64,
+    pub commit_index: u64,
+    pub revision: u64,
+    pub unconfirmed_until: Option<String>,
+    pub voters: u32,
+    pub voters_reachable: u32,
+    pub failures_tolerated: u32,
+}
+
+/// A node.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Node {
+    pub name: String,
+    pub id: u64,
+    pub role: String,
+    pub raft: &'static str,
+    pub state: &'static str,
+    pub version: String,
+    pub owns: Vec<String>,
+    pub problems: Vec<String>,
+}
+
+/// A VIP group.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Group {
+    pub name: String,
+    pub addresses: Vec<String>,
+    pub owner: Option<String>,
+    pub epoch: u64,
+    pub lease_remaining_ms: Option<u64>,
+    pub since: Option<String>,
+    pub standby: Vec<String>,
+    pub reason: String,
+}
+
+/// A virtual service.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Service {
+    pub name: String,
+    pub group: String,
+    pub listen: Vec<String>,
+    pub scheduler: String,
+    pub forward: String,
+    pub persistence_s: Option<u32>,
+    pub real_servers: Vec<RealServer>,
+}
+
+/// A real server of a virtual service.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct RealServer {
+    pub address: String,
+    pub weight: u32,
+    pub effective_weight: u32,
+    pub state: &'static str,
+    pub reason: String,
+    pub active: u64,
+    pub inactive: u64,
+}
+
+/// The word for a cluster's health. What this program doesn't know is not ok.
+#[must_use]
+pub fn health(health: v1::Health) -> &'static str {
+    match health {
+        v1::Health::Ok => "ok",
+        v1::Health::Degraded | v1::Health::Unspecified => "degraded",
+        v1::Health::NoQuorum => "no_quorum",
+    }
+}
+
+/// The word for a node's place in Raft.
+#[must_use]
+pub fn raft(role: v1::RaftRole) -> &'static str {
+    match role {
+        v1::RaftRole::Leader => "leader",
+        v1::RaftRole::Follower => "follower",
+        v1::RaftRole::Learner => "learner",
+        v1::RaftRole::Unknown | v1::RaftRole::Unspecified => "unknown",
+    }
+}
+
+/// The word for a node's state.
+#[must_use]
+pub fn node_state(state: v1::NodeState) -> &'static str {
+    match state {
+        v1::NodeState::Ready => "ready",
+        v1::NodeState::Joining => "joining",
+        v1::NodeState::Evacuated => "evacuated",
+        v1::NodeState::Unreachable | v1::NodeState::Unspecified => "unreachable",
+    }
+}
+
+/// The word for a real server's state.
+#[must_use]
+pub fn real_server_state(state: v1::RealServerState) -> &'static str {
+    match state {
+        v1::RealServerState::Up => "up",
+        v1::RealServerState::Down => "down",
+        v1::RealServerState::Draining => "draining",
+        v1::RealServerState::Unknown | v1::RealServerState::Unspecified => "unknown",
+    }
+}
+
+impl From<v1::StatusResponse> for Status {
+    fn from(status: v1::StatusResponse) -> Self {
+        Self {
+            cluster: status.cluster.filter(|_| status.member).map(Cluster::from),
+            nodes: status.nodes.into_iter().map(Node::from).collect(),
+            groups: status.groups.into_iter().map(Group::from).collect(),
+            services: status.services.into_iter().map(Service::from).collect(),
+            answered_by: status.answered_by,
+        }
+    }
+}
+
+impl From<v1::ClusterStatus> for Cluster {
+    fn from(cluster: v1::ClusterStatus) -> Self {
+        Self {
+            health: health(cluster.health()),
+            id: cluster.id,
+            name: cluster.name,
+            leader: cluster.leader,
+            term: cluster.term,
+            commit_index: cluster.commit_index,
+            revision: cluster.revision,
+            unconfirmed_until: cluster.unconfirmed_until,
+            voters: cluster.voters,
+            voters_reachable: cluster.voters_reachable,
+            failures_tolerated: cluster.failures_tolerated,
+        }
+    }
+}
+
+impl From<v1::NodeStatus> for Node {
+    fn from(node: v1::NodeStatus) -> Self {
+        Self {
+            raft: raft(node.raft()),
+            state: node_state(node.state()),
+            name: node.name,
+            id: node.id,
+            role: node.role,
+            version: node.version,
+            owns: node.owns,
+            problems: node.problems,
+        }
+    }
+}
+
+impl From<v1::GroupStatus> for Group {
+    fn from(group: v1::GroupStatus) -> Self {
+        Self {
+            name: group.name,
+            addresses: group.addresses,
+            owner: group.owner,
+            epoch: group.epoch,
+            lease_remaining_ms: group.lease_remaining_ms,
+            since: group.since,
+            standby: group.standby,
+            reason: group.reason,
+        }
+    }
+}
+
+impl From<v1::ServiceStatus> for Service {
+    fn from(service: v1::ServiceStatus) -> Self {
+        Self {
+            name: service.name,
+            group: service.group,
+            listen: service.listen,
+            scheduler: service.scheduler,
+            forward: service.forward,
+            persistence_s: service.persistence_s,
+            real_servers: service.real_servers.into_iter().map(RealServer::from).collect(),
+        }
+    }
+}
+
+impl From<v1::RealServerStatus> for RealServer {
+    fn from(server: v1::RealServerStatus) -> Self {
+        Self {
+            state: real_server_state(server.state()),
+            address: server.address,
+            weight: server.weight,
+            effective_weight: server.effective_weight,
+            reason: server.reason,
+            active: server.active,
+            inactive: server.inactive,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! `quorate status` and `quorate node list` for people.
+
+use jiff::Timestamp;
+use quorate_api::v1::{GroupStatus, Health, NodeState, NodeStatus, StatusResponse};
+
+use super::{Cell, Style, Tone, align};
+use crate::output::json;
+
+/// A group that moved so recently that it deserves a look.
+const RECENT_S: i64 = 300;
+
+/// The whole status; empty of all but one line where the node belongs to no cluster.
+#[must_use]
+pub fn status(status: &StatusResponse, now: Timestamp, style: Style) -> String {
+    let mut text = headline(status, style);
+    if !status.nodes.is_empty() {
+        text.push('\n');
+        text.push_str(&nodes(&status.nodes, style));
+    }
+    if !status.groups.is_empty() {
+        text.push('\n');
+        text.push_str(&groups(status, now, style));
+    }
+    let remarks = remarks(status);
+    if !remarks.is_empty() {
+        text.push('\n');
+        for remark in remarks {
+            text.push_str(&format!("! {remark}\n"));
+        }
+    }
+    text
+}
+
+fn headline(status: &StatusResponse, style: Style) -> String {
+    let Some(cluster) = status.cluster.as_ref().filter(|_| status.member) else {
+        let name = &status.answered_by;
+        let node = if name.is_empty() { String::new() } else { format!(" {name}") };
+        return format!("Node{node} belongs to no cluster yet.\n");
+    };
+    let quorum = format!("{} of {} voters reachable", cluster.voters_reachable, cluster.voters);
+    let health = match cluster.health() {
+        Health::Ok => style.paint("OK", Tone::Good),
+        Health::NoQuorum => style.paint("NO QUORUM", Tone::Bad),
+        Health::Degraded | Health::Unspecified => style.paint("DEGRADED", Tone::Doubtful),
+    };
+    let why = troubles(status);
+    let why = if why.is_empty() { String::new() } else { format!("{}; ", why.join(", ")) };
+    let tolerated = match (cluster.health(), cluster.failures_tolerated) {
+        (Health::NoQuorum, _) => "every VIP goes down until a majority is back".to_owned(),
+        (_, 0) => "no further failure is tolerated".to_owned(),
+        (_, 1) => "1 failure tolerated".to_owned(),
+        (_, more) => format!("{more} failures tolerated"),
+    };
+    let leader = cluster.leader.as_deref().unwrap_or("none");
+    let unconfirmed = match &cluster.unconfirmed_until {
+        Some(time) => format!(" (unconfirmed: goes back at {time})"),
+        None => String::new(),
+    };
+    format!(
+        "Cluster {}  {health}: {why}{quorum}, {tolerated}\n\
+         Leader {leader}  term {}  commit {}  revision {}{unconfirmed}\n",
+        cluster.name, cluster.term, cluster.commit_index, cluster.revision
+    )
+}
+
+/// What is wrong with the cluster, in a few words each.
+#[must_use]
+pub fn troubles(status: &StatusResponse) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for node in &status.nodes {
+        match node.state() {
+            NodeState::Ready if node.problems.is_empty() => {}
+            NodeState::Ready => troubles.push(format!("{} has a problem", node.name)),
+            state => troubles.push(format!("{} {}", node.name, json::node_state(state))),
+        }
+    }
+    let unowned = status.groups.iter().filter(|group| !held(group));
+    troubles.extend(unowned.map(|group| format!("{} has no owner", group.name)));
+    for service in &status.services {
+        let all = &service.real_servers;
+        if !all.is_empty() && !all.iter().any(takes_traffic) {
+            troubles.push(format!("{} has no real server", service.name));
+        }
+    }
+    troubles
+}
+
+/// Whether an owner holds a lease of this group now, as far as is known.
+fn held(group: &GroupStatus) -> bool {
+    group.owner.is_some() && group.lease_remaining_ms.is_some_and(|left| left > 0)
+}
+
+fn takes_traffic(server: &quorate_api::v1::RealServerStatus) -> bool {
+    matches!(json::real_server_state(server.state()), "up" | "unknown")
+}
+
+/// The table of nodes.
+#[must_use]
+pub fn nodes(nodes: &[NodeStatus], style: Style) -> String {
+    let heading = ["NODE", "ID", "ROLE", "RAFT", "STATE", "OWNS", "VERSION"];
+    let mut rows = vec![heading.map(Cell::from).to_vec()];
+    for node in nodes {
+        let state = match node.state() {
+            NodeState::Ready => Cell::toned("ready", Tone::Good),
+            NodeState::Joining => Cell::toned("joining", Tone::Doubtful),
+            NodeState::Evacuated => Cell::toned("evacuated", Tone::Doubtful),
+            NodeState::Unreachable | NodeState::Unspecified => {
+                Cell::toned("UNREACHABLE", Tone::Bad)
+            }
+        };
+        rows.push(vec![
+            node.name.as_str().into(),
+            node.id.to_string().into(),
+            node.role.as_str().into(),
+            json::raft(node.raft()).into(),
+            state,
+            Cell::list(&node.owns),
+            if node.version.is_empty() { "?".into() } else { node.version.as_str().into() },
+        ]);
+    }
+    align(&rows, style)
+}
+
+fn groups(status: &StatusResponse, now: Timestamp, style: Style) -> String {
+    let heading =
+        ["GROUP", "ADDRESSES", "OWNER", "EPOCH", "LEASE", "SINCE", "STANDBY", "REAL SERVERS UP"];
+    let mut rows = vec![heading.map(Cell::from).to_vec()];
+    for group in &status.groups {
+        let owner = match &group.owner {
+            Some(owner) => Cell::from(owner.as_str()),
+            None => Cell::toned("NONE", Tone::Bad),
+        };
+        let lease = match group.lease_remaining_ms {
+            Some(0) | None => Cell::toned("none", Tone::Bad),
+            Some(left) => lease(left).into(),
+        };
+        rows.push(vec![
+            group.name.as_str().into(),
+            Cell::list(&group.addresses),
+            owner,
+            group.epoch.to_string().into(),
+            lease,
+            since(group.since.as_deref(), now),
+            Cell::list(&group.standby),
+            real_servers_up(status, &group.name),
+        ]);
+    }
+    align(&rows, style)
+}
+
+fn lease(left_ms: u64) -> String {
+    if left_ms < 1_000 {
+        format!("{left_ms}ms")
+    } else {
+        format!("{}.{}s", left_ms / 1_000, left_ms % 1_000 / 100)
+    }
+}
+
+fn since(since: Option<&str>, now: Timestamp) -> Cell {
+    let Some(time) = since else { return "-".into() };
+    // What can't be read is shown as it came.
+    let Ok(start) = time.parse::<Timestamp>() else { return time.into() };
+    // A clock that is behind the owner's makes a time in the future: then it is now.
+    let seconds = now.duration_since(start).as_secs().max(0);
+    let text = match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    };
+    if seconds < RECENT_S {
+        Cell::toned(format!("{text} (!)"), Tone::Doubtful)
+    } else {
+        text.into()
+    }
+}
+
+fn real_servers_up(status: &StatusResponse, group: &str) -> Cell {
+    let services = status.services.iter().filter(|service| service.group == group);
+    let servers: Vec<_> = services.flat_map(|service| &service.real_servers).collect();
+    if servers.is_empty() {
+        return "-".into();
+    }
+    let up = servers.iter().filter(|server| takes_traffic(server)).count();
+    let text = format!("{up}/{}", servers.len());
+    match up {
+        0 => Cell::toned(text, Tone::Bad),
+        up if up < servers.len() => Cell::toned(text, Tone::Doubtful),
+        _ => text.into(),
+    }
+}
+
+fn remarks(status: &StatusResponse) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for node in &status.nodes {
+        remarks.extend(node.problems.iter().map(|problem| format!("{}: {problem}", node.name)));
+    }
+    for group in status.groups.iter().filter(|group| !held(group)) {
+        let reason = if group.reason.is_empty() { "no reason is known" } else { &group.reason };
+        remarks.push(format!("{} is not served: {reason}", group.name));
+    }
+    for service in &status.services {
+        for server in &service.real_servers {
+            let state = json::real_server_state(server.state());
+            if state == "down" {
+                let reason = if server.reason.is_empty() { "" } else { ": " };
+                remarks.push(format!(
+                    "{} {} is down{reason}{}",
+                    service.name, server.address, server.reason
+                ));
+            }
+        }
+    }
+    remarks
+}

@@ -1,0 +1,154 @@
+//! Tables as they are seen.
+
+use jiff::Timestamp;
+use quorate_api::v1;
+
+use super::*;
+
+fn node(name: &str, raft: v1::RaftRole, state: v1::NodeState, owns: &[&str]) -> v1::NodeStatus {
+    v1::NodeStatus {
+        name: name.to_owned(),
+        id: 1,
+        role: "director".to_owned(),
+        raft: raft.into(),
+        state: state.into(),
+        version: "0.1.0".to_owned(),
+        owns: owns.iter().map(ToString::to_string).collect(),
+        problems: Vec::new(),
+    }
+}
+
+fn group(name: &str, owner: Option<&str>, since: &str) -> v1::GroupStatus {
+    v1::GroupStatus {
+        name: name.to_owned(),
+        addresses: vec!["203.0.113.10/32".to_owned()],
+        owner: owner.map(str::to_owned),
+        epoch: 17,
+        lease_remaining_ms: owner.map(|_| 2_430),
+        since: Some(since.to_owned()),
+        standby: vec!["lb2".to_owned()],
+        reason: if owner.is_some() { String::new() } else { "no director is eligible".to_owned() },
+    }
+}
+
+fn server(address: &str, state: v1::RealServerState, reason: &str) -> v1::RealServerStatus {
+    let up = state == v1::RealServerState::Up;
+    v1::RealServerStatus {
+        address: address.to_owned(),
+        weight: 100,
+        effective_weight: if up { 100 } else { 0 },
+        state: state.into(),
+        reason: reason.to_owned(),
+        active: 41,
+        inactive: 7,
+    }
+}
+
+fn example() -> v1::StatusResponse {
+    use v1::{NodeState, RaftRole, RealServerState};
+    v1::StatusResponse {
+        member: true,
+        answered_by: "lb2".to_owned(),
+        cluster: Some(v1::ClusterStatus {
+            name: "prod".to_owned(),
+            health: v1::Health::Degraded.into(),
+            leader: Some("lb2".to_owned()),
+            term: 41,
+            commit_index: 90_211,
+            revision: 118,
+            voters: 3,
+            voters_reachable: 2,
+            ..v1::ClusterStatus::default()
+        }),
+        nodes: vec![
+            node("lb1", RaftRole::Follower, NodeState::Ready, &["web"]),
+            node("lb3", RaftRole::Unknown, NodeState::Unreachable, &[]),
+        ],
+        groups: vec![
+            group("web", Some("lb1"), "2026-01-01T00:00:00Z"),
+            group("db", None, "2026-01-04T04:00:00Z"),
+        ],
+        services: vec![v1::ServiceStatus {
+            name: "web-https".to_owned(),
+            group: "web".to_owned(),
+            listen: vec!["tcp/203.0.113.10:443".to_owned(), "tcp/203.0.113.10:80".to_owned()],
+            scheduler: "wrr".to_owned(),
+            forward: "DR".to_owned(),
+            persistence_s: Some(50),
+            real_servers: vec![
+                server("10.0.1.11:443", RealServerState::Up, ""),
+                server("10.0.1.12:443", RealServerState::Draining, "by ada"),
+                server("10.0.1.13:443", RealServerState::Down, "connection refused"),
+            ],
+        }],
+    }
+}
+
+#[test]
+fn a_status_shows_health_nodes_groups_and_reasons() {
+    let now: Timestamp = "2026-01-04T04:00:47Z".parse().unwrap();
+    assert_eq!(
+        status(&example(), now, Style::default()),
+        "\
+Cluster prod  DEGRADED: lb3 unreachable, db has no owner; 2 of 3 voters reachable, no further failure is tolerated
+Leader lb2  term 41  commit 90211  revision 118
+
+NODE  ID  ROLE      RAFT      STATE        OWNS  VERSION
+lb1   1   director  follower  ready        web   0.1.0
+lb3   1   director  unknown   UNREACHABLE  -     0.1.0
+
+GROUP  ADDRESSES        OWNER  EPOCH  LEASE  SINCE    STANDBY  REAL SERVERS UP
+web    203.0.113.10/32  lb1    17     2.4s   3d04h    lb2      1/3
+db     203.0.113.10/32  NONE   17     none   47s (!)  lb2      -
+
+! db is not served: no director is eligible
+! web-https 10.0.1.13:443 is down: connection refused
+"
+    );
+}
+
+#[test]
+fn services_have_the_shape_of_ipvsadm() {
+    let example = example();
+    let chosen: Vec<_> = example.services.iter().collect();
+    assert_eq!(
+        services(&chosen, &example.groups, Style::default()),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port  Forward  Weight  ActiveConn  InActConn  State
+TCP  203.0.113.10:443 wrr persistent 50  web-https (owner lb1)
+TCP  203.0.113.10:80 wrr persistent 50  web-https (owner lb1)
+  -> 10.0.1.11:443       Route    100     41          7          up
+  -> 10.0.1.12:443       Route    0/100   41          7          DRAINING: by ada
+  -> 10.0.1.13:443       Route    0/100   41          7          DOWN: connection refused
+"
+    );
+}
+
+#[test]
+fn colour_changes_no_width() {
+    let example = example();
+    let now = Timestamp::UNIX_EPOCH;
+    let coloured = status(&example, now, Style { color: true });
+    assert!(coloured.contains("\x1b[31mUNREACHABLE\x1b[0m"), "{coloured}");
+    let mut bare = coloured;
+    for code in ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"] {
+        bare = bare.replace(code, "");
+    }
+    assert_eq!(bare, status(&example, now, Style::default()));
+}
+
+#[test]
+fn no_quorum_says_what_it_means() {
+    let mut example = example();
+    example.cluster.as_mut().unwrap().health = v1::Health::NoQuorum.into();
+    let text = status(&example, Timestamp::UNIX_EPOCH, Style::default());
+    assert!(text.starts_with("Cluster prod  NO QUORUM: "), "{text}");
+    assert!(text.contains("every VIP goes down until a majority is back"), "{text}");
+}
+
+#[test]
+fn a_node_of_no_cluster_is_one_line() {
+    let status = status(&v1::StatusResponse::default(), Timestamp::UNIX_EPOCH, Style::default());
+    assert_eq!(status, "Node belongs to no cluster yet.\n");
+}
