@@ -16,6 +16,10 @@ use ipnet::IpNet;
 use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
 use crate::time::Timing;
 
+pub use document::{Diagnostics, Format};
+pub use nodes::{KnownNode, against_nodes};
+pub use read::parse;
+
 /// How long a better director must have been eligible before a group returns to it, by default.
 pub const PREEMPT_DELAY_DEFAULT: Duration = Duration::from_secs(60);
 /// Largest weight of a real server (`IP_VS_CONN_...` has no limit; ipvsadm(8) gives 65535).
@@ -198,48 +202,4 @@ pub struct Check {
 pub enum CheckKind {
     /// A TCP connection to the real server's address and port is established.
     Tcp,
-}
-
-/// How the text of a configuration is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Format {
-    /// TOML 1.0.
-    Toml,
-    /// JSON, for programs.
-    Json,
-}
-
-/// What validation has to know of a node of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownNode {
-    /// Its name.
-    pub name: NodeName,
-    /// Whether it is a director.
-    pub director: bool,
-    /// Its own addresses.
-    pub addresses: Vec<std::net::IpAddr>,
-}
-
-// SPEC AGENT: the three items below are stand-ins so that state.rs compiles meanwhile; replace
-// them by `pub use` of the real ones (document::Diagnostics, read::parse, against_nodes).
-/// Stand-in.
-#[derive(Debug, Clone, Default)]
-pub struct Diagnostics(Vec<String>);
-impl Diagnostics {
-    /// Stand-in.
-    pub fn has_errors(&self) -> bool {
-        !self.0.is_empty()
-    }
-    /// Stand-in.
-    pub fn render(&self, file: &str, _source: &str) -> String {
-        format!("{file}: {}", self.0.join("; "))
-    }
-}
-/// Stand-in.
-pub fn parse(_source: &str, _format: Format) -> Result<ClusterSpec, Diagnostics> {
-    Err(Diagnostics(vec!["not yet".to_owned()]))
-}
-/// Stand-in.
-pub fn against_nodes(_spec: &ClusterSpec, _nodes: &[KnownNode]) -> Diagnostics {
-    Diagnostics::default()
 }

@@ -7,8 +7,19 @@ use ::toml::de::{DeInteger, DeTable, DeValue};
 
 use super::{DOCUMENT_VALUES_MAX, Data, Diagnostic, Diagnostics, Entry, Value};
 
+/// Largest document whose syntax errors are all looked for. The parser keeps one for each byte if
+/// it comes to that, some hundred bytes each; of a larger document it tells the first.
+const RECOVERED_BYTES_MAX: usize = 1024 * 1024;
+
 pub(super) fn parse(source: &str, out: &mut Diagnostics) -> Option<Value> {
-    let (root, errors) = DeTable::parse_recoverable(source);
+    let (root, errors) = if source.len() <= RECOVERED_BYTES_MAX {
+        DeTable::parse_recoverable(source)
+    } else {
+        match DeTable::parse(source) {
+            Ok(root) => (root, Vec::new()),
+            Err(error) => (Spanned::new(0..0, DeTable::new()), vec![error]),
+        }
+    };
     let mut line = 0..0;
     for error in errors {
         // An error at the end of the text has no place of its own.

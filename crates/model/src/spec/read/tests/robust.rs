@@ -166,3 +166,12 @@ fn a_pool_named_by_many_services_is_bounded_before_it_is_copied() {
     let right = with_service("real_servers = []");
     assert!(parse(&right, Format::Toml).is_ok());
 }
+
+#[test]
+fn a_large_document_tells_its_first_syntax_error() {
+    let comments = "# x\n".repeat(300_000);
+    let wrong = parse(&format!("{comments}a = \nb = \n"), Format::Toml).expect_err("no values");
+    let first = "300001:5: string values must be quoted, expected literal string";
+    assert_eq!(wrong.to_string(), first);
+    assert!(parse(&comments, Format::Toml).is_ok());
+}
