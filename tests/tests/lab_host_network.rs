@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "what a test relies on fails the test")]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -108,14 +109,15 @@ fn every_owner_of_an_address_is_seen_by_arp() {
         arp_owner(network.namespace("a").unwrap(), INTERFACE, address.parse().unwrap(), wait)
     };
     let (b, c) = (network.mac("b").unwrap(), network.mac("c").unwrap());
+    let only = |owner: &str| BTreeSet::from([owner.to_owned()]);
     assert!(owners("192.168.10.99").unwrap().is_empty());
     let vip = "192.168.10.180".to_owned();
     // On lo, answered for nevertheless, as long as nothing is done against it.
-    assert_eq!(owners(&vip).unwrap().into_iter().collect::<Vec<_>>(), [b.clone()]);
+    assert_eq!(owners(&vip).unwrap(), only(&b));
     network.add_address("c", INTERFACE, &format!("{vip}/32").parse().unwrap()).unwrap();
     assert_eq!(owners(&vip).unwrap().len(), 2);
     network.namespace("b").unwrap().set_parameter("net/ipv4/conf/all/arp_ignore", "1").unwrap();
-    assert_eq!(owners(&vip).unwrap().into_iter().collect::<Vec<_>>(), [c]);
+    assert_eq!(owners(&vip).unwrap(), only(&c));
     network.delete_address("c", INTERFACE, &format!("{vip}/32").parse().unwrap()).unwrap();
     assert!(owners(&vip).unwrap().is_empty(), "{b} is to be silent");
 }

@@ -233,6 +233,21 @@ impl Deployment {
         command::run_ok(&mut quorate, COMMAND_LIMIT)
     }
 
+    /// Runs `quorate` in a host's namespace, for what it does there by itself.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn quorate_on(&self, host: &str, arguments: &[&str]) -> Result<String, LabError> {
+        let mut quorate = Command::new(bin_dir()?.join("quorate"));
+        quorate.args(arguments);
+        let finished = self.network.run(host, &mut quorate, COMMAND_LIMIT)?;
+        if finished.status.success() {
+            return Ok(finished.stdout);
+        }
+        let what = format!("quorate {} on {host}", arguments.join(" "));
+        Err(LabError::Unreadable { what, text: finished.stderr + &finished.stdout })
+    }
+
     /// `quorate status -o json` of a node; `None` where it does not answer.
     #[must_use]
     pub fn status(&self, node: &str) -> Option<serde_json::Value> {

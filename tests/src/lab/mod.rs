@@ -9,6 +9,7 @@
 pub mod client;
 pub mod clock;
 pub mod command;
+pub mod deployment;
 mod initramfs;
 pub mod kernel;
 pub mod namespace;

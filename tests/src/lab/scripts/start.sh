@@ -20,9 +20,18 @@ else
     port=/dev/$($busybox basename "$($busybox dirname "$port")")
     # A port can be opened once only, but programs may open /dev/stderr again: hence the pipe.
     $busybox mkfifo /run/quorate-lab/output
-    $busybox cat /run/quorate-lab/output >"$port" &
+    exec 3<>"$port"
+    $busybox cat /run/quorate-lab/output >&3 &
     drain=$!
-    /bin/sh $control/command </dev/null >/run/quorate-lab/output 2>&1
+    # Reading ends when the caller has died without ending this machine. (It may also end at once,
+    # before the other side is known to be there.)
+    (
+        $busybox cat <&3 >/dev/null
+        $busybox sleep 1
+        $busybox cat <&3 >/dev/null
+        $busybox poweroff -f
+    ) &
+    /bin/sh $control/command </dev/null >/run/quorate-lab/output 2>&1 3<&-
     status=$?
     # A process left behind may hold the pipe open; what it says no longer matters.
     patience=20
