@@ -135,9 +135,24 @@ pub fn vips(
     vips
 }
 
-/// Whether any real server is reached by NAT, so that the director must forward packets.
+/// The address families in which real servers are reached by NAT, so that the director must
+/// forward packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NatFamilies {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
+/// The address families in which any real server is reached by NAT.
 #[must_use]
-pub fn forwards_nat(spec: &ClusterSpec) -> bool {
-    let mut servers = spec.services.values().flat_map(|service| &service.real_servers);
-    servers.any(|server| server.forward == Forward::Nat)
+pub fn nat_families(spec: &ClusterSpec) -> NatFamilies {
+    let servers = spec.services.values().flat_map(|service| &service.real_servers);
+    let mut families = NatFamilies::default();
+    for server in servers.filter(|server| server.forward == Forward::Nat) {
+        families.ipv4 |= server.address.is_ipv4();
+        families.ipv6 |= server.address.is_ipv6();
+    }
+    families
 }

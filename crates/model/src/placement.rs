@@ -68,6 +68,16 @@ impl PlacementView<'_> {
         Some(self.fresh(node)?.obstacles.get(group).cloned().unwrap_or_default())
     }
 
+    /// Whether all that keeps a node from owning a group is that it has not looked at its kernel
+    /// yet. That takes it a moment, and the promises to it hold for longer: moving the group
+    /// meanwhile would gain nothing. If it takes longer, the owner is silent.
+    fn is_starting(&self, node: NodeId, group: &GroupName) -> bool {
+        self.obstacles(node, group).is_some_and(|obstacles| {
+            obstacles.contains(&Obstacle::Starting)
+                && obstacles.iter().all(|o| *o == Obstacle::Starting || o.is_soft())
+        })
+    }
+
     /// The directors that may own a group now, best first.
     #[must_use]
     pub fn candidates(&self, group: &GroupName) -> Vec<NodeId> {
@@ -115,13 +125,33 @@ impl Placement {
     /// The grants to propose now. Call it often, and only while this node is the Raft leader.
     pub fn decide(&mut self, view: PlacementView<'_>) -> Vec<Grant> {
         self.note_eligible(view);
-        let groups = view.state.spec.groups.keys();
-        groups
-            .filter_map(|group| {
-                let (node, reason) = self.wanted(view, group, &view.candidates(group))?;
-                grant(view, group, node, reason)
-            })
-            .collect()
+        let mut grants = Vec::new();
+        for group in view.state.spec.groups.keys() {
+            let wanted = self.wanted(view, group, &view.candidates(group));
+            let Some((node, reason)) = wanted else { continue };
+            self.note_failure(view, group, reason);
+            grants.extend(grant(view, group, node, reason));
+        }
+        grants
+    }
+
+    /// An owner that lost its group though it looks eligible waits like one that has just become
+    /// so. Else a director that can be heard but hears nothing would take the group back at once,
+    /// for ever.
+    fn note_failure(&mut self, view: PlacementView<'_>, group: &GroupName, reason: GrantReason) {
+        let failed = match reason {
+            GrantReason::OwnerSilent | GrantReason::OwnerDeaf | GrantReason::OwnerUnfit => true,
+            GrantReason::First
+            | GrantReason::Restarted
+            | GrantReason::Preempt
+            | GrantReason::Transfer => false,
+        };
+        let owner = view.state.grants.get(group).map(|grant| grant.owner);
+        if let Some(owner) = owner.filter(|_| failed)
+            && let Some(since) = self.eligible_since.get_mut(&(group.clone(), owner))
+        {
+            *since = view.now;
+        }
     }
 
     fn note_eligible(&mut self, view: PlacementView<'_>) {
@@ -158,11 +188,12 @@ impl Placement {
             && report.incarnation != grant.incarnation
         {
             // A restarted daemon never takes up an old grant.
-            return if candidates.contains(&owner) {
-                Some((owner, GrantReason::Restarted))
-            } else {
-                to_other(GrantReason::OwnerUnfit)
-            };
+            if candidates.contains(&owner) {
+                return Some((owner, GrantReason::Restarted));
+            }
+            if !view.is_starting(owner, group) {
+                return to_other(GrantReason::OwnerUnfit);
+            }
         }
         let suspicion = view.state.timing.suspicion();
         if view.majority_heard(group, grant, |heard| heard.silent >= suspicion) {
@@ -172,6 +203,9 @@ impl Placement {
             return to_other(GrantReason::OwnerDeaf);
         }
         if !candidates.contains(&owner) {
+            if view.is_starting(owner, group) {
+                return None;
+            }
             // An owner that is not heard of here may be heard by the others: only suspicion
             // moves it. One that says itself that it is not fit is moved at once.
             let says_so = view.fresh(owner).is_some() || !view.state.may_own(owner, group);

@@ -9,9 +9,13 @@ use super::{
     Director, Effect, GroupName, Instant, ObservedServices, Obstacle, ProbeTarget, Serving,
     Verdict,
 };
-use crate::desired::{self, Knowledge};
+use crate::desired::{self, Knowledge, NatFamilies};
 use crate::id::Role;
 use crate::spec::Vip;
+
+/// For how long an address that the kernel refused counts as refused. Long, so that a group whose
+/// address every kernel refuses is not handed round between the directors.
+const REFUSED_FOR: Duration = Duration::from_secs(300);
 
 /// Which VIPs the kernel shall carry. The newest goal replaces all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,8 +38,8 @@ pub struct ServiceGoal {
     pub sequence: u64,
     /// The services.
     pub services: DesiredServices,
-    /// Whether the director must forward packets for NAT.
-    pub forwards_nat: bool,
+    /// In which address families the director must forward packets for NAT.
+    pub nat: NatFamilies,
 }
 
 impl Director {
@@ -81,18 +85,27 @@ impl Director {
             return;
         }
         let services = desired::services(&self.state.spec, &self.verdicts);
-        let forwards_nat = desired::forwards_nat(&self.state.spec);
+        let nat = desired::nat_families(&self.state.spec);
         let last = self.service_goal.as_ref();
-        if last.is_some_and(|g| g.services == services && g.forwards_nat == forwards_nat) {
+        if last.is_some_and(|g| g.services == services && g.nat == nat) {
             return;
         }
         let sequence = last.map_or(1, |goal| goal.sequence + 1);
-        let goal = ServiceGoal { sequence, services, forwards_nat };
+        let goal = ServiceGoal { sequence, services, nat };
         self.service_goal = Some(goal.clone());
         effects.push(Effect::Services(goal));
     }
 
-    pub(super) fn addresses_applied(&mut self, report: AddressReport, effects: &mut Vec<Effect>) {
+    pub(super) fn addresses_applied(
+        &mut self,
+        now: Instant,
+        report: AddressReport,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.refused.retain(|a, at| now.since(*at) < REFUSED_FOR && !report.present.contains(a));
+        for address in report.failed.keys().filter(|a| !report.present.contains(a)) {
+            self.refused.insert(address.clone(), now);
+        }
         self.addresses = report;
         self.tell_releases(effects);
     }
@@ -167,7 +180,7 @@ impl Director {
     }
 
     /// What keeps this node from owning a group.
-    pub(super) fn obstacles_of(&self, group: &GroupName) -> BTreeSet<Obstacle> {
+    pub(super) fn obstacles_of(&self, now: Instant, group: &GroupName) -> BTreeSet<Obstacle> {
         let mut obstacles = BTreeSet::new();
         let Some(settings) = self.state.spec.groups.get(group) else { return obstacles };
         if self.config.role == Role::Witness {
@@ -177,13 +190,13 @@ impl Director {
             obstacles.insert(Obstacle::Stopping);
         }
         for vip in &settings.addresses {
-            obstacles.extend(self.address_obstacle(vip));
+            obstacles.extend(self.address_obstacle(now, vip));
         }
         obstacles.extend(self.service_obstacles(group));
         obstacles
     }
 
-    fn address_obstacle(&self, vip: &Vip) -> Option<Obstacle> {
+    fn address_obstacle(&self, now: Instant, vip: &Vip) -> Option<Obstacle> {
         let Some(address) = self.device_address(vip) else {
             return Some(Obstacle::InterfaceUnknown);
         };
@@ -193,7 +206,8 @@ impl Director {
             Some(DeviceCondition::Down) => return Some(Obstacle::DeviceDown),
             Some(DeviceCondition::Up) => {}
         }
-        self.addresses.failed.contains_key(&address).then_some(Obstacle::AddressRefused)
+        let refused = self.refused.get(&address).is_some_and(|&at| now.since(at) < REFUSED_FOR);
+        refused.then_some(Obstacle::AddressRefused)
     }
 
     fn service_obstacles(&self, group: &GroupName) -> BTreeSet<Obstacle> {

@@ -21,6 +21,9 @@ pub(super) const TELLINGS: u32 = 3;
 /// Nodes whose reports are kept.
 const REPORTS_MAX: usize = 64;
 
+/// Earlier incarnations of a node whose late reports are told from those of a new one.
+const FORMER_MAX: usize = 8;
+
 impl Director {
     pub(super) fn state_changed(
         &mut self,
@@ -28,10 +31,13 @@ impl Director {
         state: Arc<ClusterState>,
         effects: &mut Vec<Effect>,
     ) {
-        let configured = state.spec != self.state.spec;
+        // The first configuration may be an empty one.
+        let first = state.configuration.is_some() && self.state.configuration.is_none();
+        let configured = first || state.spec != self.state.spec;
         self.state = state;
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
+        self.former.retain(|node, _| self.state.nodes.contains_key(node));
         if configured {
             self.configuration_changed(effects);
         }
@@ -47,6 +53,10 @@ impl Director {
                 self.close(&group);
             }
         }
+        // An epoch that is over never comes back, so it need not be remembered.
+        let mut given_up = std::mem::take(&mut self.given_up);
+        given_up.retain(|group, epoch| self.granted(group) == Some(*epoch));
+        self.given_up = given_up;
         if self.stopping {
             return;
         }
@@ -101,7 +111,7 @@ impl Director {
             self.placement.reset();
         }
         self.leads = leads;
-        if self.membership.index != membership.index {
+        if self.membership != membership {
             self.owner.membership_changed();
             self.next_round = now;
         }
@@ -172,13 +182,26 @@ impl Director {
     }
 
     fn reported(&mut self, now: Instant, from: NodeId, report: Report) {
-        let newer = self.reports.get(&from).is_none_or(|known| {
-            known.report.incarnation != report.incarnation
-                || known.report.sequence < report.sequence
-        });
-        if newer && (self.reports.len() < REPORTS_MAX || self.reports.contains_key(&from)) {
-            self.reports.insert(from, ReceivedReport { at: now, report });
+        let known = self.reports.get(&from).map(|known| &known.report);
+        if known.is_none() && self.reports.len() >= REPORTS_MAX {
+            return;
         }
+        if let Some(known) = known {
+            let former = self.former.entry(from).or_default();
+            if former.contains(&report.incarnation) {
+                return;
+            }
+            if known.incarnation != report.incarnation {
+                // A late report of the daemon before must not look like another restart.
+                former.push_back(known.incarnation);
+                if former.len() > FORMER_MAX {
+                    former.pop_front();
+                }
+            } else if known.sequence >= report.sequence {
+                return;
+            }
+        }
+        self.reports.insert(from, ReceivedReport { at: now, report });
     }
 
     pub(super) fn send_round(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -199,7 +222,7 @@ impl Director {
             incarnation: self.config.incarnation,
             sequence: self.report_sequence,
             heard: self.voter.heard(now),
-            obstacles: self.obstacles(),
+            obstacles: self.obstacles(now),
         };
         for &node in self.state.nodes.keys().filter(|&&node| node != self.config.me) {
             effects.push(Effect::Send(node, Message::Report(report.clone())));
@@ -235,10 +258,10 @@ impl Director {
     }
 
     /// What keeps this node from owning each group that something does keep it from.
-    pub(super) fn obstacles(&self) -> BTreeMap<GroupName, BTreeSet<Obstacle>> {
+    pub(super) fn obstacles(&self, now: Instant) -> BTreeMap<GroupName, BTreeSet<Obstacle>> {
         let groups = self.state.spec.groups.keys();
         groups
-            .map(|group| (group.clone(), self.obstacles_of(group)))
+            .map(|group| (group.clone(), self.obstacles_of(now, group)))
             .filter(|(_, obstacles)| !obstacles.is_empty())
             .collect()
     }

@@ -12,7 +12,7 @@
 //! The parts: `leases` (renewals, voting, grants), `goals` (what the kernel shall hold), `view`
 //! (what others may ask). Tests: `director/tests.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,12 +173,17 @@ pub struct Director {
     placement: Placement,
     proposing: bool,
     reports: BTreeMap<NodeId, ReceivedReport>,
+    /// The incarnations of each node that are over.
+    former: BTreeMap<NodeId, VecDeque<Incarnation>>,
     report_sequence: u64,
     next_round: Instant,
     serving: BTreeMap<DeviceAddress, Serving>,
     address_sequence: u64,
     next_refresh: Instant,
     addresses: AddressReport,
+    /// When the kernel last refused an address. A director that does not own the group does not
+    /// try, so what it would say is not known from its last report.
+    refused: BTreeMap<DeviceAddress, Instant>,
     found: Option<ObservedServices>,
     service_goal: Option<ServiceGoal>,
     services: Option<ServiceReport>,
@@ -202,12 +207,14 @@ impl Director {
             placement: Placement::default(),
             proposing: false,
             reports: BTreeMap::new(),
+            former: BTreeMap::new(),
             report_sequence: 0,
             next_round: now,
             serving: BTreeMap::new(),
             address_sequence: 0,
             next_refresh: now,
             addresses: AddressReport::default(),
+            refused: BTreeMap::new(),
             found: None,
             service_goal: None,
             services: None,
@@ -218,7 +225,7 @@ impl Director {
     /// Takes an event and says what is to be done now.
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Proposed);
+        let decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
         match event {
             Event::Tick => {}
             Event::State(state) => self.state_changed(now, state, &mut effects),
@@ -228,7 +235,7 @@ impl Director {
             Event::Proposed => self.proposing = false,
             Event::ServicesFound(found) => self.services_found(found, &mut effects),
             Event::Services(report) => self.services = Some(report),
-            Event::Addresses(report) => self.addresses_applied(report, &mut effects),
+            Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
             Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
             Event::Stop => self.stop(now, &mut effects),
         }

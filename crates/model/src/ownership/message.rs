@@ -137,7 +137,7 @@ impl Obstacle {
     /// group with some services than one without an owner (design §3, placement).
     #[must_use]
     pub fn is_soft(self) -> bool {
-        matches!(self, Self::NotProgrammed)
+        matches!(self, Self::NotProgrammed | Self::AddressRefused)
     }
 }
 

@@ -74,9 +74,10 @@ pub struct Answer {
 pub struct Voter {
     quarantine_until: Instant,
     durable: DurablePromises,
-    /// What is on its way to the disk; never behind `durable`.
+    /// What shall be on disk; never behind `durable`.
     wanted: DurablePromises,
-    writing: bool,
+    /// What is on its way to the disk: one write at a time.
+    writing: Option<DurablePromises>,
     promises: BTreeMap<GroupName, Promise>,
     /// The latest renewal of each node that waits for the disk.
     waiting: BTreeMap<NodeId, Renew>,
@@ -91,7 +92,7 @@ impl Voter {
             quarantine_until: now + durable.longest,
             wanted: durable.clone(),
             durable,
-            writing: false,
+            writing: None,
             promises: BTreeMap::new(),
             waiting: BTreeMap::new(),
             listening: BTreeMap::new(),
@@ -122,12 +123,21 @@ impl Voter {
         if renew.groups.len() > GROUPS_MAX {
             return Answer::default();
         }
+        let answer = self.answer(now, from, renew, view);
+        let results = answer.reply.as_ref().map(|reply| &reply.results);
+        for (group, asked) in &renew.groups {
+            let result = results.and_then(|results| results.get(group));
+            let acked = result.is_some_and(|(_, result)| *result == RenewResult::Ack);
+            self.listen(now, group, asked, acked);
+        }
+        answer
+    }
+
+    fn answer(&mut self, now: Instant, from: NodeId, renew: &Renew, view: VoterView<'_>) -> Answer {
         let mut results = BTreeMap::new();
         let mut later = BTreeMap::new();
         for (group, asked) in &renew.groups {
-            let result = self.decide(now, from, (renew, group, asked), view);
-            self.listen(now, group, asked, result == Some(RenewResult::Ack));
-            match result {
+            match self.decide(now, from, (renew, group, asked), view) {
                 Some(result) => {
                     results.insert(group.clone(), (asked.epoch, result));
                 }
@@ -148,20 +158,25 @@ impl Voter {
         Answer { reply, persist: self.next_write() }
     }
 
-    /// What was asked to be written is on disk: answers what waited for it.
+    /// What was asked to be written is on disk: answers what waited for it. Anything else than the
+    /// write under way is ignored: nothing may rest on it.
     pub fn persisted(
         &mut self,
         now: Instant,
         written: DurablePromises,
         view: VoterView<'_>,
     ) -> (Vec<(NodeId, RenewReply)>, Option<DurablePromises>) {
+        if self.writing.as_ref() != Some(&written) {
+            return (Vec::new(), None);
+        }
         self.durable = written;
-        self.writing = false;
+        self.writing = None;
         let mut replies = Vec::new();
         let mut persist = None;
         for (from, renew) in std::mem::take(&mut self.waiting) {
-            // Rules 1 to 5 are asked anew: other promises may have been given meanwhile.
-            let answer = self.renew(now, from, &renew, view);
+            // Rules 1 to 5 are asked anew: other promises may have been given meanwhile. The owner
+            // was heard when it asked, not now.
+            let answer = self.answer(now, from, &renew, view);
             replies.extend(answer.reply.map(|reply| (from, reply)));
             persist = answer.persist.or(persist);
         }
@@ -174,6 +189,10 @@ impl Voter {
         let this = |p: &Promise| p.node == from && p.epoch == epoch;
         if self.promises.get(group).is_some_and(this) {
             self.promises.remove(group);
+        }
+        // A renewal that waits for the disk must not bring it back.
+        if let Some(renew) = self.waiting.get_mut(&from) {
+            renew.groups.retain(|name, asked| name != group || asked.epoch != epoch);
         }
     }
 
@@ -212,10 +231,14 @@ impl Voter {
         if renew.membership < view.membership.index || renew.membership > applied {
             return Some(RenewResult::Refused(Refusal::Membership));
         }
-        // Rule 3.
+        // Rule 3. An applied epoch without a grant is that of a group that was deleted since: an
+        // owner that has not heard of it must not keep the addresses from their new group.
         let floor = self.durable.floors.get(group).copied().unwrap_or_default();
-        let granted = view.state.grants.get(group).map_or(Epoch(0), |grant| grant.epoch);
-        if asked.epoch < floor.max(granted) {
+        let over = match view.state.grants.get(group) {
+            Some(grant) => asked.epoch < grant.epoch,
+            None => asked.epoch.0 <= applied.0,
+        };
+        if over || asked.epoch < floor {
             return Some(RenewResult::Refused(Refusal::Superseded));
         }
         // Rule 4, and the longest promise likewise: durable before anything rests on it.
@@ -300,10 +323,10 @@ impl Voter {
     }
 
     fn next_write(&mut self) -> Option<DurablePromises> {
-        if self.writing || self.wanted == self.durable {
+        if self.writing.is_some() || self.wanted == self.durable {
             return None;
         }
-        self.writing = true;
-        Some(self.wanted.clone())
+        self.writing = Some(self.wanted.clone());
+        self.writing.clone()
     }
 }
