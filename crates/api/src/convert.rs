@@ -10,12 +10,14 @@ use quorate_model::id::NameError;
 use quorate_model::time::TimingError;
 
 mod command;
+mod datagram;
 mod node;
 mod promises;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use datagram::message;
 pub use promises::Promises;
 
 /// The version of every stored message.

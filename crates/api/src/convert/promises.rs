@@ -1,21 +1,13 @@
 //! What a voter keeps of its promises on disk.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_model::id::{Epoch, GroupName};
+use quorate_model::id::Epoch;
 
 use super::{DecodeError, FORMAT, check_format, name, nanoseconds};
 use crate::peer::v1 as peer;
 
-/// A voter's durable memory (design §3, Renewal).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Promises {
-    /// The longest promise that it has ever given.
-    pub longest: Duration,
-    /// The highest epoch of each group that it has ever supported.
-    pub floors: BTreeMap<GroupName, Epoch>,
-}
+pub use quorate_model::ownership::voter::DurablePromises as Promises;
 
 impl From<&Promises> for peer::StoredPromises {
     fn from(promises: &Promises) -> Self {

@@ -1,0 +1,259 @@
+//! The public API (`quorate.v1.Admin`), on the local socket and over mutual TLS.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use quorate_api::peer::v1::forward_request::Request as Write;
+use quorate_api::peer::v1::forward_response::Response as Written;
+use quorate_api::peer::v1::ObserveResponse;
+use quorate_api::v1;
+use quorate_model::id::NodeId;
+use quorate_model::spec::Format;
+use quorate_model::time::Timing;
+use tonic::{Request, Response, Status};
+
+use super::error::{Kind, error};
+use super::status::{Knowledge, compose, rfc3339};
+use crate::member::Member;
+use crate::node::Node;
+
+/// How long a request waits for the cluster to have a leader.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long `status` waits for each other node.
+const OBSERVE_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a forwarded write may take, removals included.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(190);
+
+/// Who asks, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Somebody on this machine who may open the socket.
+    Local {
+        /// Numeric user id.
+        uid: u32,
+    },
+    /// A client with a certificate of the cluster.
+    Remote {
+        /// The name it was made with.
+        name: String,
+    },
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local { uid } => write!(f, "local uid {uid}"),
+            Self::Remote { name } => write!(f, "client {name}"),
+        }
+    }
+}
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct AdminService {
+    node: Arc<Node>,
+}
+
+impl AdminService {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    fn member(&self) -> Result<Arc<Member>, Status> {
+        self.node.member().ok_or_else(|| {
+            let text = format!(
+                "{} belongs to no cluster yet: make one (quorate init --name NAME), or join one \
+                 (quorate token create on a member, then quorate join TOKEN here)",
+                self.node.config().name
+            );
+            error(Kind::NotMember, text)
+        })
+    }
+
+    /// Has a write done by the leader, whoever that is.
+    async fn write(&self, caller: &Caller, write: Write) -> Result<Written, Status> {
+        let member = self.member()?;
+        let leader = member.wait_for_leader(LEADER_TIMEOUT).await.ok_or_else(|| {
+            error(
+                Kind::NoQuorum,
+                format!(
+                    "the cluster has no Raft leader (waited {LEADER_TIMEOUT:?}): a majority of the \
+                     voters must be up and reach each other; see `quorate status`"
+                ),
+            )
+        })?;
+        if leader == member.me {
+            return member.write(&caller.to_string(), write).await;
+        }
+        let forwarded = member.forward(leader, caller.to_string(), write);
+        match tokio::time::timeout(FORWARD_TIMEOUT, forwarded).await {
+            Ok(written) => written,
+            Err(_) => Err(error(Kind::UnknownOutcome, "the leader did not answer in time")),
+        }
+    }
+}
+
+fn local_only(caller: &Caller) -> Result<(), Status> {
+    match caller {
+        Caller::Local { .. } => Ok(()),
+        Caller::Remote { .. } => Err(error(
+            Kind::Forbidden,
+            "a node is founded or joined over its local socket only: run this on the node itself",
+        )),
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(|| error(Kind::Forbidden, "the caller is not known"))
+}
+
+fn mismatch() -> Status {
+    error(Kind::UnknownOutcome, "the leader answered something else than was asked: report this as a bug")
+}
+
+#[tonic::async_trait]
+impl v1::admin_server::Admin for AdminService {
+    async fn init(
+        &self,
+        request: Request<v1::InitRequest>,
+    ) -> Result<Response<v1::InitResponse>, Status> {
+        local_only(&caller(&request)?)?;
+        let request = request.into_inner();
+        let timing = match request.timing.as_str() {
+            "" => Timing::LAN,
+            name => Timing::profile(name).ok_or_else(|| {
+                let text = format!("{name:?} is no timing: use fast, lan or wan");
+                error(Kind::Invalid, text)
+            })?,
+        };
+        let member = self.node.init(&request.name, timing).await?;
+        Ok(Response::new(v1::InitResponse { cluster_id: format!("{:032x}", member.cluster_id) }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        local_only(&caller(&request)?)?;
+        let member = self.node.join(&request.into_inner().token).await?;
+        let cluster_name = member.cluster_name.clone();
+        Ok(Response::new(v1::JoinResponse { node_id: member.me.0, cluster_name }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::CreateToken(request.into_inner())).await? {
+            Written::CreateToken(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn apply(
+        &self,
+        request: Request<v1::ApplyRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Apply(request.into_inner())).await? {
+            Written::Apply(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn get_configuration(
+        &self,
+        _: Request<v1::GetConfigurationRequest>,
+    ) -> Result<Response<v1::GetConfigurationResponse>, Status> {
+        let state = self.member()?.state();
+        let Some(configuration) = &state.configuration else {
+            return Ok(Response::new(v1::GetConfigurationResponse::default()));
+        };
+        let format = match configuration.format {
+            Format::Toml => v1::Format::Toml,
+            Format::Json => v1::Format::Json,
+        };
+        Ok(Response::new(v1::GetConfigurationResponse {
+            revision: configuration.revision.0,
+            source: configuration.source.clone(),
+            format: format.into(),
+            author: configuration.author.clone(),
+            applied_at: rfc3339(configuration.at),
+        }))
+    }
+
+    async fn status(
+        &self,
+        _: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let Some(member) = self.node.member() else {
+            let answered_by = self.node.config().name.to_string();
+            return Ok(Response::new(v1::StatusResponse { answered_by, ..Default::default() }));
+        };
+        let view = member.view().await?;
+        let state = member.state();
+        let others: Vec<NodeId> =
+            state.nodes.keys().copied().filter(|&node| node != member.me).collect();
+        let asked = others.into_iter().map(|node| ask(&member, node));
+        let answers = join_all(asked).await.into_iter().flatten();
+        let mut answers: BTreeMap<NodeId, ObserveResponse> = answers.collect();
+        answers.insert(member.me, member.observe().await?);
+        let raft = member.raft.view().borrow().clone();
+        Ok(Response::new(compose(&Knowledge {
+            me: member.me,
+            state: &state,
+            membership: &raft.membership,
+            leader: raft.leader,
+            term: raft.term,
+            committed: raft.committed.0,
+            view: &view,
+            answers: &answers,
+        })))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<v1::TransferRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Transfer(request.into_inner())).await? {
+            Written::Transfer(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::RemoveNode(request.into_inner())).await? {
+            Written::RemoveNode(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn create_client(
+        &self,
+        request: Request<v1::CreateClientRequest>,
+    ) -> Result<Response<v1::CreateClientResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::CreateClient(request.into_inner())).await? {
+            Written::CreateClient(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+}
+
+/// What another node says of itself; `None` if it does not answer in time.
+async fn ask(member: &Member, node: NodeId) -> Option<(NodeId, ObserveResponse)> {
+    let answer = tokio::time::timeout(OBSERVE_TIMEOUT, member.ask(node)).await.ok()?;
+    Some((node, answer.ok()?))
+}

@@ -1,0 +1,71 @@
+//! Errors of the API. Each carries a word in the metadata key `quorate-error`, by which programs
+//! and `quorate`'s exit codes tell them apart; the text is for people.
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+/// The metadata key.
+pub(crate) const KEY: &str = "quorate-error";
+
+/// What kind of error it is, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// No leader, or a majority of the voters can't be reached.
+    NoQuorum,
+    /// The configuration has moved on.
+    Conflict,
+    /// It was sent, and may yet be applied.
+    UnknownOutcome,
+    /// This node belongs to no cluster yet.
+    NotMember,
+    /// What was sent is wrong in itself.
+    Invalid,
+    /// The cluster says no.
+    Refused,
+    /// The caller may not.
+    Forbidden,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::NoQuorum => "no_quorum",
+            Self::Conflict => "conflict",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::NotMember => "not_member",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Forbidden => "forbidden",
+        }
+    }
+
+    fn code(self) -> Code {
+        match self {
+            Self::NoQuorum => Code::Unavailable,
+            Self::Conflict => Code::Aborted,
+            Self::UnknownOutcome => Code::DeadlineExceeded,
+            Self::NotMember | Self::Refused => Code::FailedPrecondition,
+            Self::Invalid => Code::InvalidArgument,
+            Self::Forbidden => Code::PermissionDenied,
+        }
+    }
+}
+
+/// An error of this kind.
+pub(crate) fn error(kind: Kind, text: impl Into<String>) -> Status {
+    let mut status = Status::new(kind.code(), text);
+    status.metadata_mut().insert(KEY, MetadataValue::from_static(kind.word()));
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_can_tell_errors_apart_by_a_word() {
+        let status = error(Kind::Conflict, "revision 3, not 2");
+        assert_eq!(status.code(), Code::Aborted);
+        assert_eq!(status.metadata().get(KEY).unwrap(), "conflict");
+    }
+}

@@ -1,0 +1,323 @@
+//! What only the Raft leader can do: the writes of the API. A follower forwards them here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_api::peer::v1::forward_request::Request;
+use quorate_api::peer::v1::forward_response::Response;
+use quorate_api::v1;
+use quorate_model::command::{Command, Configure, RequestId};
+use quorate_model::id::{GroupName, NodeId, Revision};
+use quorate_model::spec::{self, ClusterSpec, Format};
+use quorate_model::state::{ClusterState, Refused, Reply};
+use tonic::Status;
+use tracing::info;
+
+use super::error::{Kind, error};
+use super::status::rfc3339;
+use crate::clock;
+use crate::identity::authority;
+use crate::member::Member;
+use crate::raft::ProposeError;
+
+/// How long a write may take to be committed.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a transfer may take until the new owner's lease runs.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a removal may take: two changes of the membership, with the longest spacing between.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(180);
+/// How often a long operation looks whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Member {
+    /// Does a write, as the leader, for `caller`.
+    pub(crate) async fn write(&self, caller: &str, request: Request) -> Result<Response, Status> {
+        Ok(match request {
+            Request::Apply(apply) => Response::Apply(self.apply(caller, apply).await?),
+            Request::CreateToken(_) => Response::CreateToken(self.create_token(caller).await?),
+            Request::Transfer(transfer) => {
+                Response::Transfer(self.transfer(caller, transfer).await?)
+            }
+            Request::RemoveNode(remove) => {
+                Response::RemoveNode(self.remove_node(caller, remove).await?)
+            }
+            Request::CreateClient(create) => {
+                Response::CreateClient(self.create_client(caller, create).await?)
+            }
+        })
+    }
+
+    async fn commit(&self, command: Command) -> Result<Reply, Status> {
+        let proposal = self.raft.propose(command);
+        match tokio::time::timeout(COMMIT_TIMEOUT, proposal).await {
+            Ok(Ok(Reply::Refused(refused))) => Err(refusal(&refused)),
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(ProposeError::NotLeader { .. })) => Err(error(
+                Kind::NoQuorum,
+                "the Raft leader changed while the request was handled: send it again",
+            )),
+            Ok(Err(cause)) => Err(error(Kind::UnknownOutcome, cause.to_string())),
+            Err(_) => Err(error(
+                Kind::UnknownOutcome,
+                format!(
+                    "no majority of the voters confirmed the write within {COMMIT_TIMEOUT:?}; it may \
+                     still be applied: see `quorate status`, and send the same request again"
+                ),
+            )),
+        }
+    }
+
+    async fn apply(
+        &self,
+        caller: &str,
+        request: v1::ApplyRequest,
+    ) -> Result<v1::ApplyResponse, Status> {
+        let state = self.state();
+        let format = format(request.format)?;
+        let (spec, warnings) = check(&state, &request.source, format)?;
+        let current = state.revision();
+        if request.dry_run {
+            let changed = *state.spec != spec || state.configuration.is_none();
+            return Ok(v1::ApplyResponse { revision: current.0, changed, warnings });
+        }
+        let Ok(id) = <[u8; 16]>::try_from(request.request_id.as_slice()) else {
+            return Err(error(Kind::Invalid, "request_id is not 16 bytes"));
+        };
+        let command = Command::Configure(Configure {
+            request: RequestId(u128::from_be_bytes(id)),
+            author: caller.to_owned(),
+            at: clock::wall(),
+            expected: request.expected_revision.map(Revision),
+            source: request.source,
+            format,
+        });
+        match self.commit(command).await? {
+            Reply::Configured { revision, changed } => {
+                info!(%revision, changed, caller, "configuration applied");
+                Ok(v1::ApplyResponse { revision: revision.0, changed, warnings })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn create_token(&self, caller: &str) -> Result<v1::CreateTokenResponse, Status> {
+        let state = self.state();
+        let made = crate::identity::token::create(&state, clock::wall())
+            .map_err(|cause| error(Kind::Refused, cause.to_string()))?;
+        let Some((token, command)) = made else {
+            return Err(error(Kind::NotMember, "the cluster is not founded yet"));
+        };
+        let expires = match &command {
+            Command::AddToken { expires, .. } => rfc3339(*expires),
+            _ => String::new(),
+        };
+        self.commit(command).await?;
+        info!(caller, "join token made");
+        Ok(v1::CreateTokenResponse { token: token.to_string(), expires })
+    }
+
+    async fn transfer(
+        &self,
+        caller: &str,
+        request: v1::TransferRequest,
+    ) -> Result<v1::TransferResponse, Status> {
+        let group: GroupName = request
+            .group
+            .parse()
+            .map_err(|cause| error(Kind::Invalid, format!("group {:?}: {cause}", request.group)))?;
+        let state = self.state();
+        if !state.spec.groups.contains_key(&group) {
+            return Err(refusal(&Refused::NoSuchGroup(group)));
+        }
+        let before = state.grants.get(&group).map(|grant| grant.owner);
+        if request.auto {
+            self.commit(Command::Pin { group: group.clone(), node: None }).await?;
+            info!(%group, caller, "placement is automatic again");
+            return Ok(self.transferred(&group, before));
+        }
+        let target = self.target(&state, &group, &request.to, before).await?;
+        self.commit(Command::Pin { group: group.clone(), node: Some(target) }).await?;
+        info!(%group, to = %target, caller, "transfer asked for");
+        let moved = async {
+            while !self.is_held_by(&group, target).await {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(TRANSFER_TIMEOUT, moved).await.is_err() {
+            return Err(error(
+                Kind::UnknownOutcome,
+                format!(
+                    "{group} is pinned to the new owner, whose lease does not run after \
+                     {TRANSFER_TIMEOUT:?}: see `quorate status`; `quorate transfer {group} --auto` undoes it"
+                ),
+            ));
+        }
+        Ok(self.transferred(&group, before))
+    }
+
+    /// The node that a transfer moves a group to.
+    async fn target(
+        &self,
+        state: &ClusterState,
+        group: &GroupName,
+        to: &str,
+        owner: Option<NodeId>,
+    ) -> Result<NodeId, Status> {
+        let view = self.view().await?;
+        let candidates = view.candidates.get(group).cloned().unwrap_or_default();
+        if to.is_empty() {
+            return candidates.into_iter().find(|&node| Some(node) != owner).ok_or_else(|| {
+                error(
+                    Kind::Refused,
+                    format!("no other director can take {group} now: see `quorate status`"),
+                )
+            });
+        }
+        let Some((node, _)) = state.node_named(to) else {
+            let names: Vec<String> =
+                state.nodes.values().map(|record| record.description.name.to_string()).collect();
+            let text = format!("the cluster has no node {to:?}; it has {}", names.join(", "));
+            return Err(error(Kind::Refused, text));
+        };
+        if candidates.contains(&node) {
+            return Ok(node);
+        }
+        let reasons = match view.obstacles.get(&node) {
+            None => "it is unreachable".to_owned(),
+            Some(_) if !state.may_own(node, group) => {
+                "it is a witness, is leaving, or `only` excludes it".to_owned()
+            }
+            Some(groups) => {
+                let of_group = groups.get(group).into_iter().flatten();
+                of_group.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            }
+        };
+        Err(error(Kind::Refused, format!("{to} can't own {group} now: {reasons}")))
+    }
+
+    async fn is_held_by(&self, group: &GroupName, node: NodeId) -> bool {
+        let state = self.state();
+        let Some(grant) = state.grants.get(group).filter(|grant| grant.owner == node) else {
+            return false;
+        };
+        match self.view().await {
+            Ok(view) if node == self.me => view.held.contains_key(group),
+            Ok(view) => view.heard.get(group) == Some(&grant.epoch),
+            Err(_) => false,
+        }
+    }
+
+    fn transferred(&self, group: &GroupName, before: Option<NodeId>) -> v1::TransferResponse {
+        let state = self.state();
+        let grant = state.grants.get(group);
+        let owner = grant.map(|grant| grant.owner);
+        let name = owner.and_then(|owner| state.nodes.get(&owner));
+        v1::TransferResponse {
+            owner: name.map(|record| record.description.name.to_string()).unwrap_or_default(),
+            epoch: grant.map_or(0, |grant| grant.epoch.0),
+            changed: owner != before,
+        }
+    }
+
+    async fn remove_node(
+        &self,
+        caller: &str,
+        request: v1::RemoveNodeRequest,
+    ) -> Result<v1::RemoveNodeResponse, Status> {
+        let state = self.state();
+        let Some((node, _)) = state.node_named(&request.name) else {
+            return Err(error(Kind::Refused, format!("the cluster has no node {:?}", request.name)));
+        };
+        self.commit(Command::Leave(node)).await?;
+        info!(name = request.name, caller, "node is being removed");
+        let mut watch = self.raft.state();
+        let gone = watch.wait_for(|state| !state.nodes.contains_key(&node));
+        match tokio::time::timeout(REMOVAL_TIMEOUT, gone).await {
+            Ok(Ok(_)) => Ok(v1::RemoveNodeResponse {}),
+            Ok(Err(_)) | Err(_) => Err(error(
+                Kind::UnknownOutcome,
+                format!("{} is leaving, but still a member: see `quorate node list`", request.name),
+            )),
+        }
+    }
+
+    async fn create_client(
+        &self,
+        caller: &str,
+        request: v1::CreateClientRequest,
+    ) -> Result<v1::CreateClientResponse, Status> {
+        let state = self.state();
+        let Some(authority) = &state.authority else {
+            return Err(error(Kind::NotMember, "the cluster has no certificate authority yet"));
+        };
+        let certificate = authority::sign(authority, &request.name, &request.public_key)
+            .map_err(|cause| error(Kind::Invalid, cause.to_string()))?;
+        let public_key = authority::sha256(&request.public_key);
+        let endpoints = self.api_endpoints().await;
+        if endpoints.is_empty() {
+            return Err(error(
+                Kind::Refused,
+                "no node has an `api` address in its node.toml, so nothing could be reached with \
+                 the certificate: add `api = \"ADDRESS:7401\"` and restart quorated",
+            ));
+        }
+        self.commit(Command::AddClient { name: request.name.clone(), public_key }).await?;
+        info!(name = request.name, caller, "client certificate made");
+        let authority = authority.certificate.clone();
+        Ok(v1::CreateClientResponse { certificate, authority, endpoints })
+    }
+
+    pub(crate) fn state(&self) -> Arc<ClusterState> {
+        Arc::clone(&self.raft.state().borrow())
+    }
+}
+
+/// Checks a configuration against itself and against the nodes that this node knows.
+fn check(
+    state: &ClusterState,
+    source: &str,
+    format: Format,
+) -> Result<(ClusterSpec, Vec<String>), Status> {
+    let invalid = |problems: &spec::Diagnostics| {
+        error(Kind::Invalid, problems.render("configuration", source))
+    };
+    let spec = spec::parse(source, format).map_err(|problems| invalid(&problems))?;
+    let problems = spec::against_nodes(&spec, &state.known_nodes());
+    if problems.has_errors() {
+        return Err(invalid(&problems));
+    }
+    let warnings = problems.render("configuration", source);
+    let warnings = if warnings.is_empty() { Vec::new() } else { vec![warnings] };
+    Ok((spec, warnings))
+}
+
+fn format(found: i32) -> Result<Format, Status> {
+    match v1::Format::try_from(found) {
+        Ok(v1::Format::Toml) => Ok(Format::Toml),
+        Ok(v1::Format::Json) => Ok(Format::Json),
+        Ok(v1::Format::Unspecified) | Err(_) => {
+            Err(error(Kind::Invalid, "the format is neither TOML nor JSON"))
+        }
+    }
+}
+
+fn refusal(refused: &Refused) -> Status {
+    let kind = match refused {
+        Refused::Conflict { .. } => Kind::Conflict,
+        Refused::Configuration(_) => Kind::Invalid,
+        Refused::Founding
+        | Refused::Token
+        | Refused::Full { .. }
+        | Refused::DuplicateName(_)
+        | Refused::DuplicateAddress { .. }
+        | Refused::NoSuchNode(_)
+        | Refused::NoSuchGroup(_)
+        | Refused::LastNode
+        | Refused::NotADirector(_) => Kind::Refused,
+    };
+    error(kind, refused.to_string())
+}
+
+fn unexpected(reply: &Reply) -> Status {
+    error(Kind::UnknownOutcome, format!("the log answered with {reply:?}: report this as a bug"))
+}

@@ -1,0 +1,8 @@
+//! What this node answers: the public API on the local socket and over mutual TLS.
+
+pub(crate) mod admin;
+pub(crate) mod error;
+mod leader;
+pub(crate) mod local;
+pub(crate) mod services;
+pub(crate) mod status;

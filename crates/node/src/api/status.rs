@@ -1,0 +1,233 @@
+//! What `status` shows, composed from what this node knows and what the others answered. Pure:
+//! whoever asks gathers first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_api::peer::v1::ObserveResponse;
+use quorate_api::v1::{
+    ClusterStatus, GroupStatus, Health, NodeState, NodeStatus, RaftRole, ServiceStatus,
+    StatusResponse,
+};
+use quorate_model::command::UnixMillis;
+use quorate_model::director::DirectorView;
+use quorate_model::id::{GroupName, NodeId, Role};
+use quorate_model::ownership::quorum::Membership;
+use quorate_model::state::{ClusterState, GrantRecord, NodeRecord};
+
+/// What is known when `status` is asked.
+#[derive(Debug)]
+pub(crate) struct Knowledge<'a> {
+    /// This node.
+    pub(crate) me: NodeId,
+    /// The replicated state as applied here.
+    pub(crate) state: &'a ClusterState,
+    /// Who votes, as this node knows it.
+    pub(crate) membership: &'a Membership,
+    /// The Raft leader as this node knows it.
+    pub(crate) leader: Option<NodeId>,
+    /// Raft's term.
+    pub(crate) term: u64,
+    /// The last entry known to be committed.
+    pub(crate) committed: u64,
+    /// This node's director.
+    pub(crate) view: &'a DirectorView,
+    /// What each node said of itself, this one included; those that did not answer are missing.
+    pub(crate) answers: &'a BTreeMap<NodeId, ObserveResponse>,
+}
+
+/// The answer to `status`.
+pub(crate) fn compose(known: &Knowledge<'_>) -> StatusResponse {
+    let groups: Vec<GroupStatus> =
+        known.state.spec.groups.keys().map(|group| known.group(group)).collect();
+    let nodes: Vec<NodeStatus> =
+        known.state.nodes.iter().map(|(id, record)| known.node(*id, record, &groups)).collect();
+    StatusResponse {
+        member: true,
+        cluster: Some(known.cluster(&nodes, &groups)),
+        services: known.services(),
+        answered_by: known.name(known.me).unwrap_or_default(),
+        nodes,
+        groups,
+    }
+}
+
+impl Knowledge<'_> {
+    fn name(&self, node: NodeId) -> Option<String> {
+        self.state.nodes.get(&node).map(|record| record.description.name.to_string())
+    }
+
+    /// The node that holds a group's lease, if a live one is known: what that node itself says
+    /// counts before what was heard of it.
+    fn holder(&self, group: &GroupName) -> Option<(NodeId, &GrantRecord)> {
+        let grant = self.state.grants.get(group)?;
+        let says_so = self.held_by_answer(group, grant).is_some();
+        let heard = self.view.heard.get(group) == Some(&grant.epoch);
+        // A cut-off node names nobody: what it heard may be long over elsewhere.
+        (says_so || (heard && self.view.quorate)).then_some((grant.owner, grant))
+    }
+
+    fn held_by_answer(&self, group: &GroupName, grant: &GrantRecord) -> Option<u64> {
+        let answer = self.answers.get(&grant.owner)?;
+        let held = answer.held.iter().find(|held| held.group == group.as_str())?;
+        (held.epoch == grant.epoch.0).then_some(held.lease_remaining_ms)
+    }
+
+    fn group(&self, group: &GroupName) -> GroupStatus {
+        let settings = self.state.spec.groups.get(group);
+        let grant = self.state.grants.get(group);
+        let holder = self.holder(group).map(|(node, _)| node);
+        let candidates = self.view.candidates.get(group).map(Vec::as_slice).unwrap_or_default();
+        let standby = candidates.iter().filter(|&&node| Some(node) != holder);
+        GroupStatus {
+            name: group.to_string(),
+            addresses: settings
+                .map(|s| s.addresses.iter().map(|vip| vip.net.to_string()).collect())
+                .unwrap_or_default(),
+            owner: holder.and_then(|node| self.name(node)),
+            epoch: grant.map_or(0, |grant| grant.epoch.0),
+            lease_remaining_ms: grant.and_then(|grant| self.held_by_answer(group, grant)),
+            since: grant.map(|grant| rfc3339(grant.at)),
+            standby: standby.filter_map(|&node| self.name(node)).collect(),
+            reason: self.group_reason(group, grant, holder.is_some()),
+        }
+    }
+
+    /// Why the owner is who it is, or why there is none.
+    fn group_reason(
+        &self,
+        group: &GroupName,
+        grant: Option<&GrantRecord>,
+        held: bool,
+    ) -> String {
+        let pinned = self.state.pins.get(group).and_then(|node| self.name(*node));
+        let pin = pinned.map(|name| format!("; pinned to {name}")).unwrap_or_default();
+        match grant {
+            Some(grant) if held => format!("{}{pin}", grant.reason),
+            _ if !self.view.quorate => {
+                "no quorum: fewer than half of the voters are heard of here".to_owned()
+            }
+            Some(grant) => {
+                let owner = self.name(grant.owner).unwrap_or_else(|| "a removed node".to_owned());
+                format!("granted to {owner} ({}), whose lease does not run{pin}", grant.reason)
+            }
+            None => format!("no director is eligible: {}", self.why_none(group)),
+        }
+    }
+
+    fn why_none(&self, group: &GroupName) -> String {
+        let mut reasons = Vec::new();
+        for (id, record) in &self.state.nodes {
+            let name = &record.description.name;
+            if !self.state.may_own(*id, group) {
+                continue;
+            }
+            match self.view.obstacles.get(id) {
+                None => reasons.push(format!("{name} is unreachable")),
+                Some(obstacles) => {
+                    let obstacles = obstacles.get(group).into_iter().flatten();
+                    reasons.extend(obstacles.map(|obstacle| format!("{name}: {obstacle}")));
+                }
+            }
+        }
+        if reasons.is_empty() { "none is allowed to own it".to_owned() } else { reasons.join("; ") }
+    }
+
+    fn node(&self, id: NodeId, record: &NodeRecord, groups: &[GroupStatus]) -> NodeStatus {
+        let name = record.description.name.to_string();
+        let answer = self.answers.get(&id);
+        let reachable = id == self.me || self.view.reachable.contains(&id) || answer.is_some();
+        let voter = self.membership.voters().contains(&id);
+        let state = match (reachable, voter) {
+            (false, _) => NodeState::Unreachable,
+            (true, false) => NodeState::Joining,
+            (true, true) => NodeState::Ready,
+        };
+        let raft = match (reachable, voter) {
+            _ if self.leader == Some(id) => RaftRole::Leader,
+            (false, _) => RaftRole::Unknown,
+            (true, true) => RaftRole::Follower,
+            (true, false) => RaftRole::Learner,
+        };
+        let owns = groups.iter().filter(|group| group.owner.as_ref() == Some(&name));
+        let mut problems: Vec<String> = answer.map(|a| a.problems.clone()).unwrap_or_default();
+        if record.leaving {
+            problems.push("is being removed from the cluster".to_owned());
+        }
+        NodeStatus {
+            owns: owns.map(|group| group.name.clone()).collect(),
+            name,
+            id: id.0,
+            role: record.description.role.to_string(),
+            raft: raft.into(),
+            state: state.into(),
+            version: answer.map(|a| a.version.clone()).unwrap_or_default(),
+            problems,
+        }
+    }
+
+    fn cluster(&self, nodes: &[NodeStatus], groups: &[GroupStatus]) -> ClusterStatus {
+        let voters = self.membership.voters();
+        let reachable: BTreeSet<NodeId> = voters
+            .iter()
+            .copied()
+            .filter(|node| *node == self.me || self.view.reachable.contains(node))
+            .collect();
+        let quorate = self.view.quorate && self.leader.is_some();
+        let whole = nodes.iter().all(|node| node.state == NodeState::Ready as i32)
+            && groups.iter().all(|group| group.owner.is_some())
+            && self.no_director_hindered();
+        let health = match (quorate, whole) {
+            (false, _) => Health::NoQuorum,
+            (true, false) => Health::Degraded,
+            (true, true) => Health::Ok,
+        };
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let tolerated = reachable.len().saturating_sub(voters.len() / 2 + 1);
+        ClusterStatus {
+            id: format!("{:032x}", self.state.cluster_id),
+            name: self.state.name.clone(),
+            health: health.into(),
+            leader: self.leader.and_then(|leader| self.name(leader)),
+            term: self.term,
+            commit_index: self.committed,
+            revision: self.state.revision().0,
+            unconfirmed_until: None,
+            voters: count(voters.len()),
+            voters_reachable: count(reachable.len()),
+            failures_tolerated: count(tolerated),
+        }
+    }
+
+    fn no_director_hindered(&self) -> bool {
+        let directors = self.state.nodes.iter().filter(|(_, record)| {
+            record.description.role == Role::Director && !record.leaving
+        });
+        directors
+            .filter_map(|(id, _)| self.view.obstacles.get(id))
+            .all(|groups| groups.values().all(BTreeSet::is_empty))
+    }
+
+    /// Each service as its group's owner sees it, or as this node does where no owner answers.
+    fn services(&self) -> Vec<ServiceStatus> {
+        let own = self.answers.get(&self.me);
+        let of = |answer: Option<&ObserveResponse>, name: &str| {
+            answer?.services.iter().find(|service| service.name == name).cloned()
+        };
+        let services = self.state.spec.services.iter();
+        services
+            .filter_map(|(name, service)| {
+                let owner = self.holder(&service.group).and_then(|(id, _)| self.answers.get(&id));
+                of(owner, name.as_str()).or_else(|| of(own, name.as_str()))
+            })
+            .collect()
+    }
+}
+
+/// A time as people and programs read it.
+pub(crate) fn rfc3339(time: UnixMillis) -> String {
+    i64::try_from(time.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map(|timestamp| timestamp.to_string())
+        .unwrap_or_default()
+}

@@ -1,0 +1,239 @@
+//! The director loop: the one task that runs `quorate_model::director`, feeds it events and
+//! carries its effects out. Raft, probes, reconcile threads, peers and the API talk to it over
+//! bounded channels, and to each other only through it.
+//!
+//! ```text
+//!  Raft ── state, membership ──┐                      ┌── grants ──► Raft
+//!  peers ── datagrams ─────────┤                      ├── datagrams ──► peers
+//!  store ── persisted ─────────┼──► Director::step ───┼── promises ──► store
+//!  reconcile ── reports ───────┤                      ├── goals ──► reconcile
+//!  probes ── verdicts ─────────┘                      └── targets ──► probes
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_api::convert::{self, Promises};
+use quorate_api::peer::v1 as peer;
+use quorate_model::command::{Command, Grant};
+use quorate_model::director::{Director, DirectorView, Effect, Event};
+use quorate_model::id::NodeId;
+use quorate_model::ownership::message::Message;
+use quorate_model::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::peer::datagrams::PeerTransport;
+use crate::probes::Probes;
+use crate::raft::store::Store;
+use crate::raft::{RaftNode, RaftView};
+use crate::reconcile::{AddressThread, ServiceThread};
+
+/// Events that may wait for the loop; who finds it full waits.
+pub const EVENTS_MAX: usize = 1_024;
+/// How long a proposed grant may take before the leader thinks again.
+const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Questions that may wait for the loop.
+const QUESTIONS_MAX: usize = 64;
+
+/// What the loop works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The model's director.
+    pub director: Director,
+    /// Raft.
+    pub raft: Arc<RaftNode>,
+    /// Where promises are kept.
+    pub store: Store,
+    /// To the other nodes.
+    pub transport: Arc<dyn PeerTransport>,
+    /// From the other nodes.
+    pub datagrams: mpsc::Receiver<(NodeId, peer::Datagram)>,
+    /// From this node's own parts.
+    pub events: mpsc::Receiver<Event>,
+    /// The sending end of `events`.
+    pub sender: mpsc::Sender<Event>,
+    /// The kernel's services; a witness has none.
+    pub services: Option<ServiceThread>,
+    /// The kernel's addresses; a witness has none.
+    pub addresses: Option<AddressThread>,
+}
+
+enum Question {
+    View(oneshot::Sender<DirectorView>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// A handle on the running loop.
+#[derive(Debug, Clone)]
+pub struct DirectorHandle {
+    questions: mpsc::Sender<Question>,
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::View(_) => "View",
+            Self::Stop(_) => "Stop",
+        })
+    }
+}
+
+impl DirectorHandle {
+    /// What the director knows now; `None` once it has ended.
+    pub async fn view(&self) -> Option<DirectorView> {
+        let (answer, view) = oneshot::channel();
+        self.questions.send(Question::View(answer)).await.ok()?;
+        view.await.ok()
+    }
+
+    /// Gives every group up; returns once the addresses are gone and that is told.
+    pub async fn stop(&self) {
+        let (answer, stopped) = oneshot::channel();
+        if self.questions.send(Question::Stop(answer)).await.is_ok() {
+            // The loop may end first; then there is nothing left to give up either.
+            let _ = stopped.await;
+        }
+    }
+}
+
+/// Starts the loop.
+#[must_use]
+pub fn start(parts: Parts) -> DirectorHandle {
+    let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
+    let probes = Probes::new(parts.sender.clone());
+    let state = parts.raft.state();
+    let view = parts.raft.view();
+    let running = Loop { parts, probes, stopping: Vec::new() };
+    tokio::spawn(running.run(receiver, state, view));
+    DirectorHandle { questions }
+}
+
+struct Loop {
+    parts: Parts,
+    probes: Probes,
+    stopping: Vec<oneshot::Sender<()>>,
+}
+
+impl Loop {
+    async fn run(
+        mut self,
+        mut questions: mpsc::Receiver<Question>,
+        mut state: watch::Receiver<Arc<quorate_model::state::ClusterState>>,
+        mut raft: watch::Receiver<RaftView>,
+    ) {
+        state.mark_changed();
+        raft.mark_changed();
+        loop {
+            let deadline = self.parts.director.next_deadline();
+            let event = tokio::select! {
+                Some((from, datagram)) = self.parts.datagrams.recv() => {
+                    match convert::message(datagram) {
+                        Ok(message) => Event::Message(from, message),
+                        Err(error) => {
+                            warn!(node = %from, %error, "a datagram was not understood");
+                            continue;
+                        }
+                    }
+                }
+                Some(event) = self.parts.events.recv() => event,
+                Ok(()) = state.changed() => {
+                    let now = Arc::clone(&state.borrow_and_update());
+                    Event::State(now)
+                }
+                Ok(()) = raft.changed() => raft_event(&raft.borrow_and_update()),
+                question = questions.recv() => match question {
+                    Some(Question::View(answer)) => {
+                        // The asker may have given up.
+                        let _ = answer.send(self.parts.director.view(clock::now()));
+                        continue;
+                    }
+                    Some(Question::Stop(answer)) => {
+                        self.stopping.push(answer);
+                        Event::Stop
+                    }
+                    None => return,
+                },
+                () = wait_until(deadline) => Event::Tick,
+            };
+            for effect in self.parts.director.step(clock::now(), event) {
+                self.carry_out(effect);
+            }
+            if self.parts.director.has_stopped() {
+                for answer in self.stopping.drain(..) {
+                    let _ = answer.send(());
+                }
+            }
+        }
+    }
+
+    /// Carries an effect out without waiting for it.
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(to, message) => self.send(to, &message),
+            Effect::Persist(promises) => self.persist(promises),
+            Effect::Grant(grants) => self.grant(grants),
+            Effect::Addresses(goal) => {
+                if let Some(addresses) = &self.parts.addresses {
+                    addresses.aim(goal);
+                }
+            }
+            Effect::Services(goal) => {
+                if let Some(services) = &self.parts.services {
+                    services.aim(goal);
+                }
+            }
+            Effect::Announce(address, until) => {
+                if let Some(addresses) = &self.parts.addresses {
+                    addresses.announce(address, until);
+                }
+            }
+            Effect::Probe(targets) => self.probes.aim(&targets),
+        }
+    }
+
+    fn send(&self, to: NodeId, message: &Message) {
+        let datagram = peer::Datagram { route: None, message: Some(message.into()) };
+        self.parts.transport.send(to, datagram);
+    }
+
+    fn persist(&self, promises: Promises) {
+        let durable = self.parts.store.persist_promises(&(&promises).into());
+        let sender = self.parts.sender.clone();
+        tokio::spawn(async move {
+            // A failed write ends the process elsewhere; nothing may be answered on it here.
+            if durable.wait().await.is_ok() {
+                let _ = sender.send(Event::Persisted(promises)).await;
+            }
+        });
+    }
+
+    fn grant(&self, grants: Vec<Grant>) {
+        for grant in &grants {
+            info!(group = %grant.group, to = %grant.owner, reason = %grant.reason, "granting");
+        }
+        let raft = Arc::clone(&self.parts.raft);
+        let sender = self.parts.sender.clone();
+        tokio::spawn(async move {
+            let proposal = raft.propose(Command::Grant { at: clock::wall(), grants });
+            match tokio::time::timeout(PROPOSAL_TIMEOUT, proposal).await {
+                Ok(Ok(reply)) => debug!(?reply, "granted"),
+                Ok(Err(error)) => warn!(%error, "a grant was not committed"),
+                Err(_) => warn!("a grant was not committed within {PROPOSAL_TIMEOUT:?}"),
+            }
+            let _ = sender.send(Event::Proposed).await;
+        });
+    }
+}
+
+fn raft_event(view: &RaftView) -> Event {
+    Event::Raft { leads: view.leads, membership: view.membership.clone() }
+}
+
+async fn wait_until(deadline: Instant) {
+    let left = deadline.since(clock::now());
+    if left > Duration::ZERO {
+        tokio::time::sleep(left).await;
+    }
+}

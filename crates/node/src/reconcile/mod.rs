@@ -1,0 +1,73 @@
+//! The only place that calls the dataplane: one thread for IPVS services, one for addresses, so
+//! that a long IPVS load never delays a VIP that must go.
+//!
+//! Both are level-triggered. They take the newest goal, however many were missed, compare it with
+//! the kernel, act, and report what the kernel holds afterwards. They also look by themselves
+//! every so often, so a table changed by hand comes right again.
+
+use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_dataplane::{Dataplane, DataplaneError};
+use quorate_model::director::Event;
+use tokio::sync::mpsc;
+
+mod addresses;
+mod list;
+mod services;
+
+pub use addresses::{AddressThread, remove_left_over};
+pub use list::ListError;
+pub use services::{ServiceThread, ServiceView};
+
+/// Makes a dataplane in the thread that will use it.
+pub type MakeDataplane = Box<dyn FnOnce() -> Result<Box<dyn Dataplane>, DataplaneError> + Send>;
+
+/// Where the threads' events go: the director loop's bounded queue.
+pub type Events = mpsc::Sender<Event>;
+
+/// A place for what a thread shall do next: writers change it, the thread takes it.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox<T> {
+    content: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Mailbox<T> {
+    fn lock(&self) -> MutexGuard<'_, T> {
+        // A panic ends the daemon, so a poisoned lock is never met; its content would be whole.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the content and wakes the thread.
+    pub(crate) fn put(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.lock());
+        self.changed.notify_one();
+    }
+
+    /// Waits until `take` finds something, `wait` at most.
+    pub(crate) fn take<U>(
+        &self,
+        wait: Duration,
+        mut take: impl FnMut(&mut T) -> Option<U>,
+    ) -> Option<U> {
+        let mut guard = self.lock();
+        if let Some(taken) = take(&mut guard) {
+            return Some(taken);
+        }
+        let (mut guard, _) =
+            self.changed.wait_timeout(guard, wait).unwrap_or_else(PoisonError::into_inner);
+        take(&mut guard)
+    }
+}
+
+/// The file in the data directory that lists the VIPs this node ever put into its kernel.
+pub(crate) fn vip_list(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("vips")
+}
+
+/// The file in the data directory that lists the services this node ever put into its kernel.
+pub(crate) fn service_list(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("services")
+}

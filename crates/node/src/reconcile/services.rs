@@ -1,0 +1,283 @@
+//! The thread that keeps the kernel's IPVS table as the director wants it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_dataplane::{
+    Capabilities, Dataplane, DataplaneError, DirectorNeeds, IpvsProblem, SysctlMode,
+};
+use quorate_model::director::{Event, ServiceGoal, ServiceReport};
+use quorate_model::id::DeviceName;
+use quorate_model::kernel::{ObservedServices, ServiceKey};
+use quorate_model::ownership::message::Obstacle;
+use quorate_model::plan::{Action, plan};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::list::List;
+use super::{Events, ListError, MakeDataplane, Mailbox, service_list};
+
+/// How often the table is compared without being asked.
+const FULL_COMPARE_EVERY: Duration = Duration::from_secs(30);
+/// How often a failed goal is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How often one goal is compared and mended before it counts as failed for now: another program
+/// may be changing the table at the same time.
+const ATTEMPTS: u32 = 3;
+/// Questions for counters that may wait.
+const QUESTIONS_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+struct Orders {
+    goal: Option<ServiceGoal>,
+    questions: Vec<oneshot::Sender<ObservedServices>>,
+}
+
+/// What others may see of the services thread's work.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceView {
+    /// What stands in the way, in words.
+    pub problems: BTreeSet<String>,
+}
+
+/// A handle on the thread.
+#[derive(Debug, Clone)]
+pub struct ServiceThread {
+    orders: Arc<Mailbox<Orders>>,
+    view: Arc<Mutex<ServiceView>>,
+}
+
+enum Task {
+    Answer(Vec<oneshot::Sender<ObservedServices>>),
+    Aim(ServiceGoal),
+}
+
+impl ServiceThread {
+    /// Starts the thread: it says first what the kernel holds ([`Event::ServicesFound`]).
+    ///
+    /// # Errors
+    ///
+    /// If the list of our own services can't be read, or no thread can be started.
+    pub fn start(
+        make: MakeDataplane,
+        data_dir: &Path,
+        devices: Vec<DeviceName>,
+        mode: SysctlMode,
+        events: Events,
+    ) -> Result<Self, ListError> {
+        let path = service_list(data_dir);
+        let programmed = List::open(path.clone())?;
+        let orders: Arc<Mailbox<Orders>> = Arc::default();
+        let view: Arc<Mutex<ServiceView>> = Arc::default();
+        let handle = Self { orders: Arc::clone(&orders), view: Arc::clone(&view) };
+        let work = move || {
+            let dataplane = match make() {
+                Ok(dataplane) => dataplane,
+                Err(error) => {
+                    warn!(%error, "services can't be programmed");
+                    set_problems(&view, [error.to_string()].into());
+                    send(&events, Event::ServicesFound(ObservedServices::new()));
+                    let obstacle = Some(Obstacle::NoNetAdmin);
+                    let report = ServiceReport { sequence: 0, obstacle, ..Default::default() };
+                    send(&events, Event::Services(report));
+                    return;
+                }
+            };
+            let needs = DirectorNeeds { devices, ..Default::default() };
+            Worker { dataplane, programmed, needs, mode, events, view, goal: None }.run(&orders);
+        };
+        std::thread::Builder::new()
+            .name("services".to_owned())
+            .spawn(work)
+            .map_err(|cause| ListError::File { doing: "start a thread for", path, cause })?;
+        Ok(handle)
+    }
+
+    /// Aims at a goal; earlier ones that were not begun are forgotten.
+    pub fn aim(&self, goal: ServiceGoal) {
+        self.orders.put(|orders| orders.goal = Some(goal));
+    }
+
+    /// The table as it is now, with its counters; `None` if the thread does not answer.
+    pub async fn observe(&self) -> Option<ObservedServices> {
+        let (answer, question) = oneshot::channel();
+        self.orders.put(|orders| {
+            if orders.questions.len() < QUESTIONS_MAX {
+                orders.questions.push(answer);
+            }
+        });
+        question.await.ok()
+    }
+
+    /// What others may see.
+    #[must_use]
+    pub fn view(&self) -> ServiceView {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+struct Worker {
+    dataplane: Box<dyn Dataplane>,
+    programmed: List<ServiceKey>,
+    needs: DirectorNeeds,
+    mode: SysctlMode,
+    events: Events,
+    view: Arc<Mutex<ServiceView>>,
+    goal: Option<ServiceGoal>,
+}
+
+impl Worker {
+    fn run(mut self, orders: &Mailbox<Orders>) {
+        let found = match self.obstacle() {
+            None => self.dataplane.observe_services().unwrap_or_default(),
+            Some(_) => ObservedServices::new(),
+        };
+        send(&self.events, Event::ServicesFound(found));
+        let mut wait = self.aim(0);
+        loop {
+            let task = orders.take(wait, |orders| {
+                if !orders.questions.is_empty() {
+                    return Some(Task::Answer(std::mem::take(&mut orders.questions)));
+                }
+                orders.goal.take().map(Task::Aim)
+            });
+            match task {
+                Some(Task::Answer(questions)) => {
+                    let observed = self.dataplane.observe_services().unwrap_or_default();
+                    for question in questions {
+                        // The asker may have given up.
+                        let _ = question.send(observed.clone());
+                    }
+                }
+                Some(Task::Aim(goal)) => {
+                    self.needs.nat_ipv4 = goal.nat.ipv4;
+                    self.needs.nat_ipv6 = goal.nat.ipv6;
+                    let sequence = goal.sequence;
+                    self.goal = Some(goal);
+                    wait = self.aim(sequence);
+                }
+                None => wait = self.aim(self.goal.as_ref().map_or(0, |goal| goal.sequence)),
+            }
+            if self.events.is_closed() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the table as the goal says and reports. Returns when to look again.
+    fn aim(&mut self, sequence: u64) -> Duration {
+        let mut problems = BTreeSet::new();
+        let obstacle = self.obstacle();
+        if let Some((_, text)) = &obstacle {
+            problems.insert(text.clone());
+        }
+        let failed = match (&obstacle, self.goal.clone()) {
+            (None, Some(goal)) => self.converge(&goal, &mut problems),
+            (Some(_), _) | (_, None) => BTreeMap::new(),
+        };
+        for finding in self.dataplane.director_sysctls(&self.needs, self.mode) {
+            if let Some(problem) = &finding.problem {
+                problems.insert(format!("sysctl {}: {problem}", finding.key));
+            }
+        }
+        let wait = if failed.is_empty() && obstacle.is_none() {
+            FULL_COMPARE_EVERY
+        } else {
+            RETRY_EVERY
+        };
+        set_problems(&self.view, problems);
+        let obstacle = obstacle.map(|(obstacle, _)| obstacle);
+        send(&self.events, Event::Services(ServiceReport { sequence, obstacle, failed }));
+        wait
+    }
+
+    /// Why no service can be programmed at all.
+    fn obstacle(&mut self) -> Option<(Obstacle, String)> {
+        let Capabilities { net_admin, ipvs } = self.dataplane.capabilities();
+        if !net_admin {
+            let text = "CAP_NET_ADMIN is missing: this director can't own a VIP or program IPVS; \
+                        run it as root or with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW";
+            return Some((Obstacle::NoNetAdmin, text.to_owned()));
+        }
+        match ipvs {
+            Ok(_) => None,
+            Err(problem @ IpvsProblem::NotPermitted) => {
+                Some((Obstacle::NoNetAdmin, problem.to_string()))
+            }
+            Err(problem) => Some((Obstacle::NoIpvs, problem.to_string())),
+        }
+    }
+
+    fn converge(
+        &mut self,
+        goal: &ServiceGoal,
+        problems: &mut BTreeSet<String>,
+    ) -> BTreeMap<ServiceKey, String> {
+        let mut failures: Vec<(Action, DataplaneError)> = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let observed = match self.dataplane.observe_services() {
+                Ok(observed) => observed,
+                Err(error) => return all_failed(goal, &error.to_string(), problems),
+            };
+            // Ours are known before the kernel has them: a crash leaves no orphan.
+            if let Err(error) = self.programmed.add(goal.services.keys()) {
+                return all_failed(goal, &error.to_string(), problems);
+            }
+            let actions = plan(&goal.services, &observed, self.programmed.entries());
+            if actions.is_empty() {
+                failures.clear();
+                break;
+            }
+            info!(actions = actions.len(), "changing the IPVS table");
+            failures = self.dataplane.apply(&actions);
+            if failures.is_empty() {
+                break;
+            }
+        }
+        if failures.is_empty() {
+            let kept: BTreeSet<ServiceKey> = goal.services.keys().copied().collect();
+            if let Err(error) = self.programmed.replace(kept) {
+                problems.insert(error.to_string());
+            }
+        }
+        let mut failed = BTreeMap::new();
+        for (action, error) in failures {
+            warn!(%error, "the kernel refused a change");
+            problems.insert(error.to_string());
+            failed.insert(key(&action), error.to_string());
+        }
+        failed
+    }
+}
+
+fn all_failed(
+    goal: &ServiceGoal,
+    why: &str,
+    problems: &mut BTreeSet<String>,
+) -> BTreeMap<ServiceKey, String> {
+    warn!(error = why, "the IPVS table can't be kept");
+    problems.insert(why.to_owned());
+    goal.services.keys().map(|key| (*key, why.to_owned())).collect()
+}
+
+fn key(action: &Action) -> ServiceKey {
+    match action {
+        Action::AddService(key, _)
+        | Action::SetService(key, _)
+        | Action::DeleteService(key)
+        | Action::AddDestination(key, ..)
+        | Action::SetDestination(key, ..)
+        | Action::DeleteDestination(key, _) => *key,
+    }
+}
+
+fn set_problems(view: &Mutex<ServiceView>, problems: BTreeSet<String>) {
+    view.lock().unwrap_or_else(PoisonError::into_inner).problems = problems;
+}
+
+fn send(events: &Events, event: Event) {
+    // The queue is closed only when the daemon stops.
+    let _ = events.blocking_send(event);
+}

@@ -1,0 +1,132 @@
+//! Three real daemons on the host's kernel with true timing: a plain VIP survives the loss of any
+//! of them, and no applied configuration is lost. Needs root. Run by `cargo xtask test`.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+
+const NODES: [&str; 3] = ["d1", "d2", "d3"];
+/// Long past any lease, promise and election of the `lan` profile.
+const SECONDS: Duration = Duration::from_secs(60);
+
+const PLAIN_VIP: &str = r#"
+[group.web]
+interface = "public"
+addresses = ["192.168.10.180/32"]
+prefer = ["d1", "d2", "d3"]
+preempt_delay = "1s"
+"#;
+
+fn three_directors(name: &str) -> Deployment {
+    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
+    for (node, address) in NODES.iter().zip(["192.168.10.80", "192.168.10.23", "192.168.10.24"]) {
+        deployment.add_director(node, address).unwrap();
+    }
+    deployment.form(&NODES, "lan").unwrap();
+    deployment.apply("d1", PLAIN_VIP).unwrap();
+    deployment
+}
+
+fn only_carrier(deployment: &Deployment) -> Option<String> {
+    match deployment.carriers(&NODES, VIP).unwrap().as_slice() {
+        [one] => Some(one.clone()),
+        _ => None,
+    }
+}
+
+/// Waits until one director of these carries the VIP, and every node of these names it.
+fn wait_for_owner(deployment: &Deployment, among: &[&str]) -> String {
+    let mut owner = String::new();
+    let what = format!("one owner among {among:?}");
+    deployment
+        .wait_for(&what, SECONDS, |deployment| {
+            let Some(carrier) = only_carrier(deployment) else { return Ok(false) };
+            let named: BTreeSet<Option<String>> =
+                among.iter().map(|node| deployment.owner(node, "web")).collect();
+            owner.clone_from(&carrier);
+            Ok(among.contains(&carrier.as_str()) && named == [Some(carrier)].into())
+        })
+        .unwrap();
+    owner
+}
+
+fn others(node: &str) -> Vec<&'static str> {
+    NODES.into_iter().filter(|other| *other != node).collect()
+}
+
+#[test]
+fn a_plain_vip_survives_the_loss_of_each_daemon() {
+    let mut deployment = three_directors("lab_host_cluster_kill");
+    assert_eq!(wait_for_owner(&deployment, &NODES), "d1", "the preferred director");
+    for (revision, victim) in NODES.into_iter().enumerate() {
+        deployment.kill(victim).unwrap();
+        let survivors = others(victim);
+        wait_for_owner(&deployment, &survivors);
+        // Written without the victim, by whoever leads now, over whoever is asked.
+        let changed = PLAIN_VIP.replace("\"1s\"", &format!("\"{}s\"", revision + 2));
+        deployment.apply(survivors[1], &changed).unwrap();
+        deployment.start(victim).unwrap();
+        deployment
+            .wait_for("the configuration on the restarted node", SECONDS, |deployment| {
+                let status = deployment.status(victim);
+                let found = status.and_then(|s| s["cluster"]["revision"].as_u64());
+                Ok(found == Some(revision as u64 + 2))
+            })
+            .unwrap();
+        assert_eq!(wait_for_owner(&deployment, &NODES), "d1", "the group returns to the preferred");
+    }
+}
+
+#[test]
+fn a_cut_owner_gives_the_vip_up_and_names_nobody() {
+    let deployment = three_directors("lab_host_cluster_cut");
+    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    // Behind the switch: the owner keeps its carrier and only its lease can tell it.
+    deployment.network().cut_silently("d1").unwrap();
+    assert_eq!(wait_for_owner(&deployment, &["d2", "d3"]), "d2");
+    assert!(!deployment.carries("d1", VIP).unwrap());
+    assert_eq!(deployment.owner("d1", "web"), None, "a cut-off node does not name itself");
+    deployment.network().heal("d1").unwrap();
+    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+}
+
+#[test]
+fn a_director_cut_off_from_the_other_two_alone_is_no_owner() {
+    let deployment = three_directors("lab_host_cluster_partition");
+    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    for victim in NODES {
+        let rest = others(victim);
+        deployment.network().partition(victim, &rest).unwrap();
+        wait_for_owner(&deployment, &rest);
+        deployment.network().heal_partitions().unwrap();
+        assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    }
+}
+
+#[test]
+fn a_planned_move_and_a_clean_stop_leave_one_owner() {
+    let mut deployment = three_directors("lab_host_cluster_move");
+    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    deployment.quorate_ok("d2", &["transfer", "web", "--to", "d3", "--yes"]).unwrap();
+    assert_eq!(wait_for_owner(&deployment, &NODES), "d3");
+    // A pin holds: d1 is preferred, and does not get it back.
+    let status = deployment.status("d1").unwrap();
+    assert!(status["groups"][0]["reason"].as_str().unwrap().contains("pinned to d3"), "{status}");
+    assert!(deployment.terminate("d3").unwrap().success());
+    assert!(!deployment.carries("d3", VIP).unwrap(), "a clean stop takes the VIP along");
+    assert_eq!(wait_for_owner(&deployment, &["d1", "d2"]), "d1");
+}
+
+#[test]
+fn a_removed_node_is_no_member_and_owns_nothing() {
+    let deployment = three_directors("lab_host_cluster_remove");
+    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    deployment.quorate_ok("d2", &["node", "remove", "d1", "--yes"]).unwrap();
+    assert_eq!(wait_for_owner(&deployment, &["d2", "d3"]), "d2");
+    assert!(!deployment.carries("d1", VIP).unwrap());
+    let status = deployment.status("d2").unwrap();
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 2);
+    assert_eq!(status["cluster"]["failures_tolerated"], 0);
+}
