@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{AddressReport, Director, ServiceReport};
 use crate::desired::Verdicts;
 use crate::id::{Epoch, GroupName, NodeId};
+use crate::kernel::DeviceAddress;
 use crate::ownership::message::Obstacle;
 use crate::placement::PlacementView;
 use crate::time::Instant;
@@ -34,6 +35,12 @@ pub struct DirectorView {
 }
 
 impl Director {
+    /// Until when each address that the kernel shall carry may be served: what the fence is set to
+    /// after every step. An address that is not listed may not be served.
+    pub fn deadlines(&self) -> impl Iterator<Item = (&DeviceAddress, Instant)> {
+        self.serving.iter().map(|(address, serving)| (address, serving.until))
+    }
+
     /// A snapshot of what this director knows.
     #[must_use]
     pub fn view(&self, now: Instant) -> DirectorView {

@@ -42,9 +42,26 @@ struct Owned {
     epoch: Epoch,
     addresses: BTreeSet<IpAddr>,
     leases: BTreeMap<IpAddr, AddressLease>,
+    /// Whether a voter holds a promise to another that covers one of the addresses.
+    held: bool,
 }
 
 impl Owned {
+    fn new(epoch: Epoch, addresses: BTreeSet<IpAddr>) -> Self {
+        Self { epoch, addresses, leases: BTreeMap::new(), held: false }
+    }
+
+    /// What to quote in this round. An address that came from another owner's group is held for
+    /// up to a promise's length, which is longer than a lease, and a voter answers for a group as
+    /// a whole. So while one is held, every other round quotes only what is leased already: the
+    /// newcomer must not close the group's other addresses.
+    fn quoted(&self, now: Instant, round: Round) -> BTreeSet<IpAddr> {
+        let leased = |a: &&IpAddr| self.leases.get(a).is_some_and(|lease| lease.until > now);
+        let leased: BTreeSet<IpAddr> = self.addresses.iter().filter(leased).copied().collect();
+        let only_leased = self.held && round.0 % 2 == 1 && !leased.is_empty();
+        if only_leased { leased } else { self.addresses.clone() }
+    }
+
     fn lease_until(&self) -> Instant {
         let until = |address| self.leases.get(address).map_or(Instant(0), |lease| lease.until);
         self.addresses.iter().map(until).min().unwrap_or_default()
@@ -78,13 +95,14 @@ impl Owner {
 
     /// Takes up a grant, or gives a group that it already owns other addresses.
     pub fn take_up(&mut self, group: &GroupName, epoch: Epoch, addresses: &BTreeSet<IpAddr>) {
-        let fresh = || Owned { epoch, addresses: addresses.clone(), leases: BTreeMap::new() };
+        let fresh = || Owned::new(epoch, addresses.clone());
         let owned = self.owned.entry(group.clone()).or_insert_with(fresh);
         if owned.epoch != epoch {
             *owned = fresh();
         } else if owned.addresses != *addresses {
             owned.leases.retain(|address, _| addresses.contains(address));
             owned.addresses.clone_from(addresses);
+            owned.held = false;
         }
     }
 
@@ -137,10 +155,10 @@ impl Owner {
         for (group, owned) in &self.owned {
             let asked = RenewGroup {
                 epoch: owned.epoch,
-                addresses: owned.addresses.clone(),
+                addresses: owned.quoted(now, round),
                 holding: owned.lease_until() > now,
             };
-            sent.insert(group.clone(), (owned.epoch, owned.addresses.clone()));
+            sent.insert(group.clone(), (owned.epoch, asked.addresses.clone()));
             groups.insert(group.clone(), asked);
         }
         self.rounds.retain(|r| r.sent + r.lease > now);
@@ -176,8 +194,13 @@ impl Owner {
                     outcome.superseded.insert(group.clone());
                 }
                 RenewResult::Refused(
-                    Refusal::Held { remaining } | Refusal::Quarantine { remaining },
+                    refusal @ (Refusal::Held { remaining } | Refusal::Quarantine { remaining }),
                 ) => {
+                    if let (Refusal::Held { .. }, Some(owned)) =
+                        (refusal, self.owned.get_mut(group))
+                    {
+                        owned.held = true;
+                    }
                     let soonest = outcome.retry_in.map_or(*remaining, |t| t.min(*remaining));
                     outcome.retry_in = Some(soonest);
                 }
