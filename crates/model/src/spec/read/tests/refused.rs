@@ -305,10 +305,10 @@ fn timing_out_of_bounds() {
         whole,
         r#"
 cluster.timing = { lease = "50ms", renew = "10ms" }
-=> 1:18: cluster.timing: a lease lasts 100ms to 60s, not 50ms
+=> 1:18: cluster.timing: a lease lasts 100ms to 40s, not 50ms
 
 cluster.timing = { lease = "2m", renew = "1s" }
-=> 1:18: cluster.timing: a lease lasts 100ms to 60s, not 120s
+=> 1:18: cluster.timing: a lease lasts 100ms to 40s, not 120s
 
 cluster.timing = { lease = "1s", renew = "500ms" }
 => 1:18: cluster.timing: a lease of 1s needs a renewal interval of 1ms to 333.333333ms, a third of it, not 500ms
