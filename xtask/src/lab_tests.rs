@@ -25,7 +25,9 @@ pub(crate) fn run(arguments: &TestArguments, report: &mut Report) -> Result<(), 
     if !names.iter().any(|name| arguments.wants(name)) {
         return Ok(());
     }
-    report.add(step("build of the daemons", &mut programs::build_command())?);
+    let daemons = step("build of the daemons", &mut programs::build_command())?;
+    let stale = daemons.outcome != Outcome::Passed;
+    report.add(daemons);
     say("=== build of the lab tests");
     let stopwatch = Stopwatch::start();
     let built = build()?;
@@ -33,10 +35,14 @@ pub(crate) fn run(arguments: &TestArguments, report: &mut Report) -> Result<(), 
     let name = "build of the lab tests".to_owned();
     report.add(Step { name, outcome, count: Count::default(), took: stopwatch.elapsed() });
     for (name, executable) in built.unwrap_or_default() {
-        if arguments.wants(&name) {
-            let step = run_one(&name, &executable)?;
-            report.add(step);
+        if !arguments.wants(&name) {
+            continue;
         }
+        report.add(if stale {
+            skipped(&name, "the daemons were not built: old ones would tell nothing")
+        } else {
+            run_one(&name, &executable)?
+        });
     }
     Ok(())
 }
