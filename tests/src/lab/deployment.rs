@@ -50,7 +50,8 @@ pub struct Deployment {
 /// # Errors
 /// Never for these constants; an address that is none.
 pub fn example_hosts() -> Result<Vec<Host>, LabError> {
-    let plain = |name: &str, last: u8| Ok(Host::new(name, parse(&format!("192.168.10.{last}/24"))?));
+    let plain =
+        |name: &str, last: u8| Ok(Host::new(name, parse(&format!("192.168.10.{last}/24"))?));
     let mut hosts: Vec<Host> =
         [("d1", 80), ("d2", 23), ("d3", 24), ("rs1", 16), ("rs2", 17), ("client", 100)]
             .into_iter()
@@ -260,7 +261,8 @@ impl Deployment {
     pub fn owner(&self, node: &str, group: &str) -> Option<String> {
         let status = self.status(node)?;
         let groups = status.get("groups")?.as_array()?;
-        let group = groups.iter().find(|g| g.get("name").and_then(|n| n.as_str()) == Some(group))?;
+        let group =
+            groups.iter().find(|g| g.get("name").and_then(|n| n.as_str()) == Some(group))?;
         Some(group.get("owner")?.as_str()?.to_owned())
     }
 

@@ -38,7 +38,9 @@ impl Kernel {
             Self::unpack(cache, &root, say)?;
         }
         let release = only_entry(&root.join("lib/modules"))?;
-        Ok(Self { root, release })
+        let kernel = Self { root, release };
+        kernel.expand(say)?;
+        Ok(kernel)
     }
 
     fn unpack(cache: &Path, root: &Path, say: &mut dyn FnMut(&str)) -> Result<(), LabError> {
@@ -77,14 +79,47 @@ impl Kernel {
         image_of(&text).ok_or(LabError::Unreadable { what: "the kernel's package".into(), text })
     }
 
+    /// Expands the image once, here: under emulation the kernel takes half its boot to do so itself.
+    fn expand(&self, say: &mut dyn FnMut(&str)) -> Result<(), LabError> {
+        let image = self.image();
+        if image.exists() {
+            return Ok(());
+        }
+        let compressed = self.root.join(format!("boot/vmlinuz-{}", self.release));
+        let bytes = fs::read(&compressed)
+            .map_err(LabError::io(format!("read {}", compressed.display())))?;
+        let payload = payload(&bytes).ok_or_else(|| LabError::Unreadable {
+            what: compressed.display().to_string(),
+            text: "no kernel is where its header says".to_owned(),
+        })?;
+        say("expanding its image (xz)");
+        let part = |suffix: &str| image.with_extension(format!("part{suffix}"));
+        fs::write(part(".xz"), payload).map_err(LabError::io("write the kernel's payload"))?;
+        let output = File::create(part("")).map_err(LabError::io("write the kernel's image"))?;
+        let mut xz = Command::new("xz");
+        // What follows the stream is its size, for the kernel's own use.
+        xz.args(["-dc", "--single-stream"]).arg(part(".xz")).stdout(output);
+        let status = xz.status().map_err(LabError::io("start xz"))?;
+        fs::remove_file(part(".xz")).map_err(LabError::io("remove the kernel's payload"))?;
+        if !status.success() {
+            let command = command::line_of(&xz);
+            return Err(LabError::Command {
+                command,
+                status: status.to_string(),
+                output: String::new(),
+            });
+        }
+        fs::rename(part(""), &image).map_err(LabError::io("put the kernel's image in its place"))
+    }
+
     /// `uname -r` of this kernel.
     pub fn release(&self) -> &str {
         &self.release
     }
 
-    /// The compressed kernel image.
+    /// The kernel's image, an ELF file that the emulator starts directly (PVH).
     pub fn image(&self) -> PathBuf {
-        self.root.join(format!("boot/vmlinuz-{}", self.release))
+        self.root.join(format!("boot/vmlinux-{}", self.release))
     }
 
     /// Its modules: what belongs at `/lib/modules/RELEASE`.
@@ -117,6 +152,17 @@ fn only_entry(dir: &Path) -> Result<String, LabError> {
         [name] => Ok(name.clone()),
         _ => Err(LabError::Unreadable { what: dir.display().to_string(), text: names.join(" ") }),
     }
+}
+
+/// The compressed kernel within a bzImage, as its header tells (Documentation/arch/x86/boot.rst).
+fn payload(image: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| {
+        let bytes = image.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let setup_sectors = usize::from(*image.get(0x1f1)?);
+    let start = (setup_sectors + 1) * 512 + word(0x248)?;
+    image.get(start..start.checked_add(word(0x24c)?)?)
 }
 
 fn image_of(show: &str) -> Option<String> {
@@ -180,6 +226,18 @@ mod tests {
             "fs/9p/9p.ko",
         ];
         assert_eq!(order.unwrap(), expected);
+    }
+
+    #[test]
+    fn the_payload_is_where_the_header_says() {
+        let mut image = vec![0; 2048];
+        image[0x1f1] = 1;
+        image[0x248] = 16;
+        image[0x24c] = 3;
+        image[1040..1043].copy_from_slice(b"xyz");
+        assert_eq!(payload(&image), Some(b"xyz".as_slice()));
+        assert_eq!(payload(&image[..1042]), None);
+        assert_eq!(payload(b"short"), None);
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub const IPVS: &[Package] =
 pub const VM: &[Package] = &[
     Package { name: "qemu-system-x86", file: "qemu-system-x86_64", reason: "the machine" },
     Package { name: "busybox-static", file: "busybox", reason: "its first programs (initramfs)" },
+    Package { name: "xz-utils", file: "xz", reason: "expands the kernel's image" },
     Package { name: "kmod", file: "depmod", reason: "depmod, and modprobe inside it" },
 ];
 

@@ -289,7 +289,9 @@ fn quoted(word: &str) -> String {
 }
 
 fn terminal_size() -> (u16, u16) {
-    let known = Command::new("stty").arg("size").stderr(Stdio::null()).output().ok();
+    let mut stty = Command::new("stty");
+    stty.arg("size").stdin(Stdio::inherit()).stderr(Stdio::null());
+    let known = stty.output().ok();
     let text = known.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
     (numbers.next().unwrap_or(24), numbers.next().unwrap_or(80))
