@@ -6,6 +6,7 @@
 //! ip_vs needed) and `tests/lab_ipvs_contract.rs`.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a suite of assertions: a panic is how a rule says that it is broken"
 )]
 

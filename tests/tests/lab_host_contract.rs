@@ -1,17 +1,23 @@
 //! The contract of a dataplane, on Linux, as far as it needs no ip_vs; and that announcements do
 //! what they are for. Needs root. Run by `cargo xtask test`.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what a test relies on fails the test; the rule that fails is the last one named"
+)]
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use quorate_dataplane::linux::Linux;
-use quorate_dataplane::{Dataplane, DeviceState};
+use quorate_dataplane::{Dataplane, DataplaneError, DeviceState, IpvsProblem};
 use quorate_model::kernel::DeviceAddress;
 use quorate_tests::contract::{self, ADDRESSES, Environment, LinuxWorld};
 use quorate_tests::lab::clock::Deadline;
 use quorate_tests::lab::namespace::Namespace;
 use quorate_tests::lab::network::INTERFACE;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -59,11 +65,43 @@ fn an_announcement_moves_an_address_in_the_neighbours_caches() {
 
 /// Said at start and in `status`, never an error.
 #[test]
-fn a_kernel_without_ip_vs_and_a_process_without_rights_are_told() {
+fn a_kernel_without_ip_vs_is_told() {
     let capabilities = Linux::new().unwrap().capabilities();
     assert!(capabilities.net_admin, "lab tests run as root");
-    if let Err(problem) = &capabilities.ipvs {
-        println!("{problem}");
-    }
     assert_eq!(capabilities.ipvs.is_ok(), quorate_tests::lab::host_has_ipvs());
+    if let Err(problem) = &capabilities.ipvs {
+        assert!(problem.to_string().contains("modprobe ip_vs"), "{problem}");
+    }
+}
+
+#[test]
+fn a_process_without_rights_opens_its_dataplane_and_is_told_what_it_lacks() {
+    let world = LinuxWorld::new();
+    let work = || {
+        let nothing = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: nothing, permitted: nothing, inheritable: nothing };
+        // Of this thread alone, which ends with the work.
+        set_capabilities(None, sets).unwrap();
+        let mut linux = Linux::new().unwrap();
+        let capabilities = linux.capabilities();
+        assert!(!capabilities.net_admin);
+        let want = if quorate_tests::lab::host_has_ipvs() {
+            IpvsProblem::NotPermitted
+        } else {
+            IpvsProblem::NoModule
+        };
+        assert_eq!(capabilities.ipvs, Err(want));
+
+        let address =
+            DeviceAddress { device: world.device(), net: "198.51.100.1/32".parse().unwrap() };
+        for error in [
+            linux.add_address(&address, None).unwrap_err(),
+            linux.announce(&world.device(), address.net.addr()).unwrap_err(),
+        ] {
+            assert!(matches!(error, DataplaneError::NotPermitted { .. }), "{error:?}");
+            assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+        }
+        assert!(linux.observe_addresses(&[world.device()]).unwrap().len() == 1);
+    };
+    world.director().enter(work).unwrap();
 }

@@ -2,6 +2,11 @@
 //! programmed. Needs a kernel with ip_vs; run by `cargo xtask test`, on the host or in the virtual
 //! machine.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what a test relies on fails the test; the rule that fails is the last one named"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,8 +19,8 @@ use quorate_model::kernel::{
 use quorate_model::plan::plan;
 use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
 use quorate_tests::contract::{self, ADDRESSES, LinuxWorld, SERVICES};
-use quorate_tests::lab::host_has_ipvs;
 use quorate_tests::lab::namespace::Namespace;
+use quorate_tests::lab::{host_has_ipvs, in_vm};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -114,4 +119,45 @@ fn ipvsadm_sees_what_was_programmed_and_quorate_sees_what_ipvsadm_restored() {
     let observed = world.director().enter(observe).unwrap().unwrap();
     assert_eq!(plan(&desired, &observed, &BTreeSet::new()), []);
     assert_eq!(observed.len(), desired.len());
+}
+
+#[test]
+fn services_by_firewall_mark_are_left_out_and_left_alone() {
+    assert!(host_has_ipvs(), "this kernel has no ip_vs: run it with `cargo xtask test`");
+    let world = LinuxWorld::new();
+    for line in ["ipvsadm -A -f 7 -s rr", "ipvsadm -a -f 7 -r 192.168.10.16 -g -w 1"] {
+        world.director().run_ok(line, LIMIT).unwrap();
+    }
+    let before = saved(world.director());
+    let observe = || Linux::new().unwrap().observe_services();
+    assert_eq!(world.director().enter(observe).unwrap(), Ok(BTreeMap::new()));
+    assert_eq!(saved(world.director()), before);
+    assert_eq!(before.len(), 2);
+}
+
+/// The family's number changes then; a dataplane that is open goes on with the new one.
+#[test]
+fn ip_vs_may_be_loaded_anew_under_an_open_dataplane() {
+    assert!(host_has_ipvs(), "this kernel has no ip_vs: run it with `cargo xtask test`");
+    if !in_vm() {
+        return; // Nobody else's ip_vs is unloaded.
+    }
+    let world = LinuxWorld::new();
+    let key = ServiceKey { protocol: Protocol::Tcp, address: "192.168.10.180:80".parse().unwrap() };
+    let desired: DesiredServices =
+        [(key, service("rr", None, &[("192.168.10.16:80", Forward::Dr, 1)]))].into();
+    let actions = plan(&desired, &BTreeMap::new(), &BTreeSet::new());
+    let director = world.director();
+    let work = || {
+        let mut linux = Linux::new().unwrap();
+        let mut writer = Linux::new().unwrap();
+        for round in 0..3 {
+            assert_eq!(writer.apply(&actions), [], "round {round}");
+            let observed = linux.observe_services().unwrap();
+            assert_eq!(plan(&desired, &observed, &BTreeSet::new()), [], "round {round}");
+            director.run_ok("ipvsadm -C", LIMIT).unwrap();
+            director.run_ok("modprobe -r ip_vs_rr ip_vs", LIMIT).unwrap();
+        }
+    };
+    director.enter(work).unwrap();
 }

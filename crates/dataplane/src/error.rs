@@ -41,8 +41,14 @@ pub enum Operation {
     Apply(Box<Action>),
     /// Looking at a device.
     ReadDevice(DeviceName),
-    /// Setting a device up.
-    SetDeviceUp(DeviceName),
+    /// Setting a device up, or down.
+    SetDeviceUp(DeviceName, bool),
+    /// Looking for the route to an address.
+    ReadRoute(IpAddr),
+    /// Adding the route to an address.
+    AddRoute(IpAddr),
+    /// Removing the route to an address.
+    RemoveRoute(IpAddr),
     /// Reading addresses.
     ObserveAddresses,
     /// Adding or refreshing an address.
@@ -65,7 +71,11 @@ impl fmt::Display for Operation {
             Self::ObserveServices => f.write_str("read the IPVS table"),
             Self::Apply(action) => fmt::Display::fmt(action, f),
             Self::ReadDevice(device) => write!(f, "look at device {device}"),
-            Self::SetDeviceUp(device) => write!(f, "set device {device} up"),
+            Self::SetDeviceUp(device, true) => write!(f, "set device {device} up"),
+            Self::SetDeviceUp(device, false) => write!(f, "set device {device} down"),
+            Self::ReadRoute(address) => write!(f, "look for the route to {address}"),
+            Self::AddRoute(address) => write!(f, "add the route to {address}"),
+            Self::RemoveRoute(address) => write!(f, "remove the route to {address}"),
             Self::ObserveAddresses => f.write_str("read the addresses"),
             Self::AddAddress(DeviceAddress { device, net }) => {
                 write!(f, "add address {net} to {device}")

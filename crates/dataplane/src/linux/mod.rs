@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod ipvs;
+pub(crate) mod module;
 mod route;
 
 /// The real kernel. Each instance has sockets of its own, so that one thread can program services
@@ -39,7 +40,8 @@ impl Linux {
     /// needed for that: [`Dataplane::capabilities`] tells what is missing.
     ///
     /// Call the instance from this namespace only: sysctls are read and written where the calling
-    /// thread is.
+    /// thread is. Never call it from a task of an async runtime: every call blocks, and those that
+    /// use rtnetlink panic there.
     ///
     /// # Errors
     /// Where no socket can be opened.
@@ -52,9 +54,36 @@ impl Linux {
         })
     }
 
-    /// Sets a device up; whether it had to.
-    pub(crate) fn set_up(&mut self, device: &DeviceName) -> Result<bool, DataplaneError> {
-        self.route.set_up(device)
+    /// Sets a device up or down; whether it had to.
+    pub(crate) fn set_up(&mut self, device: &DeviceName, up: bool) -> Result<bool, DataplaneError> {
+        self.route.set_up(device, up)
+    }
+
+    /// Whether the main table has a route to this one address through this device.
+    pub(crate) fn has_host_route(
+        &mut self,
+        address: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        self.route.has_host_route(address, device)
+    }
+
+    /// Adds that route; whether it had to.
+    pub(crate) fn add_host_route(
+        &mut self,
+        address: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        self.route.add_host_route(address, device)
+    }
+
+    /// Removes that route; whether it had to.
+    pub(crate) fn remove_host_route(
+        &mut self,
+        address: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        self.route.remove_host_route(address, device)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -16,7 +16,10 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{AddressMessageBuilder, Error as RouteError, Handle, LinkUnspec};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::{
+    AddressMessageBuilder, Error as RouteError, Handle, LinkUnspec, RouteMessageBuilder,
+};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -114,18 +117,69 @@ impl Route {
         Ok(DeviceState::Up { index: link.header.index, mac })
     }
 
-    /// Sets a device up; whether it had to.
-    pub(super) fn set_up(&self, device: &DeviceName) -> Result<bool, DataplaneError> {
-        let doing = || Operation::SetDeviceUp(device.clone());
+    /// Sets a device up or down; whether it had to.
+    pub(super) fn set_up(&self, device: &DeviceName, up: bool) -> Result<bool, DataplaneError> {
+        let doing = || Operation::SetDeviceUp(device.clone(), up);
         let link = self.link(device).map_err(|failure| failure.during(doing()))?;
         let link = link.ok_or_else(|| no_device(doing(), device))?;
-        if link.header.flags.contains(LinkFlags::Up) {
+        if link.header.flags.contains(LinkFlags::Up) == up {
             return Ok(false);
         }
-        let message = LinkUnspec::new_with_index(link.header.index).up().build();
-        self.wait(self.handle.link().set(message).execute())
+        let change = LinkUnspec::new_with_index(link.header.index);
+        let change = if up { change.up() } else { change.down() };
+        self.wait(self.handle.link().set(change.build()).execute())
             .map(|()| true)
             .map_err(|failure| failure.during(doing()))
+    }
+
+    pub(super) fn has_host_route(
+        &self,
+        address: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        let fail = |failure: Failure| failure.during(Operation::ReadRoute(address));
+        let Some(link) = self.link(device).map_err(fail)? else { return Ok(false) };
+        let wanted = host_route(address, link.header.index);
+        // A request that names a destination would be answered by a lookup, not by the table.
+        let mut whole = RouteMessage::default();
+        whole.header.address_family = wanted.header.address_family;
+        let dump = self.handle.route().get(whole).execute();
+        let all: Vec<RouteMessage> = self.wait(dump.try_collect()).map_err(fail)?;
+        Ok(all.iter().any(|found| {
+            found.header.table == wanted.header.table
+                && found.header.destination_prefix_length == wanted.header.destination_prefix_length
+                && wanted.attributes.iter().all(|attribute| found.attributes.contains(attribute))
+        }))
+    }
+
+    pub(super) fn add_host_route(
+        &self,
+        address: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        let doing = || Operation::AddRoute(address);
+        let link = self.link(device).map_err(|failure| failure.during(doing()))?;
+        let index = link.ok_or_else(|| no_device(doing(), device))?.header.index;
+        match self.wait(self.handle.route().add(host_route(address, index)).execute()) {
+            Ok(()) => Ok(true),
+            Err(Failure::Errno(Errno(libc::EEXIST))) => Ok(false),
+            Err(failure) => Err(failure.during(doing())),
+        }
+    }
+
+    pub(super) fn remove_host_route(
+        &self,
+        address: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        let fail = |failure: Failure| failure.during(Operation::RemoveRoute(address));
+        let Some(link) = self.link(device).map_err(fail)? else { return Ok(false) };
+        let route = host_route(address, link.header.index);
+        match self.wait(self.handle.route().del(route).execute()) {
+            Ok(()) => Ok(true),
+            Err(Failure::Errno(Errno(libc::ESRCH))) => Ok(false),
+            Err(failure) => Err(fail(failure)),
+        }
     }
 
     pub(super) fn observe_addresses(
@@ -199,13 +253,28 @@ fn no_device(doing: Operation, device: &DeviceName) -> DataplaneError {
     DataplaneError::NoDevice { doing, device: device.clone() }
 }
 
+/// A route of the main table to one address, out of one device.
+fn host_route(address: IpAddr, device_index: u32) -> RouteMessage {
+    match address {
+        IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .scope(RouteScope::Link)
+            .output_interface(device_index)
+            .build(),
+        IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, 128)
+            .output_interface(device_index)
+            .build(),
+    }
+}
+
 fn address_message(index: u32, net: IpNet) -> AddressMessage {
     match net {
-        IpNet::V4(net) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+        IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
             .index(index)
             .address(net.addr(), net.prefix_len())
             .build(),
-        IpNet::V6(net) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+        IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
             .index(index)
             .address(net.addr(), net.prefix_len())
             .build(),

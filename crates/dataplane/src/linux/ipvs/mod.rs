@@ -6,15 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::process::{Command, Stdio};
 
 use quorate_model::kernel::ObservedServices;
 use quorate_model::plan::Action;
 use quorate_model::spec::Scheduler;
-use tracing::{info, warn};
 
 use self::socket::{BATCH_MAX, Failure, Socket};
 use crate::error::{DataplaneError, Errno, Operation};
+use crate::linux::module;
 use crate::{IpvsInfo, IpvsProblem};
 
 mod read;
@@ -194,29 +193,7 @@ impl Ipvs {
 
     /// Asks for a module that the kernel did not load by itself; whether it is loaded now.
     fn load_module(&mut self, module: &str) -> bool {
-        if !self.asked_modules.insert(module.to_owned()) {
-            return false;
-        }
-        let done = Command::new("modprobe")
-            .args(["-q", module])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        match done {
-            Ok(status) if status.success() => {
-                info!(module, "loaded a kernel module");
-                true
-            }
-            Ok(status) => {
-                warn!(module, %status, "modprobe could not load a kernel module");
-                false
-            }
-            Err(error) => {
-                warn!(module, %error, "modprobe could not be run to load a kernel module");
-                false
-            }
-        }
+        self.asked_modules.insert(module.to_owned()) && module::load(module)
     }
 }
 

@@ -1,1 +1,0 @@
-//! Real-server set-up.
