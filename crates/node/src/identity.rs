@@ -40,6 +40,8 @@ pub struct Identity {
     /// Where the others were when this node joined: enough to be found again before the first
     /// entry of the log has come.
     pub members: BTreeMap<NodeId, NodeDescription>,
+    /// The timing when this node joined, until the store knows a newer one.
+    pub timing: Timing,
 }
 
 impl std::fmt::Debug for Identity {
@@ -100,6 +102,7 @@ pub fn found(
         certificate,
         authority: authority.certificate.clone(),
         members: BTreeMap::from([(NodeId(1), node.clone())]),
+        timing,
     };
     let name = name.to_owned();
     Ok((identity, Command::Found { cluster_id, name, timing, authority, node }))
@@ -121,6 +124,7 @@ impl From<&Identity> for peer::Identity {
                 .iter()
                 .map(|(id, node)| peer::MembershipNode { id: id.0, node: Some(node.into()) })
                 .collect(),
+            timing: Some(identity.timing.into()),
         }
     }
 }
@@ -147,6 +151,7 @@ impl TryFrom<peer::Identity> for Identity {
             certificate: identity.certificate,
             authority: identity.authority,
             members,
+            timing: identity.timing.map(TryInto::try_into).transpose()?.unwrap_or_default(),
         })
     }
 }

@@ -14,6 +14,7 @@ use quorate_api::convert::{DecodeError, FORMAT, check_format, cluster_id_bytes, 
 use quorate_api::peer::v1 as peer;
 use quorate_model::command::Command;
 use quorate_model::id::NodeId;
+use quorate_model::time::Timing;
 use tokio::sync::{oneshot, watch};
 
 use crate::identity::Identity;
@@ -244,6 +245,17 @@ impl Store {
     /// The cluster's log has the command that founded it.
     pub(crate) fn founded(&self) -> Result<(), io::Error> {
         self.database.remove(Name::Founding)
+    }
+
+    /// The timing that was in force when this node last ran.
+    pub(crate) fn timing(&self) -> Option<Timing> {
+        let bytes = self.database.get(Name::Timing).ok()??;
+        decode::<peer::Timing>("Timing", &bytes).ok()?.try_into().ok()
+    }
+
+    /// Keeps the timing for the next start. Nothing depends on when it reaches the disk.
+    pub(crate) fn keep_timing(&self, timing: Timing) -> Result<(), io::Error> {
+        self.database.put(Name::Timing, &peer::Timing::from(timing).encode_to_vec())
     }
 
     /// A voter's promises, as they were last written.

@@ -40,6 +40,8 @@ pub(crate) enum Name {
     Promises,
     /// The virtual services that are ours.
     Programmed,
+    /// The timing in force.
+    Timing,
 }
 
 impl Name {
@@ -52,6 +54,7 @@ impl Name {
             Self::Committed => 5,
             Self::Promises => 6,
             Self::Programmed => 7,
+            Self::Timing => 8,
         };
         let [high, low] = part.to_be_bytes();
         [0, name, high, low]

@@ -1,0 +1,118 @@
+//! Connecting to a node over whichever of its links answers first.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use rustls::{CertificateError, ClientConfig};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// How long the next link waits for the one before it.
+const STAGGER: Duration = Duration::from_millis(50);
+
+/// What is said of one that shows a certificate of another CA.
+pub(crate) const FOREIGN_AUTHORITY: &str = "its certificate is another cluster's";
+
+/// How long each part of connecting may take. A lost first segment is repeated only after a
+/// second by the kernel, so it is better to dial anew.
+#[derive(Debug, Clone, Copy)]
+pub struct DialLimits {
+    /// For TCP.
+    pub connect: Duration,
+    /// For TLS, which needs the processor of both.
+    pub handshake: Duration,
+}
+
+impl Default for DialLimits {
+    fn default() -> Self {
+        Self { connect: Duration::from_millis(500), handshake: Duration::from_secs(5) }
+    }
+}
+
+/// No address answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialError {
+    /// Each address that was tried, and what it said.
+    pub tried: Vec<(SocketAddr, String)>,
+}
+
+impl std::fmt::Display for DialError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.tried.is_empty() {
+            return f.write_str("no address is known");
+        }
+        let tried: Vec<_> =
+            self.tried.iter().map(|(address, cause)| format!("{address}: {cause}")).collect();
+        f.write_str(&tried.join("; "))
+    }
+}
+
+impl std::error::Error for DialError {}
+
+/// Connects to the first of these addresses that completes a handshake.
+///
+/// # Errors
+///
+/// If none does within the limits.
+pub async fn dial(
+    addresses: &[SocketAddr],
+    name: &ServerName<'static>,
+    config: &Arc<ClientConfig>,
+    limits: DialLimits,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let mut attempts = FuturesUnordered::new();
+    let mut wait = Duration::ZERO;
+    for &address in addresses {
+        let before = wait;
+        wait += STAGGER;
+        attempts.push(async move {
+            sleep(before).await;
+            (address, one(address, name.clone(), Arc::clone(config), limits).await)
+        });
+    }
+    let mut tried = Vec::new();
+    while let Some((address, result)) = attempts.next().await {
+        match result {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => tried.push((address, cause)),
+        }
+    }
+    Err(DialError { tried })
+}
+
+async fn one(
+    address: SocketAddr,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+    limits: DialLimits,
+) -> Result<TlsStream<TcpStream>, String> {
+    let stream = timeout(limits.connect, TcpStream::connect(address))
+        .await
+        .map_err(|_| "no answer".to_owned())?
+        .map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    timeout(limits.handshake, TlsConnector::from(config).connect(name, stream))
+        .await
+        .map_err(|_| "no TLS handshake".to_owned())?
+        .map_err(|error| tls_cause(&error))
+}
+
+/// What an operator can do something with.
+fn tls_cause(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            FOREIGN_AUTHORITY.to_owned()
+        }
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::ApplicationVerificationFailure,
+        )) => "its key is not the one that is pinned for this node".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,262 @@
+//! Raft's requests to the other nodes.
+//!
+//! openraft's time limits are kept here: a lost answer would otherwise hold up a follower for
+//! good. What is too large for one request is sent in several.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::stream;
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use prost::Message as _;
+use quorate_api::convert::{DecodeError, cluster_id_bytes};
+use quorate_api::peer::v1 as peer;
+use quorate_api::peer::v1::peer_client::PeerClient;
+use quorate_model::id::NodeId;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::channel::{Channels, Lane, Purpose, with_causes};
+use crate::identity::authority::sha256;
+use crate::raft::types::{LogId, Member, Snapshot, SnapshotBytes, TypeConfig, Vote};
+use crate::raft::wire;
+
+type RpcError = RPCError<TypeConfig>;
+
+/// Entries of one request, in bytes; one larger entry goes by itself.
+const APPEND_BYTES: usize = 1024 * 1024;
+/// The largest message that is taken.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Snapshot data of one message.
+const PART_BYTES: usize = 256 * 1024;
+
+/// Makes the ways to the other nodes.
+#[derive(Debug, Clone)]
+pub(crate) struct Network(pub(crate) Channels);
+
+/// The way to one other node, for one purpose.
+#[derive(Debug)]
+pub(crate) struct Way {
+    channels: Channels,
+    target: NodeId,
+    purpose: Purpose,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Way;
+
+    async fn new_client(&mut self, target: u64, _node: &Member) -> Way {
+        self.way(target, Purpose::Replication)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, _node: &Member) -> Way {
+        self.way(target, Purpose::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, _node: &Member) -> Way {
+        self.way(target, Purpose::Snapshot)
+    }
+}
+
+impl Network {
+    fn way(&self, target: u64, purpose: Purpose) -> Way {
+        Way { channels: self.0.clone(), target: NodeId(target), purpose }
+    }
+}
+
+/// The header of a request to a node.
+pub(crate) fn route(channels: &Channels, to: NodeId) -> peer::Route {
+    let directory = channels.directory();
+    peer::Route {
+        cluster_id: cluster_id_bytes(directory.cluster_id()),
+        to: to.0,
+        from: directory.me().0,
+    }
+}
+
+pub(crate) fn client(lane: &Lane) -> PeerClient<Channel> {
+    PeerClient::new(lane.channel.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+impl Way {
+    async fn call<T, F>(
+        &self,
+        action: RPCTypes,
+        limit: Duration,
+        request: impl FnOnce(PeerClient<Channel>) -> F,
+    ) -> Result<T, RpcError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let lane = self.channels.lane(self.target, self.purpose);
+        match timeout(limit, request(client(&lane))).await {
+            Ok(Ok(response)) => {
+                self.channels.answered(&lane);
+                Ok(response.into_inner())
+            }
+            Ok(Err(status)) => Err(self.failed(&lane, &status)),
+            Err(_) => {
+                self.channels.silent(self.target, self.purpose, &lane);
+                let (id, target) = (self.channels.directory().me().0, self.target.0);
+                Err(Timeout { action, id, target, timeout: limit }.into())
+            }
+        }
+    }
+
+    fn failed(&self, lane: &Lane, status: &Status) -> RpcError {
+        let text = with_causes(status);
+        match status.code() {
+            Code::PermissionDenied | Code::FailedPrecondition => {
+                self.channels.answered(lane);
+                tracing::warn!("node {} refuses this node: {}", self.target, status.message());
+                Unreachable::from_string(text).into()
+            }
+            Code::Internal | Code::InvalidArgument => {
+                self.channels.answered(lane);
+                NetworkError::from_string(text).into()
+            }
+            _ => {
+                tracing::debug!("node {}: {text}", self.target);
+                Unreachable::from_string(text).into()
+            }
+        }
+    }
+
+    fn route(&self) -> peer::Route {
+        route(&self.channels, self.target)
+    }
+}
+
+fn garbled(error: &DecodeError) -> RpcError {
+    NetworkError::new(error).into()
+}
+
+/// As many entries as fit into one request, and the last of them if not all did.
+fn fitting(request: &AppendEntriesRequest<TypeConfig>) -> (Vec<peer::Entry>, Option<LogId>) {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    let mut last = None;
+    for entry in &request.entries {
+        let message = wire::entry(entry);
+        bytes += message.encoded_len();
+        if bytes > APPEND_BYTES && last.is_some() {
+            return (entries, last);
+        }
+        entries.push(message);
+        last = Some(entry.log_id);
+    }
+    (entries, None)
+}
+
+impl RaftNetworkV2<TypeConfig> for Way {
+    type SnapshotData = SnapshotBytes;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let (entries, cut_at) = fitting(&request);
+        let message = wire::append_request(self.route(), &request, entries);
+        let response = self
+            .call(RPCTypes::AppendEntries, option.soft_ttl(), |mut client| async move {
+                client.append_entries(message).await
+            })
+            .await?;
+        let response = wire::read_append_response(&response).map_err(|e| garbled(&e))?;
+        Ok(match (response, cut_at) {
+            (AppendEntriesResponse::Success, Some(last)) => {
+                AppendEntriesResponse::PartialSuccess(Some(last))
+            }
+            (response, _) => response,
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = wire::vote_request(self.route(), &request);
+        let response = self
+            .call(RPCTypes::Vote, option.soft_ttl(), |mut client| async move {
+                client.vote(message).await
+            })
+            .await?;
+        wire::read_vote_response(&response).map_err(|e| garbled(&e))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = wire::vote_request(self.route(), &request);
+        let response = self
+            .call(RPCTypes::Vote, option.soft_ttl(), |mut client| async move {
+                client.pre_vote(message).await
+            })
+            .await?;
+        wire::read_vote_response(&response).map_err(|e| garbled(&e))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let parts = stream::iter(parts(self.route(), &vote, &snapshot));
+        let sending =
+            self.call(RPCTypes::InstallSnapshot, option.hard_ttl(), |mut client| async move {
+                client.install_snapshot(parts).await
+            });
+        let response = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            response = sending => response?,
+        };
+        let vote = wire::read_vote(response.vote.as_ref()).map_err(|e| garbled(&e))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let message = wire::transfer_request(self.route(), &request);
+        let sent = self
+            .call(RPCTypes::TransferLeader, option.soft_ttl(), |mut client| async move {
+                client.transfer_leader(message).await
+            })
+            .await;
+        sent.map(|peer::TransferLeaderResponse {}| Ok(()))
+    }
+}
+
+fn parts(route: peer::Route, vote: &Vote, snapshot: &Snapshot) -> Vec<peer::SnapshotPart> {
+    let data = &snapshot.snapshot;
+    let first = peer::SnapshotPart {
+        route: Some(route),
+        vote: Some(wire::vote(vote)),
+        header: Some(wire::snapshot_header(&snapshot.meta, data, sha256(data).0)),
+        data: Vec::new(),
+    };
+    let rest = data.chunks(PART_BYTES).map(|chunk| peer::SnapshotPart {
+        data: chunk.to_vec(),
+        ..peer::SnapshotPart::default()
+    });
+    std::iter::once(first).chain(rest).collect()
+}

@@ -1,0 +1,132 @@
+//! What the rest of the daemon does with Raft: propose, look, wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
+use quorate_model::command::Command;
+use quorate_model::id::NodeId;
+use quorate_model::membership::Step;
+use quorate_model::state::{ClusterState, Reply};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::status::RaftStatus;
+use super::types::{Member, Raft, TypeConfig};
+
+/// Why there is no reply to a command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another node leads, or nobody does. Nothing was proposed.
+    #[error("this node does not lead the cluster")]
+    NotLeader {
+        /// Who does, if this node knows.
+        leader: Option<NodeId>,
+    },
+    /// The leader can't reach a majority of the voters. Nothing was proposed.
+    #[error("no quorum: the leader can't reach a majority of the voters")]
+    NoQuorum,
+    /// It was proposed, and nobody knows what became of it.
+    #[error("the outcome is unknown: the command was proposed, and not confirmed within {0:?}")]
+    Unknown(Duration),
+    /// Raft has stopped on this node.
+    #[error("Raft has stopped on this node: {0}")]
+    Stopped(String),
+}
+
+/// The way to Raft. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RaftHandle {
+    pub(super) raft: Raft,
+    pub(super) state: watch::Receiver<Arc<ClusterState>>,
+    pub(super) status: watch::Receiver<Arc<RaftStatus>>,
+    pub(super) limit: Duration,
+}
+
+fn forward(forward: &ForwardToLeader<TypeConfig>) -> ProposeError {
+    match forward.reason {
+        ForwardReason::LeaseExpired => ProposeError::NoQuorum,
+        ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
+            ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) }
+        }
+    }
+}
+
+impl RaftHandle {
+    fn refused(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> ProposeError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => forward(&to),
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
+                ProposeError::Unknown(self.limit)
+            }
+            RaftError::APIError(other) => ProposeError::Stopped(other.to_string()),
+            RaftError::Fatal(fatal) => ProposeError::Stopped(fatal.to_string()),
+        }
+    }
+
+    /// Proposes a command on the leader; when this returns, it is applied and published here.
+    ///
+    /// # Errors
+    ///
+    /// If this node does not lead, or nobody knows what became of it.
+    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        match timeout(self.limit, self.raft.client_write(command)).await {
+            Ok(Ok(response)) => Ok(response.data),
+            Ok(Err(error)) => Err(self.refused(error)),
+            Err(_) => Err(ProposeError::Unknown(self.limit)),
+        }
+    }
+
+    /// Takes one step of the Raft group, on the leader.
+    pub(super) async fn take(&self, step: Step) -> Result<(), ProposeError> {
+        let only = |id: NodeId| [id.0].into();
+        // Removed voters don't stay as learners.
+        let (change, keep) = match step {
+            Step::Forget(node) => return self.propose(Command::Forget(node)).await.map(drop),
+            Step::AddLearner(node, description) => {
+                let member = Member::from(description);
+                let added = self.raft.add_learner(node.0, member, false).await;
+                return added.map(drop).map_err(|error| self.refused(error));
+            }
+            Step::FinishJoint => (ChangeMembers::AddVoterIds([].into()), false),
+            Step::AddVoter(node) => (ChangeMembers::AddVoterIds(only(node)), true),
+            Step::RemoveVoter(node) => (ChangeMembers::RemoveVoters(only(node)), false),
+            Step::RemoveLearner(node) => (ChangeMembers::RemoveNodes(only(node)), true),
+        };
+        let changed = self.raft.change_membership(change, keep).await;
+        changed.map(drop).map_err(|error| self.refused(error))
+    }
+
+    /// Asks the leader, which must be this node, to let another voter lead.
+    ///
+    /// # Errors
+    ///
+    /// If Raft has stopped.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ProposeError> {
+        let sent = self.raft.trigger().transfer_leader(to.0).await;
+        sent.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+    }
+
+    /// The replicated state, as this node has applied it; a new value after every apply.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<Arc<ClusterState>> {
+        self.state.clone()
+    }
+
+    /// Raft's state on this node.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Arc<RaftStatus>> {
+        self.status.clone()
+    }
+
+    /// On the leader: how long ago it sent what a majority has answered last. `None` elsewhere,
+    /// and on a leader that nobody has answered yet.
+    #[must_use]
+    pub fn since_quorum(&self) -> Option<Duration> {
+        use openraft::Instant as _;
+        use openraft::async_runtime::watch::WatchReceiver as _;
+        let acked = self.raft.metrics().borrow_watched().last_quorum_acked?;
+        Some(acked.elapsed())
+    }
+}

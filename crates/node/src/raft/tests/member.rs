@@ -1,0 +1,264 @@
+//! One node of a test cluster, which can be killed and started again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_api::peer::v1 as peer;
+use quorate_model::command::{Command, Digest, LinkAddress};
+use quorate_model::id::{NodeId, Role};
+use quorate_model::state::{ClusterState, Reply};
+use quorate_model::time::Timing;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+
+use crate::clock;
+use crate::identity::token::{self, Token};
+use crate::identity::{Identity, NodeProfile, file, found};
+use crate::peer::join::{JoinError, join_within};
+use crate::peer::server::{Delivery, PeerHandler};
+use crate::raft::handle::RaftHandle;
+use crate::raft::node::{RaftNode, Surroundings};
+use crate::raft::status::{RaftRole, RaftStatus};
+use crate::raft::store::Store;
+use crate::raft::store::lock::DataDirectory;
+
+/// Long enough for a busy machine; nothing waits this long where all is well.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) struct Member {
+    pub(super) directory: TempDir,
+    pub(super) profile: NodeProfile,
+    snapshot_every: u64,
+    running: Option<Running>,
+}
+
+struct Running {
+    runtime: Runtime,
+    node: RaftNode,
+    deliveries: mpsc::Receiver<Delivery>,
+    _takeover: watch::Sender<bool>,
+}
+
+struct Handler;
+
+#[tonic::async_trait]
+impl PeerHandler for Handler {
+    async fn observe(&self) -> peer::ObserveResponse {
+        peer::ObserveResponse { version: "test".to_owned(), ..Default::default() }
+    }
+
+    async fn forward(
+        &self,
+        _from: NodeId,
+        caller: String,
+        _request: peer::forward_request::Request,
+    ) -> Result<peer::forward_response::Response, Status> {
+        Err(Status::unimplemented(caller))
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// An address that nobody uses.
+pub(super) fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub(super) fn profile(name: &str) -> NodeProfile {
+    let link = |name: &str| LinkAddress { name: name.to_owned(), listen: free_address() };
+    NodeProfile {
+        name: name.parse().unwrap(),
+        role: Role::Director,
+        links: vec![link("a"), link("b")],
+    }
+}
+
+impl Member {
+    fn new(profile: NodeProfile, snapshot_every: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory, profile, snapshot_every, running: None }
+    }
+
+    pub(super) fn founder(cluster: &str, name: &str, snapshot_every: u64) -> Self {
+        let mut member = Self::new(profile(name), snapshot_every);
+        let (identity, command) = found(cluster, Timing::LAN, &member.profile).unwrap();
+        let lock = DataDirectory::lock(member.directory.path()).unwrap();
+        file::save(member.directory.path(), &identity).unwrap();
+        let store = Store::create(lock, &identity, Some(&command)).unwrap();
+        member.run(store, identity);
+        member
+    }
+
+    pub(super) fn joiner(
+        token: &Token,
+        profile: NodeProfile,
+        snapshot_every: u64,
+    ) -> Result<Self, JoinError> {
+        let mut member = Self::new(profile, snapshot_every);
+        let joining = join_within(token, &member.profile, LIMIT);
+        let identity = runtime().block_on(joining)?;
+        let lock = DataDirectory::lock(member.directory.path()).unwrap();
+        file::save(member.directory.path(), &identity).unwrap();
+        let store = Store::create(lock, &identity, None).unwrap();
+        member.run(store, identity);
+        Ok(member)
+    }
+
+    pub(super) fn restart(&mut self) {
+        let path = self.directory.path();
+        let identity = file::load(path).unwrap().unwrap();
+        let store = Store::open(DataDirectory::lock(path).unwrap(), &identity).unwrap();
+        self.run(store, identity);
+    }
+
+    fn run(&mut self, store: Store, identity: Identity) {
+        assert!(self.running.is_none());
+        let runtime = runtime();
+        let (deliveries, received) = mpsc::channel(64);
+        let (takeover, takeovers) = watch::channel(false);
+        let links = self.profile.links.clone();
+        let snapshot_every = self.snapshot_every;
+        let node = runtime.block_on(async move {
+            let mut listeners = Vec::new();
+            for link in links {
+                listeners.push(TcpListener::bind(link.listen).await.unwrap());
+            }
+            let surroundings = Surroundings {
+                listeners,
+                handler: Arc::new(Handler),
+                deliveries,
+                takeover: takeovers,
+                snapshot_every,
+            };
+            RaftNode::start(store, identity, surroundings).await.unwrap()
+        });
+        let deliveries = received;
+        self.running = Some(Running { runtime, node, deliveries, _takeover: takeover });
+    }
+
+    /// As by `kill -9`, as far as one process allows: nothing is finished or said.
+    pub(super) fn kill(&mut self) {
+        let Running { runtime, node, .. } = self.running.take().unwrap();
+        runtime.shutdown_timeout(LIMIT);
+        drop(node);
+    }
+
+    /// In order.
+    pub(super) fn stop(&mut self) {
+        let Running { runtime, node, .. } = self.running.take().unwrap();
+        runtime.block_on(node.stop());
+        runtime.shutdown_timeout(LIMIT);
+    }
+
+    pub(super) fn node(&self) -> &RaftNode {
+        &self.running.as_ref().unwrap().node
+    }
+
+    pub(super) fn handle(&self) -> RaftHandle {
+        self.node().handle()
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.node().directory().me()
+    }
+
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.running.as_ref().unwrap().runtime.block_on(future)
+    }
+
+    pub(super) fn spawn<F>(&self, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.running.as_ref().unwrap().runtime.spawn(future)
+    }
+
+    pub(super) fn wait_status(&self, what: &str, until: impl FnMut(&Arc<RaftStatus>) -> bool) {
+        let mut status = self.handle().status();
+        let waited =
+            self.block_on(async { tokio::time::timeout(LIMIT, status.wait_for(until)).await });
+        let last = self.handle().status().borrow().clone();
+        assert!(waited.is_ok(), "{} waits for {what}: {last:?}", self.profile.name);
+    }
+
+    pub(super) fn wait_state(&self, what: &str, until: impl FnMut(&Arc<ClusterState>) -> bool) {
+        let mut state = self.handle().state();
+        let waited =
+            self.block_on(async { tokio::time::timeout(LIMIT, state.wait_for(until)).await });
+        assert!(waited.is_ok(), "{} waits for {what}", self.profile.name);
+    }
+
+    pub(super) fn wait_voters(&self, count: usize) {
+        self.wait_status(&format!("{count} voters"), |status| {
+            status.membership_committed
+                && !status.membership.is_joint()
+                && status.membership.voters().len() == count
+        });
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.running.is_some() && self.handle().status().borrow().role == RaftRole::Leader
+    }
+
+    pub(super) fn propose(&self, command: Command) -> Reply {
+        self.block_on(self.handle().propose(command)).unwrap()
+    }
+
+    pub(super) fn add_client(&self, name: &str) {
+        let command = Command::AddClient {
+            name: name.to_owned(),
+            public_key: crate::identity::authority::sha256(name.as_bytes()),
+        };
+        assert_eq!(self.propose(command), Reply::Done);
+    }
+
+    pub(super) fn wait_client(&self, name: &str) {
+        let key: Digest = crate::identity::authority::sha256(name.as_bytes());
+        self.wait_state(name, |state| state.clients.contains_key(&key));
+    }
+
+    pub(super) fn token(&self) -> Token {
+        self.wait_state("its founding", |state| state.cluster_id != 0);
+        let state = self.handle().state().borrow().clone();
+        let (token, command) = token::create(&state, clock::wall()).unwrap().unwrap();
+        assert_eq!(self.propose(command), Reply::Done);
+        token
+    }
+
+    pub(super) fn delivery(&mut self) -> Delivery {
+        let Running { runtime, deliveries, .. } = self.running.as_mut().unwrap();
+        let delivery =
+            runtime.block_on(async { tokio::time::timeout(LIMIT, deliveries.recv()).await });
+        delivery.expect("a datagram in time").unwrap()
+    }
+}
+
+/// A cluster of three voters.
+pub(super) fn three(snapshot_every: u64) -> Vec<Member> {
+    let first = Member::founder("prod", "n1", snapshot_every);
+    let mut members = vec![first];
+    for name in ["n2", "n3"] {
+        let token = members[0].token();
+        let member = Member::joiner(&token, profile(name), snapshot_every).unwrap();
+        members.push(member);
+        members[0].wait_voters(members.len());
+    }
+    members
+}
+
+/// The member that leads, once one does.
+pub(super) fn leader(members: &[Member]) -> &Member {
+    let running = members.iter().find(|m| m.running.is_some()).unwrap();
+    let ids: Vec<_> = members.iter().filter(|m| m.running.is_some()).map(Member::id).collect();
+    running.wait_status("a leader", |s| s.leader.is_some_and(|leader| ids.contains(&leader)));
+    let leader = running.handle().status().borrow().leader;
+    let found = members.iter().find(|m| m.running.is_some() && Some(m.id()) == leader).unwrap();
+    found.wait_status("leading", |status| status.role == RaftRole::Leader);
+    found
+}
