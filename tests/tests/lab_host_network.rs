@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use quorate_tests::lab::client::{arp_owner, get};
+use quorate_tests::lab::clock::wait_until;
 use quorate_tests::lab::network::{Host, INTERFACE, Network};
 use quorate_tests::lab::process::Process;
 use quorate_tests::lab::{artefacts_dir, bin_dir};
@@ -50,11 +51,8 @@ fn reaches(network: &Network, from: &str, to: &str) -> bool {
 /// Until a page comes: a link that has just come up takes its time.
 fn wait_for(network: &Network, from: &str, to: &str) {
     let namespace = network.namespace(from).unwrap();
-    let deadline = quorate_tests::lab::clock::Deadline::after(ANSWER);
-    while get(namespace, address(to), deadline.remaining()).is_err() {
-        assert!(!deadline.passed(), "{from} never reached {to}");
-        std::thread::yield_now();
-    }
+    let page = wait_until(ANSWER, || get(namespace, address(to), SILENCE).ok());
+    assert!(page.is_some(), "{from} never reached {to}");
 }
 
 #[test]

@@ -49,7 +49,11 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
 
 /// Builds everything that runs in the lab.
 pub(crate) fn build_command() -> Command {
-    cargo(&["build", "-p", "quorate-node", "-p", "quorate-ctl", "-p", "quorate-tests", "--bins"])
+    let packages = ["-p", "quorate-node", "-p", "quorate-ctl", "-p", "quorate-tests"];
+    // One that does not build keeps none of the others from being built.
+    let mut build = cargo(&["build", "--bins", "--keep-going"]);
+    build.args(packages);
+    build
 }
 
 /// What lab programs and tests need to know.

@@ -23,6 +23,12 @@ pub(crate) struct TestArguments {
 }
 
 impl TestArguments {
+    /// Whether only a part was asked for.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// Whether a step is to be run.
     pub(crate) fn wants(&self, step: &str) -> bool {
         self.only.as_ref().is_none_or(|only| step.contains(only.as_str()))
     }

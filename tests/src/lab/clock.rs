@@ -54,6 +54,20 @@ impl Deadline {
     }
 }
 
+/// Asks again and again, a little apart, until there is an answer or the limit has passed. For
+/// what cannot be awaited: that a host across the network has come to answer.
+pub fn wait_until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let deadline = Deadline::after(limit);
+    loop {
+        let answer = ask();
+        if answer.is_some() || deadline.passed() {
+            return answer;
+        }
+        std::thread::sleep(PAUSE.min(deadline.remaining()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +78,16 @@ mod tests {
         let far = Deadline::after(Duration::from_secs(3600));
         assert!(!far.passed());
         assert!(far.remaining() > Duration::from_secs(3000));
+    }
+
+    #[test]
+    fn asking_ends_with_an_answer_or_the_limit() {
+        let mut asked = 0;
+        let answer = wait_until(Duration::from_secs(60), || {
+            asked += 1;
+            (asked == 3).then_some("yes")
+        });
+        assert_eq!((answer, asked), (Some("yes"), 3));
+        assert_eq!(wait_until(Duration::from_millis(1), || None::<()>), None);
     }
 }
