@@ -179,9 +179,7 @@ impl DataplaneError {
     pub fn from_errno(doing: Operation, errno: Errno) -> Self {
         match errno.0 {
             libc::EPERM | libc::EACCES => Self::NotPermitted { doing, errno },
-            libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT | libc::ENOBUFS => {
-                Self::NoAnswer { doing }
-            }
+            libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT => Self::NoAnswer { doing },
             _ => Self::Refused { doing, errno },
         }
     }

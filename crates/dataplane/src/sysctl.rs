@@ -195,3 +195,94 @@ pub(crate) fn is_router(sysctls: &impl Sysctls, device: &DeviceName) -> bool {
     let forwarding = sysctls.read(&["net", "ipv6", "conf", device.as_str(), "forwarding"]);
     forwarding.is_ok_and(|value| value != "0")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Sysctls of which one never keeps what is written.
+    #[derive(Default)]
+    struct Store {
+        values: BTreeMap<String, String>,
+        stubborn: Option<&'static str>,
+        writes: usize,
+    }
+
+    impl Sysctls for Store {
+        fn read(&self, key: &[&str]) -> Result<String, DataplaneError> {
+            Ok(self.values.get(&key.join(" ")).cloned().unwrap_or_else(|| "7".to_owned()))
+        }
+
+        fn write(&mut self, key: &[&str], value: &str) -> Result<(), DataplaneError> {
+            self.writes += 1;
+            if key.last().copied() != self.stubborn {
+                self.values.insert(key.join(" "), value.to_owned());
+            }
+            Ok(())
+        }
+    }
+
+    fn keys(findings: &[SysctlFinding]) -> Vec<&str> {
+        findings.iter().map(|finding| finding.key.as_str()).collect()
+    }
+
+    #[test]
+    fn a_director_needs_these_sysctls() {
+        let needs = DirectorNeeds {
+            devices: vec!["eth0.100".parse().unwrap()],
+            nat_ipv4: true,
+            nat_ipv6: true,
+        };
+        let findings = director(&mut Store::default(), &needs, SysctlMode::Check);
+        let wants: Vec<(&str, &str)> =
+            findings.iter().map(|finding| (finding.key.as_str(), finding.wanted)).collect();
+        assert_eq!(
+            wants,
+            [
+                ("net.ipv4.conf.all.send_redirects", "0"),
+                ("net.ipv4.conf.default.send_redirects", "0"),
+                ("net.ipv4.conf.all.arp_ignore", "1"),
+                ("net.ipv4.conf.all.arp_announce", "2"),
+                ("net.ipv4.conf.all.promote_secondaries", "1"),
+                ("net.ipv4.conf.eth0/100.send_redirects", "0"),
+                ("net.ipv4.ip_forward", "1"),
+                ("net.ipv6.conf.all.forwarding", "1"),
+            ]
+        );
+        let without_nat = DirectorNeeds { nat_ipv4: false, nat_ipv6: false, ..needs };
+        let findings = director(&mut Store::default(), &without_nat, SysctlMode::Check);
+        assert!(!keys(&findings).iter().any(|key| key.contains("forward")));
+    }
+
+    #[test]
+    fn checking_writes_nothing_and_setting_writes_only_what_is_wrong() {
+        let mut store = Store::default();
+        let needs = DirectorNeeds::default();
+        let checked = director(&mut store, &needs, SysctlMode::Check);
+        assert!(checked.iter().all(|finding| finding.problem == Some(SysctlProblem::Wrong)));
+        assert_eq!(store.writes, 0);
+        let set = director(&mut store, &needs, SysctlMode::Set);
+        assert!(set.iter().all(|finding| finding.problem.is_none() && finding.changed));
+        let again = director(&mut store, &needs, SysctlMode::Set);
+        assert!(again.iter().all(|finding| finding.problem.is_none() && !finding.changed));
+        assert_eq!(store.writes, set.len());
+    }
+
+    #[test]
+    fn a_value_that_is_not_kept_is_told_with_what_stands() {
+        let mut store = Store { stubborn: Some("arp_ignore"), ..Store::default() };
+        let findings = director(&mut store, &DirectorNeeds::default(), SysctlMode::Set);
+        let problems: Vec<String> = findings
+            .iter()
+            .filter(|finding| finding.problem.is_some())
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            problems,
+            ["net.ipv4.conf.all.arp_ignore = 7, needed: 1: it did not keep the value: another \
+              program, or a read-only /proc/sys, is in the way"]
+        );
+    }
+}

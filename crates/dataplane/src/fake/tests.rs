@@ -85,7 +85,7 @@ fn an_action_that_fails_does_not_stop_those_after_it() {
     let kernel = kernel();
     let (first, second) = (service(1), service(2));
     let actions = [first.1, second.1].concat();
-    kernel.fail_next(Call::Apply, 1, Errno(libc::ENOBUFS));
+    kernel.fail_next(Call::Apply, 1, Errno(libc::EINTR));
     let failures = kernel.dataplane().apply(&actions);
     let failed: Vec<&Action> = failures.iter().map(|(action, _)| action).collect();
     assert_eq!(failed, [&actions[0], &actions[1]], "the real server had no service to join");

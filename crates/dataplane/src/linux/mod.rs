@@ -54,9 +54,18 @@ impl Linux {
         })
     }
 
+    /// The connection to rtnetlink, a new one if the last has ended.
+    fn route(&mut self) -> Result<&Route, DataplaneError> {
+        if self.route.is_broken() {
+            self.route = Route::open()
+                .map_err(|error| DataplaneError::from_io(Operation::OpenSocket, &error))?;
+        }
+        Ok(&self.route)
+    }
+
     /// Sets a device up or down; whether it had to.
     pub(crate) fn set_up(&mut self, device: &DeviceName, up: bool) -> Result<bool, DataplaneError> {
-        self.route.set_up(device, up)
+        self.route()?.set_up(device, up)
     }
 
     /// Whether the main table has a route to this one address through this device.
@@ -65,7 +74,7 @@ impl Linux {
         address: IpAddr,
         device: &DeviceName,
     ) -> Result<bool, DataplaneError> {
-        self.route.has_host_route(address, device)
+        self.route()?.has_host_route(address, device)
     }
 
     /// Adds that route; whether it had to.
@@ -74,7 +83,7 @@ impl Linux {
         address: IpAddr,
         device: &DeviceName,
     ) -> Result<bool, DataplaneError> {
-        self.route.add_host_route(address, device)
+        self.route()?.add_host_route(address, device)
     }
 
     /// Removes that route; whether it had to.
@@ -83,7 +92,7 @@ impl Linux {
         address: IpAddr,
         device: &DeviceName,
     ) -> Result<bool, DataplaneError> {
-        self.route.remove_host_route(address, device)
+        self.route()?.remove_host_route(address, device)
     }
 }
 
@@ -101,14 +110,14 @@ impl Dataplane for Linux {
     }
 
     fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {
-        self.route.device(device)
+        self.route()?.device(device)
     }
 
     fn observe_addresses(
         &mut self,
         devices: &[DeviceName],
     ) -> Result<ObservedAddresses, DataplaneError> {
-        self.route.observe_addresses(devices)
+        self.route()?.observe_addresses(devices)
     }
 
     fn add_address(
@@ -116,16 +125,16 @@ impl Dataplane for Linux {
         address: &DeviceAddress,
         lifetime: Option<Duration>,
     ) -> Result<(), DataplaneError> {
-        self.route.add_address(address, lifetime)
+        self.route()?.add_address(address, lifetime)
     }
 
     fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError> {
-        self.route.remove_address(address)
+        self.route()?.remove_address(address)
     }
 
     fn announce(&mut self, device: &DeviceName, address: IpAddr) -> Result<(), DataplaneError> {
         let doing = || Operation::Announce(device.clone(), address);
-        let (index, mac) = match self.route.device(device)? {
+        let (index, mac) = match self.route()?.device(device)? {
             DeviceState::Missing => {
                 return Err(DataplaneError::NoDevice { doing: doing(), device: device.clone() });
             }

@@ -84,6 +84,11 @@ impl Route {
         Ok(Self { runtime, handle, connection })
     }
 
+    /// Whether the connection has ended by itself, and every further request would fail.
+    pub(super) fn is_broken(&self) -> bool {
+        self.connection.is_finished()
+    }
+
     fn wait<T>(&self, answer: impl Future<Output = Result<T, RouteError>>) -> Result<T, Failure> {
         let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
         match self.runtime.block_on(answer) {
