@@ -13,25 +13,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_api::convert::{self, Promises};
-use quorate_api::peer::v1 as peer;
+use quorate_api::convert::Promises;
 use quorate_model::command::{Command, Grant};
 use quorate_model::director::{Director, DirectorView, Effect, Event};
 use quorate_model::id::NodeId;
 use quorate_model::ownership::message::Message;
+use quorate_model::ownership::quorum::Membership;
 use quorate_model::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::peer::datagrams::PeerTransport;
+use crate::peer::datagrams::{PeerTransport, StreamTransport};
+use crate::peer::server::Delivery;
 use crate::probes::Probes;
+use crate::raft::handle::RaftHandle;
+use crate::raft::status::{RaftRole, RaftStatus};
 use crate::raft::store::Store;
-use crate::raft::{RaftNode, RaftView};
 use crate::reconcile::{AddressThread, ServiceThread};
 
 /// Events that may wait for the loop; who finds it full waits.
-pub const EVENTS_MAX: usize = 1_024;
+pub(crate) const EVENTS_MAX: usize = 1_024;
 /// How long a proposed grant may take before the leader thinks again.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Questions that may wait for the loop.
@@ -39,25 +41,27 @@ const QUESTIONS_MAX: usize = 64;
 
 /// What the loop works with.
 #[derive(Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// The model's director.
-    pub director: Director,
+    pub(crate) director: Director,
     /// Raft.
-    pub raft: Arc<RaftNode>,
+    pub(crate) raft: RaftHandle,
     /// Where promises are kept.
-    pub store: Store,
+    pub(crate) store: Store,
     /// To the other nodes.
-    pub transport: Arc<dyn PeerTransport>,
+    pub(crate) transport: Arc<StreamTransport>,
     /// From the other nodes.
-    pub datagrams: mpsc::Receiver<(NodeId, peer::Datagram)>,
+    pub(crate) datagrams: mpsc::Receiver<Delivery>,
     /// From this node's own parts.
-    pub events: mpsc::Receiver<Event>,
+    pub(crate) events: mpsc::Receiver<Event>,
     /// The sending end of `events`.
-    pub sender: mpsc::Sender<Event>,
+    pub(crate) sender: mpsc::Sender<Event>,
     /// The kernel's services; a witness has none.
-    pub services: Option<ServiceThread>,
+    pub(crate) services: Option<ServiceThread>,
     /// The kernel's addresses; a witness has none.
-    pub addresses: Option<AddressThread>,
+    pub(crate) addresses: Option<AddressThread>,
+    /// Whether a group is changing its owner, for who changes the voters.
+    pub(crate) takeover: watch::Sender<bool>,
 }
 
 enum Question {
@@ -67,7 +71,7 @@ enum Question {
 
 /// A handle on the running loop.
 #[derive(Debug, Clone)]
-pub struct DirectorHandle {
+pub(crate) struct DirectorHandle {
     questions: mpsc::Sender<Question>,
 }
 
@@ -82,14 +86,14 @@ impl std::fmt::Debug for Question {
 
 impl DirectorHandle {
     /// What the director knows now; `None` once it has ended.
-    pub async fn view(&self) -> Option<DirectorView> {
+    pub(crate) async fn view(&self) -> Option<DirectorView> {
         let (answer, view) = oneshot::channel();
         self.questions.send(Question::View(answer)).await.ok()?;
         view.await.ok()
     }
 
     /// Gives every group up; returns once the addresses are gone and that is told.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let (answer, stopped) = oneshot::channel();
         if self.questions.send(Question::Stop(answer)).await.is_ok() {
             // The loop may end first; then there is nothing left to give up either.
@@ -100,13 +104,13 @@ impl DirectorHandle {
 
 /// Starts the loop.
 #[must_use]
-pub fn start(parts: Parts) -> DirectorHandle {
+pub(crate) fn start(parts: Parts) -> DirectorHandle {
     let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
     let probes = Probes::new(parts.sender.clone());
     let state = parts.raft.state();
-    let view = parts.raft.view();
+    let raft = parts.raft.status();
     let running = Loop { parts, probes, stopping: Vec::new() };
-    tokio::spawn(running.run(receiver, state, view));
+    tokio::spawn(running.run(receiver, state, raft));
     DirectorHandle { questions }
 }
 
@@ -121,18 +125,18 @@ impl Loop {
         mut self,
         mut questions: mpsc::Receiver<Question>,
         mut state: watch::Receiver<Arc<quorate_model::state::ClusterState>>,
-        mut raft: watch::Receiver<RaftView>,
+        mut raft: watch::Receiver<Arc<RaftStatus>>,
     ) {
         state.mark_changed();
         raft.mark_changed();
         loop {
             let deadline = self.parts.director.next_deadline();
             let event = tokio::select! {
-                Some((from, datagram)) = self.parts.datagrams.recv() => {
-                    match convert::message(datagram) {
-                        Ok(message) => Event::Message(from, message),
+                Some(delivery) = self.parts.datagrams.recv() => {
+                    match Message::try_from(delivery.message) {
+                        Ok(message) => Event::Message(delivery.from, message),
                         Err(error) => {
-                            warn!(node = %from, %error, "a datagram was not understood");
+                            warn!(node = %delivery.from, %error, "a datagram was not understood");
                             continue;
                         }
                     }
@@ -160,6 +164,10 @@ impl Loop {
             for effect in self.parts.director.step(clock::now(), event) {
                 self.carry_out(effect);
             }
+            let takeover = self.parts.director.takeover(clock::now());
+            self.parts
+                .takeover
+                .send_if_modified(|known| std::mem::replace(known, takeover) != takeover);
             if self.parts.director.has_stopped() {
                 for answer in self.stopping.drain(..) {
                     let _ = answer.send(());
@@ -194,8 +202,7 @@ impl Loop {
     }
 
     fn send(&self, to: NodeId, message: &Message) {
-        let datagram = peer::Datagram { route: None, message: Some(message.into()) };
-        self.parts.transport.send(to, datagram);
+        self.parts.transport.send(to, message.into());
     }
 
     fn persist(&self, promises: Promises) {
@@ -213,7 +220,7 @@ impl Loop {
         for grant in &grants {
             info!(group = %grant.group, to = %grant.owner, reason = %grant.reason, "granting");
         }
-        let raft = Arc::clone(&self.parts.raft);
+        let raft = self.parts.raft.clone();
         let sender = self.parts.sender.clone();
         tokio::spawn(async move {
             let proposal = raft.propose(Command::Grant { at: clock::wall(), grants });
@@ -227,8 +234,13 @@ impl Loop {
     }
 }
 
-fn raft_event(view: &RaftView) -> Event {
-    Event::Raft { leads: view.leads, membership: view.membership.clone() }
+fn raft_event(status: &RaftStatus) -> Event {
+    let membership = Membership {
+        index: status.membership_index,
+        configs: status.membership.configs.clone(),
+        nodes: status.membership.nodes.keys().copied().collect(),
+    };
+    Event::Raft { leads: status.role == RaftRole::Leader, membership }
 }
 
 async fn wait_until(deadline: Instant) {

@@ -1,10 +1,171 @@
 //! quorated: Raft, storage, transport, clock, director loop, probes, API.
 //!
 //! Pure decisions are `quorate-model`'s; this crate carries them out. Inside it, the API, Raft and
-//! the probes talk to the director loop over bounded channels, not to each other.
+//! the probes talk to the director loop over bounded channels, not to each other; `reconcile`
+//! alone calls the dataplane.
 #![forbid(unsafe_code)]
 
+mod api;
 pub mod clock;
 pub mod config;
+mod director;
+mod http;
 pub mod identity;
+mod member;
+mod node;
+pub mod peer;
+mod probes;
 pub mod raft;
+mod reconcile;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use quorate_api::convert::DecodeError;
+use quorate_dataplane::linux::Linux;
+use quorate_model::id::Role;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::config::NodeConfig;
+use crate::identity::file::{self, IdentityFileError};
+use crate::node::Node;
+use crate::raft::store::StoreError;
+use crate::raft::store::lock::{DataDirectory, LockError};
+use crate::reconcile::{LeftOverError, ListError, remove_left_over};
+
+/// How long a stopping daemon may take to give its groups up and to close its store.
+const STOP_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Why the daemon can't run, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory can't be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The identity can't be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds what this version can't read.
+    #[error("the store can't be read: {0}")]
+    Stored(#[from] DecodeError),
+    /// Raft can't start.
+    #[error(transparent)]
+    Raft(#[from] raft::node::StartError),
+    /// VIPs of a former daemon may still be in the kernel.
+    #[error("VIPs that a former daemon left can't be removed, so nothing is started: {0}")]
+    LeftOver(#[from] LeftOverError),
+    /// The lists of what is ours in the kernel can't be kept.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The local socket can't be served.
+    #[error(transparent)]
+    Socket(#[from] api::local::SocketError),
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}: {cause}; is the address this machine's, and free?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        cause: io::Error,
+    },
+    /// The system gives no random bytes or keys.
+    #[error(transparent)]
+    Authority(#[from] identity::AuthorityError),
+    /// The system gives no runtime, threads or signals.
+    #[error("the system refuses what the daemon needs to run: {0}")]
+    System(#[from] io::Error),
+    /// The daemon ended itself.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Makes a panic anywhere end the process: a half-dead owner is worse than a dead one.
+pub fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+///
+/// If it can't start, or had to end.
+pub fn run(config: NodeConfig) -> Result<(), StartError> {
+    let directory = DataDirectory::lock(&config.data_dir)?;
+    if config.role == Role::Director {
+        clear_kernel(&config.data_dir)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(config, directory));
+    // Whatever still waits (a probe, an idle connection) ends with the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Removes the VIPs that a former daemon left, before anything else.
+fn clear_kernel(data_dir: &Path) -> Result<(), StartError> {
+    let mut linux = match Linux::new() {
+        Ok(linux) => linux,
+        Err(cause) => {
+            warn!(%cause, "the kernel can't be used: this director will own no VIP");
+            return Ok(());
+        }
+    };
+    for left in remove_left_over(&mut linux, data_dir)? {
+        info!(device = %left.device, address = %left.net, "removed a VIP of a former daemon");
+    }
+    Ok(())
+}
+
+async fn serve(config: NodeConfig, directory: DataDirectory) -> Result<(), StartError> {
+    let (fatal, mut ended) = mpsc::channel(1);
+    let identity = file::load(&config.data_dir)?;
+    let (socket, http) = (config.socket.clone(), config.http);
+    let node = Node::new(config, directory, fatal.clone());
+    let listener = api::local::bind(&socket).await?;
+    match identity {
+        Some(identity) => node.resume(identity).await?,
+        None => info!(
+            name = %node.config().name,
+            "no cluster yet: `quorate init --name NAME` makes one, `quorate join TOKEN` joins one"
+        ),
+    }
+    let local = api::local::serve(listener, node.clone());
+    tokio::spawn(end_with(fatal.clone(), "the local socket", local));
+    if let Some(address) = http {
+        tokio::spawn(end_with(fatal, "http", http::serve(address, node.clone())));
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        Some(cause) = ended.recv() => return Err(StartError::Fatal(cause)),
+        _ = terminate.recv() => info!("stopping"),
+        _ = interrupt.recv() => info!("stopping"),
+    }
+    if tokio::time::timeout(STOP_LIMIT, node.stop()).await.is_err() {
+        warn!("not everything was given up within {STOP_LIMIT:?}");
+    }
+    // A socket that nobody answers on would look like a daemon that hangs.
+    let _ = std::fs::remove_file(&socket);
+    Ok(())
+}
+
+/// Runs a server that ends only by failing, and ends the daemon with it.
+async fn end_with<E: std::fmt::Display>(
+    fatal: mpsc::Sender<String>,
+    what: &str,
+    server: impl Future<Output = Result<(), E>>,
+) {
+    if let Err(cause) = server.await {
+        let _ = fatal.send(format!("{what} can't be served: {cause}")).await;
+    }
+}

@@ -22,7 +22,7 @@ const UNDER_WAY_MAX: usize = 2_048;
 
 /// The running probes.
 #[derive(Debug)]
-pub struct Probes {
+pub(crate) struct Probes {
     running: BTreeMap<ProbeTarget, JoinHandle<()>>,
     under_way: Arc<Semaphore>,
     events: mpsc::Sender<Event>,
@@ -31,7 +31,7 @@ pub struct Probes {
 impl Probes {
     /// No probes yet; verdicts will go to `events`.
     #[must_use]
-    pub fn new(events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
         Self {
             running: BTreeMap::new(),
             under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
@@ -40,7 +40,7 @@ impl Probes {
     }
 
     /// Probes these targets and no others; those that are probed already go on as they are.
-    pub fn aim(&mut self, targets: &BTreeSet<ProbeTarget>) {
+    pub(crate) fn aim(&mut self, targets: &BTreeSet<ProbeTarget>) {
         self.running.retain(|target, task| {
             let wanted = targets.contains(target);
             if !wanted {

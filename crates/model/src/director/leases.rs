@@ -34,6 +34,9 @@ impl Director {
         // The first configuration may be an empty one.
         let first = state.configuration.is_some() && self.state.configuration.is_none();
         let configured = first || state.spec != self.state.spec;
+        if state.grants != self.state.grants {
+            self.last_grant = Some(now);
+        }
         self.state = state;
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));

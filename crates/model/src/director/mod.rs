@@ -169,6 +169,8 @@ pub struct Director {
     voter: Voter,
     owner: Owner,
     given_up: BTreeMap<GroupName, Epoch>,
+    /// When a grant was applied last.
+    last_grant: Option<Instant>,
     closing: BTreeMap<GroupName, Closing>,
     placement: Placement,
     proposing: bool,
@@ -203,6 +205,7 @@ impl Director {
             stopping: false,
             voter: Voter::new(now, promises),
             given_up: BTreeMap::new(),
+            last_grant: None,
             closing: BTreeMap::new(),
             placement: Placement::default(),
             proposing: false,
@@ -253,6 +256,21 @@ impl Director {
         let times = lapse.chain(announce).chain([self.next_round]);
         let refresh = (!self.serving.is_empty()).then_some(self.next_refresh);
         times.chain(refresh).min().unwrap_or(self.next_round)
+    }
+
+    /// Whether a group is on its way to another owner: one was granted lately, and some owner's
+    /// lease does not run yet. Not for ever, since a group may stay without an owner, and the
+    /// node that is to blame must be removable.
+    #[must_use]
+    pub fn takeover(&self, now: Instant) -> bool {
+        let lately = |granted: Instant| now.since(granted) < self.state.longest_promise() * 2;
+        let lease = self.state.timing.lease();
+        self.last_grant.is_some_and(lately)
+            && self
+                .state
+                .grants
+                .iter()
+                .any(|(group, g)| self.voter.held_epoch(now, group, lease) != Some(g.epoch))
     }
 
     /// Whether a stopping node has given everything up and told so.

@@ -41,6 +41,11 @@ impl Director {
         self.serving.iter().map(|(address, serving)| (address, serving.until))
     }
 
+    /// The groups that this node renews, with their epochs.
+    pub fn epochs(&self) -> impl Iterator<Item = (&GroupName, Epoch)> {
+        self.owner.groups()
+    }
+
     /// A snapshot of what this director knows.
     #[must_use]
     pub fn view(&self, now: Instant) -> DirectorView {

@@ -18,7 +18,7 @@ use super::status::rfc3339;
 use crate::clock;
 use crate::identity::authority;
 use crate::member::Member;
-use crate::raft::ProposeError;
+use crate::raft::handle::ProposeError;
 
 /// How long a write may take to be committed.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,13 +56,16 @@ impl Member {
                 Kind::NoQuorum,
                 "the Raft leader changed while the request was handled: send it again",
             )),
-            Ok(Err(cause)) => Err(error(Kind::UnknownOutcome, cause.to_string())),
-            Err(_) => Err(error(
+            Ok(Err(ProposeError::NoQuorum)) => Err(error(
+                Kind::NoQuorum,
+                "the leader can't reach a majority of the voters, and nothing was written: see \
+                 `quorate status`",
+            )),
+            Ok(Err(ProposeError::Stopped(cause))) => Err(error(Kind::UnknownOutcome, cause)),
+            Ok(Err(ProposeError::Unknown(_))) | Err(_) => Err(error(
                 Kind::UnknownOutcome,
-                format!(
-                    "no majority of the voters confirmed the write within {COMMIT_TIMEOUT:?}; it may \
-                     still be applied: see `quorate status`, and send the same request again"
-                ),
+                "no majority of the voters confirmed the write in time; it may still be applied: \
+                 see `quorate status`, and send the same request again",
             )),
         }
     }
@@ -226,7 +229,10 @@ impl Member {
     ) -> Result<v1::RemoveNodeResponse, Status> {
         let state = self.state();
         let Some((node, _)) = state.node_named(&request.name) else {
-            return Err(error(Kind::Refused, format!("the cluster has no node {:?}", request.name)));
+            return Err(error(
+                Kind::Refused,
+                format!("the cluster has no node {:?}", request.name),
+            ));
         };
         self.commit(Command::Leave(node)).await?;
         info!(name = request.name, caller, "node is being removed");

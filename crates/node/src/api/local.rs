@@ -29,7 +29,9 @@ const GROUP: &str = "quorate";
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another daemon listens there.
-    #[error("{0} is in use: another quorated answers there; stop it, or give `socket` in node.toml another path")]
+    #[error(
+        "{0} is in use: another quorated answers there; stop it, or give `socket` in node.toml another path"
+    )]
     InUse(PathBuf),
     /// Something else stands there.
     #[error("{0} is not a socket: move it away, or give `socket` in node.toml another path")]

@@ -4,5 +4,6 @@ pub(crate) mod admin;
 pub(crate) mod error;
 mod leader;
 pub(crate) mod local;
+pub(crate) mod remote;
 pub(crate) mod services;
 pub(crate) mod status;

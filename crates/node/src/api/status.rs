@@ -11,7 +11,7 @@ use quorate_api::v1::{
 use quorate_model::command::UnixMillis;
 use quorate_model::director::DirectorView;
 use quorate_model::id::{GroupName, NodeId, Role};
-use quorate_model::ownership::quorum::Membership;
+use quorate_model::membership::Membership;
 use quorate_model::state::{ClusterState, GrantRecord, NodeRecord};
 
 /// What is known when `status` is asked.
@@ -93,12 +93,7 @@ impl Knowledge<'_> {
     }
 
     /// Why the owner is who it is, or why there is none.
-    fn group_reason(
-        &self,
-        group: &GroupName,
-        grant: Option<&GrantRecord>,
-        held: bool,
-    ) -> String {
+    fn group_reason(&self, group: &GroupName, grant: Option<&GrantRecord>, held: bool) -> String {
         let pinned = self.state.pins.get(group).and_then(|node| self.name(*node));
         let pin = pinned.map(|name| format!("; pinned to {name}")).unwrap_or_default();
         match grant {
@@ -199,9 +194,11 @@ impl Knowledge<'_> {
     }
 
     fn no_director_hindered(&self) -> bool {
-        let directors = self.state.nodes.iter().filter(|(_, record)| {
-            record.description.role == Role::Director && !record.leaving
-        });
+        let directors = self
+            .state
+            .nodes
+            .iter()
+            .filter(|(_, record)| record.description.role == Role::Director && !record.leaving);
         directors
             .filter_map(|(id, _)| self.view.obstacles.get(id))
             .all(|groups| groups.values().all(BTreeSet::is_empty))

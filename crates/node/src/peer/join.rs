@@ -61,7 +61,10 @@ fn causes(tried: &[(SocketAddr, String)]) -> String {
 }
 
 enum Attempt {
-    Admitted { answer: peer::AdmitResponse, authority: Vec<u8> },
+    Admitted {
+        answer: peer::AdmitResponse,
+        authority: Vec<u8>,
+    },
     /// Trying again does not help.
     Refused(String),
     Foreign,

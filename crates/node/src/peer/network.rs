@@ -254,9 +254,8 @@ fn parts(route: peer::Route, vote: &Vote, snapshot: &Snapshot) -> Vec<peer::Snap
         header: Some(wire::snapshot_header(&snapshot.meta, data, sha256(data).0)),
         data: Vec::new(),
     };
-    let rest = data.chunks(PART_BYTES).map(|chunk| peer::SnapshotPart {
-        data: chunk.to_vec(),
-        ..peer::SnapshotPart::default()
-    });
+    let rest = data
+        .chunks(PART_BYTES)
+        .map(|chunk| peer::SnapshotPart { data: chunk.to_vec(), ..peer::SnapshotPart::default() });
     std::iter::once(first).chain(rest).collect()
 }

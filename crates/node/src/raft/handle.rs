@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 use quorate_model::command::Command;
 use quorate_model::id::NodeId;
 use quorate_model::membership::Step;
 use quorate_model::state::{ClusterState, Reply};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::status::RaftStatus;
 use super::types::{Member, Raft, TypeConfig};
@@ -42,6 +43,8 @@ pub struct RaftHandle {
     pub(super) state: watch::Receiver<Arc<ClusterState>>,
     pub(super) status: watch::Receiver<Arc<RaftStatus>>,
     pub(super) limit: Duration,
+    /// How long a leader whom nobody has answered yet may wait for that.
+    pub(super) quorum_limit: Duration,
 }
 
 fn forward(forward: &ForwardToLeader<TypeConfig>) -> ProposeError {
@@ -67,10 +70,28 @@ impl RaftHandle {
 
     /// Proposes a command on the leader; when this returns, it is applied and published here.
     ///
+    /// A leader takes nothing while no majority answers it; just after its election that is soon
+    /// over, so it is waited for.
+    ///
     /// # Errors
     ///
     /// If this node does not lead, or nobody knows what became of it.
     pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        let deadline = Instant::now() + self.quorum_limit;
+        let mut metrics = self.raft.metrics();
+        loop {
+            match self.propose_once(command.clone()).await {
+                Err(ProposeError::NoQuorum) => {
+                    if timeout_at(deadline, metrics.changed()).await.is_err() {
+                        return Err(ProposeError::NoQuorum);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn propose_once(&self, command: Command) -> Result<Reply, ProposeError> {
         match timeout(self.limit, self.raft.client_write(command)).await {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(error)) => Err(self.refused(error)),
@@ -125,7 +146,6 @@ impl RaftHandle {
     #[must_use]
     pub fn since_quorum(&self) -> Option<Duration> {
         use openraft::Instant as _;
-        use openraft::async_runtime::watch::WatchReceiver as _;
         let acked = self.raft.metrics().borrow_watched().last_quorum_acked?;
         Some(acked.elapsed())
     }

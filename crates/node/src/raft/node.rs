@@ -106,17 +106,21 @@ impl RaftNode {
         let me = identity.node_id;
         let (machine, state) = StateMachine::new(&store);
         let (status_sender, status) = watch::channel(Arc::<RaftStatus>::default());
-        let directory =
-            PeerDirectory::new(Arc::clone(&identity), state.clone(), status.clone());
-        let channels =
-            Channels::new(directory.clone(), tls::client(&identity, directory.clone())?);
+        let directory = PeerDirectory::new(Arc::clone(&identity), state.clone(), status.clone());
+        let channels = Channels::new(directory.clone(), tls::client(&identity, directory.clone())?);
         let log = LogStore::new(store.clone())?;
         let network = Network(channels.clone());
         let raft = Raft::build(me.0, Arc::new(settings), network, log, machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let limit = Duration::from_millis(timers.election_max * 8).max(Duration::from_secs(3));
-        let handle = RaftHandle { raft: raft.clone(), state: state.clone(), status, limit };
+        let handle = RaftHandle {
+            raft: raft.clone(),
+            state: state.clone(),
+            status,
+            limit,
+            quorum_limit: Duration::from_millis(timers.election_max * 2),
+        };
         let heard = Heard::default();
         let (stop, stopping) = watch::channel(false);
         let service = PeerService {
@@ -134,12 +138,8 @@ impl RaftNode {
         tasks.spawn(publish_status(raft.clone(), status_sender));
         tasks.spawn(keep_timing(store.clone(), state.clone()));
         tasks.spawn(membership::run(handle.clone(), me, surroundings.takeover));
-        let transport = StreamTransport::new(
-            channels.clone(),
-            heard,
-            state,
-            tokio::runtime::Handle::current(),
-        );
+        let transport =
+            StreamTransport::new(channels.clone(), heard, state, tokio::runtime::Handle::current());
         raft.run();
         let transport = Arc::new(transport);
         let mut node = Self { handle, store, channels, transport, stop, server, tasks };
@@ -264,9 +264,7 @@ impl PeerCalls {
         &self,
         node: NodeId,
         limit: Duration,
-        request: impl FnOnce(
-            peer::peer_client::PeerClient<tonic::transport::Channel>,
-        ) -> F,
+        request: impl FnOnce(peer::peer_client::PeerClient<tonic::transport::Channel>) -> F,
     ) -> Result<T, tonic::Status>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,

@@ -14,7 +14,7 @@ use quorate_model::time::Instant;
 use tracing::{info, warn};
 
 use super::list::List;
-use super::{Events, ListError, MakeDataplane, Mailbox, vip_list};
+use super::{Events, ListError, Mailbox, MakeDataplane, vip_list};
 use crate::clock;
 
 /// How often devices and addresses are looked at without being asked.
@@ -32,7 +32,7 @@ struct Orders {
 
 /// A handle on the thread.
 #[derive(Debug, Clone)]
-pub struct AddressThread {
+pub(crate) struct AddressThread {
     orders: Arc<Mailbox<Orders>>,
 }
 
@@ -47,7 +47,7 @@ enum Task {
 /// # Errors
 ///
 /// If the list of VIPs can't be read, or the kernel keeps one: then nothing may be started.
-pub fn remove_left_over(
+pub(crate) fn remove_left_over(
     dataplane: &mut dyn Dataplane,
     data_dir: &Path,
 ) -> Result<Vec<DeviceAddress>, LeftOverError> {
@@ -77,7 +77,7 @@ impl AddressThread {
     /// # Errors
     ///
     /// If the list of our own VIPs can't be read, or no thread can be started.
-    pub fn start(
+    pub(crate) fn start(
         make: MakeDataplane,
         data_dir: &Path,
         devices: Vec<DeviceName>,
@@ -103,12 +103,12 @@ impl AddressThread {
     }
 
     /// Aims at a goal; earlier ones that were not begun are forgotten.
-    pub fn aim(&self, goal: AddressGoal) {
+    pub(crate) fn aim(&self, goal: AddressGoal) {
         self.orders.put(|orders| orders.goal = Some(goal));
     }
 
     /// Announces an address, unless its lease has ended by then.
-    pub fn announce(&self, address: DeviceAddress, until: Instant) {
+    pub(crate) fn announce(&self, address: DeviceAddress, until: Instant) {
         self.orders.put(|orders| {
             if orders.announcements.len() < ANNOUNCEMENTS_MAX {
                 orders.announcements.push_back((address, until));

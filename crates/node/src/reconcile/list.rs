@@ -109,10 +109,7 @@ impl<T: Entry> List<T> {
     }
 
     /// Adds entries, durably; nothing is written where all are there already.
-    pub(super) fn add<'a>(
-        &mut self,
-        new: impl Iterator<Item = &'a T>,
-    ) -> Result<(), ListError>
+    pub(super) fn add<'a>(&mut self, new: impl Iterator<Item = &'a T>) -> Result<(), ListError>
     where
         T: 'a,
     {

@@ -17,15 +17,17 @@ mod addresses;
 mod list;
 mod services;
 
-pub use addresses::{AddressThread, remove_left_over};
+pub use addresses::LeftOverError;
+pub(crate) use addresses::{AddressThread, remove_left_over};
 pub use list::ListError;
-pub use services::{ServiceThread, ServiceView};
+pub(crate) use services::ServiceThread;
 
 /// Makes a dataplane in the thread that will use it.
-pub type MakeDataplane = Box<dyn FnOnce() -> Result<Box<dyn Dataplane>, DataplaneError> + Send>;
+pub(crate) type MakeDataplane =
+    Box<dyn FnOnce() -> Result<Box<dyn Dataplane>, DataplaneError> + Send>;
 
 /// Where the threads' events go: the director loop's bounded queue.
-pub type Events = mpsc::Sender<Event>;
+pub(crate) type Events = mpsc::Sender<Event>;
 
 /// A place for what a thread shall do next: writers change it, the thread takes it.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::list::List;
-use super::{Events, ListError, MakeDataplane, Mailbox, service_list};
+use super::{Events, ListError, Mailbox, MakeDataplane, service_list};
 
 /// How often the table is compared without being asked.
 const FULL_COMPARE_EVERY: Duration = Duration::from_secs(30);
@@ -37,14 +37,14 @@ struct Orders {
 
 /// What others may see of the services thread's work.
 #[derive(Debug, Clone, Default)]
-pub struct ServiceView {
+pub(crate) struct ServiceView {
     /// What stands in the way, in words.
-    pub problems: BTreeSet<String>,
+    pub(crate) problems: BTreeSet<String>,
 }
 
 /// A handle on the thread.
 #[derive(Debug, Clone)]
-pub struct ServiceThread {
+pub(crate) struct ServiceThread {
     orders: Arc<Mailbox<Orders>>,
     view: Arc<Mutex<ServiceView>>,
 }
@@ -60,7 +60,7 @@ impl ServiceThread {
     /// # Errors
     ///
     /// If the list of our own services can't be read, or no thread can be started.
-    pub fn start(
+    pub(crate) fn start(
         make: MakeDataplane,
         data_dir: &Path,
         devices: Vec<DeviceName>,
@@ -96,12 +96,12 @@ impl ServiceThread {
     }
 
     /// Aims at a goal; earlier ones that were not begun are forgotten.
-    pub fn aim(&self, goal: ServiceGoal) {
+    pub(crate) fn aim(&self, goal: ServiceGoal) {
         self.orders.put(|orders| orders.goal = Some(goal));
     }
 
     /// The table as it is now, with its counters; `None` if the thread does not answer.
-    pub async fn observe(&self) -> Option<ObservedServices> {
+    pub(crate) async fn observe(&self) -> Option<ObservedServices> {
         let (answer, question) = oneshot::channel();
         self.orders.put(|orders| {
             if orders.questions.len() < QUESTIONS_MAX {
@@ -113,7 +113,7 @@ impl ServiceThread {
 
     /// What others may see.
     #[must_use]
-    pub fn view(&self) -> ServiceView {
+    pub(crate) fn view(&self) -> ServiceView {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -182,11 +182,8 @@ impl Worker {
                 problems.insert(format!("sysctl {}: {problem}", finding.key));
             }
         }
-        let wait = if failed.is_empty() && obstacle.is_none() {
-            FULL_COMPARE_EVERY
-        } else {
-            RETRY_EVERY
-        };
+        let wait =
+            if failed.is_empty() && obstacle.is_none() { FULL_COMPARE_EVERY } else { RETRY_EVERY };
         set_problems(&self.view, problems);
         let obstacle = obstacle.map(|(obstacle, _)| obstacle);
         send(&self.events, Event::Services(ServiceReport { sequence, obstacle, failed }));

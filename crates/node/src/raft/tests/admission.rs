@@ -115,13 +115,11 @@ fn ask_as(member: &Member, from: NodeId, with: &Member, cluster_id: u128) -> ton
         member.handle().state(),
         member.handle().status(),
     );
-    let channels =
-        Channels::new(directory.clone(), tls::client(&identity, directory).unwrap());
+    let channels = Channels::new(directory.clone(), tls::client(&identity, directory).unwrap());
     member.block_on(async {
         let to = member.id();
         let lane = channels.lane(to, crate::peer::channel::Purpose::Calls);
-        let request =
-            quorate_api::peer::v1::ObserveRequest { route: Some(route(&channels, to)) };
+        let request = quorate_api::peer::v1::ObserveRequest { route: Some(route(&channels, to)) };
         client(&lane).observe(request).await.unwrap_err()
     })
 }

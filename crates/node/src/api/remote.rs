@@ -1,0 +1,66 @@
+//! The public API over mutual TLS, for `quorate` on other machines: whoever shows a certificate
+//! that the cluster made for a client (`quorate context create`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quorate_api::v1::admin_server::AdminServer;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::{Request, Status};
+
+use super::admin::{AdminService, Caller};
+use super::error::{Kind, error};
+use super::local::REQUEST_BYTES_MAX;
+use crate::node::Node;
+use crate::peer::directory::PeerDirectory;
+use crate::peer::listener;
+
+/// Connections that wait to be served.
+const WAITING_MAX: usize = 16;
+
+/// Starts serving an address. Ends with the daemon.
+///
+/// # Errors
+///
+/// If the address can't be listened on.
+pub(crate) async fn start(
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    directory: PeerDirectory,
+    node: Arc<Node>,
+) -> io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let (sender, accepted) = mpsc::channel(WAITING_MAX);
+    tokio::spawn(listener::accept(listener, tls, sender));
+    let admin = AdminServer::new(AdminService::new(node))
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(REQUEST_BYTES_MAX);
+    let service = InterceptedService::new(admin, move |request| identify(&directory, request));
+    let served =
+        Server::builder().add_service(service).serve_with_incoming(ReceiverStream::new(accepted));
+    tokio::spawn(async move {
+        if let Err(cause) = served.await {
+            tracing::error!(%address, %cause, "the remote API ended");
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::result_large_err, reason = "the signature is tonic's")]
+fn identify(directory: &PeerDirectory, mut request: Request<()>) -> Result<Request<()>, Status> {
+    let shown = request.extensions().get::<listener::Caller>().and_then(|caller| caller.key);
+    let name = shown.and_then(|key| directory.client(&key));
+    let Some(name) = name else {
+        return Err(error(
+            Kind::Forbidden,
+            "no client certificate of this cluster was shown: make one on a node (quorate context create NAME)",
+        ));
+    };
+    request.extensions_mut().insert(Caller::Remote { name });
+    Ok(request)
+}

@@ -1,0 +1,145 @@
+//! This node as a member of a cluster: Raft, the director loop and the way to the other nodes,
+//! as the API uses them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quorate_api::peer::v1::forward_request::Request as Write;
+use quorate_api::peer::v1::forward_response::Response as Written;
+use quorate_api::peer::v1::{HeldGroup, ObserveResponse};
+use quorate_model::director::DirectorView;
+use quorate_model::id::NodeId;
+use quorate_model::kernel::ObservedServices;
+use tonic::{Code, Status};
+
+use crate::api::error::{KEY, Kind, error};
+use crate::api::services;
+use crate::director::DirectorHandle;
+use crate::raft::handle::RaftHandle;
+use crate::raft::node::PeerCalls;
+use crate::reconcile::ServiceThread;
+
+/// How long the services thread may take to read the kernel's counters.
+const COUNTERS_TIMEOUT: Duration = Duration::from_millis(400);
+/// How long another node may take to say what it knows of itself.
+const ASK_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a forwarded write may take, removals included.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(190);
+
+/// This node as a member of a cluster.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// This node.
+    pub(crate) me: NodeId,
+    /// The cluster's id.
+    pub(crate) cluster_id: u128,
+    /// The cluster's name.
+    pub(crate) cluster_name: String,
+    /// Raft.
+    pub(crate) raft: RaftHandle,
+    pub(crate) director: DirectorHandle,
+    pub(crate) services: Option<ServiceThread>,
+    pub(crate) calls: PeerCalls,
+    pub(crate) api: Option<SocketAddr>,
+}
+
+impl Member {
+    /// What the director knows now.
+    pub(crate) async fn view(&self) -> Result<DirectorView, Status> {
+        self.director
+            .view()
+            .await
+            .ok_or_else(|| error(Kind::Refused, "this node is stopping: ask another one"))
+    }
+
+    /// The Raft leader, as soon as there is one.
+    pub(crate) async fn wait_for_leader(&self, limit: Duration) -> Option<NodeId> {
+        let mut status = self.raft.status();
+        let led = status.wait_for(|status| status.leader.is_some());
+        tokio::time::timeout(limit, led).await.ok()?.ok()?.leader
+    }
+
+    /// What this node says of itself.
+    pub(crate) async fn observe(&self) -> Result<ObserveResponse, Status> {
+        let view = self.view().await?;
+        let state = self.state();
+        let observed = self.counters().await;
+        let held = view.held.iter().map(|(group, (epoch, left))| HeldGroup {
+            group: group.to_string(),
+            epoch: epoch.0,
+            lease_remaining_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        });
+        Ok(ObserveResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            problems: self.problems(&view),
+            held: held.collect(),
+            services: services::local(&state.spec, &view.verdicts, &observed),
+            api: self.api.map(|address| address.to_string()).unwrap_or_default(),
+        })
+    }
+
+    async fn counters(&self) -> ObservedServices {
+        let Some(services) = &self.services else { return ObservedServices::new() };
+        let observed = tokio::time::timeout(COUNTERS_TIMEOUT, services.observe()).await;
+        observed.ok().flatten().unwrap_or_default()
+    }
+
+    /// What an operator should know of this node, each once.
+    fn problems(&self, view: &DirectorView) -> Vec<String> {
+        let mut problems = BTreeSet::new();
+        if let Some(services) = &self.services {
+            problems.extend(services.view().problems);
+        }
+        problems.extend(view.addresses.failed.values().cloned());
+        for (group, obstacles) in view.obstacles.get(&self.me).into_iter().flatten() {
+            for obstacle in obstacles {
+                problems.insert(format!("can't own {group}: {obstacle}"));
+            }
+        }
+        problems.into_iter().collect()
+    }
+
+    /// What another node says of itself.
+    pub(crate) async fn ask(&self, node: NodeId) -> Result<ObserveResponse, Status> {
+        self.calls.observe(node, ASK_TIMEOUT).await
+    }
+
+    /// Has the leader do a write.
+    pub(crate) async fn forward(
+        &self,
+        leader: NodeId,
+        caller: String,
+        write: Write,
+    ) -> Result<Written, Status> {
+        let response = self.calls.forward(leader, caller, write, FORWARD_TIMEOUT).await;
+        let response = response.map_err(|status| match status.code() {
+            // Those that the leader marked say it all; the rest is between the two nodes.
+            _ if status.metadata().contains_key(KEY) => status,
+            Code::Unavailable => error(
+                Kind::NoQuorum,
+                format!(
+                    "the leader can't be reached from here ({}): ask it directly",
+                    status.message()
+                ),
+            ),
+            _ => error(Kind::UnknownOutcome, status.message()),
+        })?;
+        response.response.ok_or_else(|| error(Kind::UnknownOutcome, "the leader's answer is empty"))
+    }
+
+    /// Where the cluster's API can be reached from other machines.
+    pub(crate) async fn api_endpoints(&self) -> Vec<String> {
+        let state = self.state();
+        let mut endpoints: BTreeSet<String> =
+            self.api.map(|address| address.to_string()).into_iter().collect();
+        for &node in state.nodes.keys().filter(|&&node| node != self.me) {
+            if let Ok(answer) = self.ask(node).await
+                && !answer.api.is_empty()
+            {
+                endpoints.insert(answer.api);
+            }
+        }
+        endpoints.into_iter().collect()
+    }
+}
