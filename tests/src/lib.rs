@@ -6,3 +6,5 @@
 #[cfg(feature = "suites")]
 pub mod contract;
 pub mod lab;
+#[cfg(feature = "suites")]
+pub mod simulation;

@@ -1,0 +1,150 @@
+//! What goes wrong, and when: one fault after another until the run is to be calm.
+
+use std::collections::BTreeSet;
+
+use quorate_model::command::Command;
+use quorate_model::id::{GroupName, NodeId};
+
+use super::clock::MS;
+use super::log::Content;
+use super::node::Happening;
+use super::setup;
+use super::world::{Item, World};
+
+/// What ends a fault.
+#[derive(Debug, Clone)]
+pub(super) enum Undo {
+    /// A direction works again.
+    Join(NodeId, NodeId),
+    /// A disk is as fast as before.
+    Disk(NodeId),
+    /// Entries are applied in time.
+    Apply(NodeId),
+    /// The device is up.
+    Device(NodeId),
+}
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        if self.now >= self.faults_end {
+            return;
+        }
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let Some(id) = self.random.pick(&ids) else { return };
+        let length = self.random.between(10, 1_200) * MS;
+        match self.random.between(0, 15) {
+            0 | 1 => self.after_for(0, id, Happening::Crash),
+            2 | 3 => self.pause(id, length),
+            4 => {
+                self.tell(&format!("n{id} is told to stop"));
+                self.after_for(0, id, Happening::Stop);
+            }
+            5 | 6 => self.cut_off(id, length),
+            7 => {
+                let other = self.random.pick(&ids).unwrap_or(id);
+                self.cut(id, other, length);
+            }
+            8 | 9 => self.command(setup::configure),
+            10 => self.pin(id),
+            11 => {
+                self.node(id).slow_disk = true;
+                self.after(length, Item::Undo(Undo::Disk(id)));
+            }
+            12 => {
+                self.tell(&format!("n{id} applies late"));
+                self.node(id).slow_apply = true;
+                self.after(length, Item::Undo(Undo::Apply(id)));
+            }
+            13 => self.change_wanted(id),
+            14 => {
+                self.node(id).kernel.down = true;
+                self.after_for(0, id, Happening::Looked);
+                self.after(length, Item::Undo(Undo::Device(id)));
+            }
+            _ => {
+                let voter = self.log.membership(self.log.length()).voters().contains(&id);
+                if voter && self.nodes[&id].runs() {
+                    self.lead(id);
+                }
+            }
+        }
+        let pause = self.random.between(5, 250) * MS;
+        self.after(pause, Item::Fault);
+    }
+
+    fn pause(&mut self, id: NodeId, length: u64) {
+        if self.nodes[&id].runs() {
+            self.tell(&format!("n{id} is paused for {} ms", length / MS));
+            let node = self.node(id);
+            node.paused = true;
+            let boot = node.boot;
+            self.after(length, Item::Resume(id, boot));
+        }
+    }
+
+    fn cut(&mut self, from: NodeId, to: NodeId, length: u64) {
+        self.tell(&format!("n{from} is not heard by n{to} for {} ms", length / MS));
+        self.network.set_cut(from, to, true);
+        self.after(length, Item::Undo(Undo::Join(from, to)));
+    }
+
+    /// One node, or one direction of all its links, or half of the nodes.
+    fn cut_off(&mut self, id: NodeId, length: u64) {
+        let (hears, speaks) = (self.random.chance(250), self.random.chance(250));
+        let mut side = BTreeSet::from([id]);
+        if self.random.chance(300) {
+            side.extend(self.random.pick(&self.nodes.keys().copied().collect::<Vec<_>>()));
+        }
+        let others: Vec<NodeId> =
+            self.nodes.keys().copied().filter(|other| !side.contains(other)).collect();
+        for &one in &side {
+            for &other in &others {
+                if !speaks {
+                    self.cut(one, other, length);
+                }
+                if !hears {
+                    self.cut(other, one, length);
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, make: fn(&mut super::random::Random, &BTreeSet<NodeId>) -> Command) {
+        let Some(leader) = self.log.leader else { return };
+        let command = make(&mut self.random, &self.log.nodes);
+        self.log.push(Content::Command(command), None);
+        self.node(leader).appended = self.log.length();
+    }
+
+    fn pin(&mut self, id: NodeId) {
+        let Some(leader) = self.log.leader else { return };
+        let group: GroupName = format!("g{}", self.random.between(1, 3)).parse().unwrap();
+        let node = self.random.chance(700).then_some(id);
+        self.log.push(Content::Command(Command::Pin { group, node }), None);
+        self.node(leader).appended = self.log.length();
+    }
+
+    fn change_wanted(&mut self, id: NodeId) {
+        let mut voters = self.log.membership(self.log.length()).configs.pop().unwrap_or_default();
+        let enough = voters.len() > 3 || !voters.contains(&id);
+        if !enough {
+            return;
+        }
+        if !voters.remove(&id) {
+            voters.insert(id);
+        }
+        self.election.wanted = Some(voters);
+    }
+
+    pub(super) fn undo(&mut self, undo: &Undo) {
+        match *undo {
+            Undo::Join(from, to) => self.network.set_cut(from, to, false),
+            Undo::Disk(id) => self.node(id).slow_disk = false,
+            Undo::Apply(id) => self.node(id).slow_apply = false,
+            Undo::Device(id) => {
+                self.node(id).kernel.down = false;
+                self.after_for(0, id, Happening::Looked);
+            }
+        }
+    }
+}
