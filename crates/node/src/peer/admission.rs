@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use quorate_api::convert::cluster_id;
 use quorate_api::peer::v1 as peer;
-use quorate_model::command::{Command, NodeDescription};
+use quorate_model::command::{Command, Digest, NodeDescription};
 use quorate_model::state::{ClusterState, Refused, Reply};
 use tonic::{Request, Response, Status};
 
@@ -44,6 +44,7 @@ impl AdmissionService {
         }
         let secret = sha256(&request.secret);
         let name = node.name.clone();
+        self.expect_token(&secret, &node).await?;
         let command = Command::Admit { secret, at: clock::wall(), node };
         let id = match self.raft.propose(command).await {
             Ok(Reply::Admitted(id)) => id,
@@ -68,6 +69,25 @@ impl AdmissionService {
             members: members.collect(),
             timing: Some(state.timing.into()),
         })
+    }
+
+    /// Whoever reaches the port may ask, so what can't succeed must not reach the log.
+    async fn expect_token(&self, secret: &Digest, node: &NodeDescription) -> Result<(), Status> {
+        let expected = || {
+            let state = self.raft.state();
+            let state = state.borrow();
+            state.tokens.contains_key(secret)
+                || state.nodes.values().any(|record| record.description == *node)
+        };
+        if expected() {
+            return Ok(());
+        }
+        // A new leader, or a node that follows, may not know of the token yet.
+        if let Err(error) = self.raft.catch_up().await {
+            let state = Arc::clone(&self.raft.state().borrow());
+            return Err(self.elsewhere(&state, error));
+        }
+        if expected() { Ok(()) } else { Err(refusal(&Refused::Token)) }
     }
 
     fn elsewhere(&self, state: &ClusterState, error: ProposeError) -> Status {

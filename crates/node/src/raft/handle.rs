@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
+use openraft::errors::{
+    ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError,
+};
+use openraft::{ChangeMembers, ReadPolicy};
 use quorate_model::command::Command;
 use quorate_model::id::NodeId;
 use quorate_model::membership::Step;
@@ -96,6 +98,25 @@ impl RaftHandle {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(error)) => Err(self.refused(error)),
             Err(_) => Err(ProposeError::Unknown(self.limit)),
+        }
+    }
+
+    /// Waits until this node, which must lead, has applied everything that was committed before.
+    ///
+    /// # Errors
+    ///
+    /// If it does not lead, or can't reach a majority.
+    pub async fn catch_up(&self) -> Result<(), ProposeError> {
+        let reading = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match timeout(self.limit, reading).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to)))) => {
+                Err(forward(&to))
+            }
+            Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
+                Err(ProposeError::NoQuorum)
+            }
+            Ok(Err(RaftError::Fatal(fatal))) => Err(ProposeError::Stopped(fatal.to_string())),
         }
     }
 

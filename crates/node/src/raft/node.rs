@@ -20,7 +20,7 @@ use super::machine::StateMachine;
 use super::membership;
 use super::status::{RaftStatus, translate};
 use super::store::log::LogStore;
-use super::store::{Fatal, Store};
+use super::store::{Fatal, FatalSender, Store};
 use super::types::{Member, Raft};
 use crate::identity::Identity;
 use crate::peer::admission::AdmissionService;
@@ -135,7 +135,7 @@ impl RaftNode {
         let admission = AdmissionService::new(handle.clone());
         serve(&mut server, surroundings.listeners, tls_server, service, admission, stopping);
         let mut tasks = JoinSet::new();
-        tasks.spawn(publish_status(raft.clone(), status_sender));
+        tasks.spawn(publish_status(raft.clone(), status_sender, store.fatal_sender()));
         tasks.spawn(keep_timing(store.clone(), state.clone()));
         tasks.spawn(membership::run(handle.clone(), me, surroundings.takeover));
         let transport =
@@ -313,7 +313,7 @@ fn serve(
     });
 }
 
-async fn publish_status(raft: Raft, status: watch::Sender<Arc<RaftStatus>>) {
+async fn publish_status(raft: Raft, status: watch::Sender<Arc<RaftStatus>>, fatal: FatalSender) {
     let mut metrics = raft.metrics();
     drop(raft);
     loop {
@@ -326,7 +326,12 @@ async fn publish_status(raft: Raft, status: watch::Sender<Arc<RaftStatus>>) {
             }
             changed
         });
-        if current.running_state.is_err() || metrics.changed().await.is_err() {
+        match &current.running_state {
+            Ok(()) => {}
+            Err(openraft::errors::Fatal::Stopped) => return,
+            Err(error) => return fatal.tell(&format!("Raft has stopped: {error}")),
+        }
+        if metrics.changed().await.is_err() {
             return;
         }
     }

@@ -125,6 +125,12 @@ impl Database {
         Ok(Self { tree, db, file: Arc::new(file) })
     }
 
+    /// A database whose file can't be synced: fsync of /dev/null fails.
+    #[cfg(test)]
+    pub(crate) fn with_broken_sync(self) -> Self {
+        Self { file: Arc::new(File::open("/dev/null").unwrap()), ..self }
+    }
+
     /// Puts everything that was changed before on disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.db.flush().map_err(io_error)?;

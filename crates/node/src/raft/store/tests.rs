@@ -19,6 +19,8 @@ use crate::identity::{Identity, NodeProfile, found};
 use crate::raft::machine::StateMachine;
 use crate::raft::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
 
+mod crash;
+
 fn identity() -> Identity {
     let profile = NodeProfile {
         name: "lb1".parse().unwrap(),
@@ -45,6 +47,22 @@ fn log_id(index: u64) -> LogId {
 
 fn leave(index: u64) -> Entry {
     Entry { log_id: log_id(index), payload: EntryPayload::Normal(Command::Leave(NodeId(index))) }
+}
+
+fn sized(index: u64, bytes: usize) -> Entry {
+    let configure = Configure {
+        request: RequestId(index.into()),
+        author: String::new(),
+        at: UnixMillis(0),
+        expected: None,
+        source: "abcdefghijklmnopqrstuvwxyz".chars().cycle().take(bytes).collect(),
+        format: Format::Toml,
+    };
+    Entry { log_id: log_id(index), payload: EntryPayload::Normal(Command::Configure(configure)) }
+}
+
+fn blobs(data_dir: &Path) -> usize {
+    fs::read_dir(data_dir.join("db").join("blobs")).unwrap().count()
 }
 
 struct Builder;
@@ -90,19 +108,7 @@ async fn log_vote_and_promises_survive_a_restart() {
 async fn a_large_entry_is_split_and_never_becomes_a_blob() {
     let directory = tempfile::tempdir().unwrap();
     let identity = identity();
-    let source: String = (0..1_000_000_u32).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
-    let large = |index| Entry {
-        log_id: log_id(index),
-        payload: EntryPayload::Normal(Command::Configure(Configure {
-            request: RequestId(index.into()),
-            author: String::new(),
-            at: UnixMillis(0),
-            expected: None,
-            source: source.clone(),
-            format: Format::Toml,
-        })),
-    };
-    let entries: Vec<_> = (1..=8).map(large).collect();
+    let entries: Vec<_> = (1..=8).map(|index| sized(index, 1_000_000)).collect();
     {
         let mut log = LogStore::new(create(directory.path(), &identity)).unwrap();
         log.blocking_append(entries.clone()).await.unwrap();
@@ -111,8 +117,45 @@ async fn a_large_entry_is_split_and_never_becomes_a_blob() {
     assert_eq!(log.try_get_log_entries(2..=7).await.unwrap(), entries[1..7]);
     log.truncate_after(Some(log_id(4))).await.unwrap();
     assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(log_id(4)));
-    let blobs = directory.path().join("db").join("blobs");
-    assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
+    assert_eq!(blobs(directory.path()), 0);
+}
+
+/// Leaves of sled's tree grow and merge while the log moves on; none may become a blob.
+#[tokio::test]
+async fn a_log_that_is_written_and_purged_for_long_makes_no_blobs() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = LogStore::new(create(directory.path(), &identity())).unwrap();
+    for round in 0..60_u64 {
+        let entries: Vec<_> = (1..=20)
+            .map(|n| {
+                sized(round * 20 + n, usize::try_from((round * 7 + n * 977) % 30_000).unwrap())
+            })
+            .collect();
+        log.blocking_append(entries).await.unwrap();
+        if round % 3 == 2 {
+            log.purge(log_id(round * 20 - 30)).await.unwrap();
+        }
+    }
+    let kept = log.try_get_log_entries(..).await.unwrap();
+    assert_eq!(kept.last().map(|entry| entry.log_id.index), Some(1_200));
+    assert_eq!(kept.len(), 1_200 - (59 * 20 - 30));
+    assert_eq!(blobs(directory.path()), 0);
+}
+
+#[tokio::test]
+async fn what_can_not_be_synced_is_not_acknowledged_and_ends_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = create(directory.path(), &identity());
+    let broken = store.database.clone().with_broken_sync();
+    store.writer = super::writer::Writer::start(broken, store.fatal_sender()).unwrap();
+    let mut fatal = store.fatal();
+    let mut log = LogStore::new(store.clone()).unwrap();
+    assert!(log.blocking_append([leave(1)]).await.is_err());
+    fatal.wait_for(Option::is_some).await.unwrap();
+    let vote = Vote { leader_id: LeaderId { term: 1, node_id: 1 }, committed: false };
+    assert!(log.save_vote(&vote).await.is_err());
+    let promises = quorate_api::peer::v1::StoredPromises::default();
+    assert!(store.persist_promises(&promises).wait().await.is_err());
 }
 
 #[tokio::test]
