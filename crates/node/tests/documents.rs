@@ -1,0 +1,31 @@
+//! Every `node.toml` in the pages is one that the daemon takes. The rest of what the pages say is
+//! tested in tests/tests/documents.rs.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "what a test relies on fails the test")]
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_node_toml_in_the_pages_is_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut paths = vec![root.join("README.md")];
+    let operate = fs::read_dir(root.join("docs/operate")).unwrap();
+    paths.extend(operate.map(|entry| entry.unwrap().path()));
+    let mut read = 0;
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        // Between ``` and ```, every second part is a code block.
+        for block in text.split("```").skip(1).step_by(2) {
+            let Some(source) = block.strip_prefix("toml\n") else { continue };
+            if !source.contains("[[link]]") {
+                continue;
+            }
+            read += 1;
+            if let Err(wrong) = quorate_node::config::parse(source) {
+                panic!("{}:\n{}", path.display(), wrong.render("node.toml", source));
+            }
+        }
+    }
+    assert!(read >= 3, "the pages have fewer examples than they had: {read}");
+}
