@@ -36,20 +36,17 @@ fn only_carrier(deployment: &Deployment) -> Option<String> {
     }
 }
 
-/// Waits until one director of these carries the VIP, and every node of these names it.
-fn wait_for_owner(deployment: &Deployment, among: &[&str]) -> String {
-    let mut owner = String::new();
-    let what = format!("one owner among {among:?}");
+/// Waits until this director alone carries the VIP, and all of these nodes name it.
+fn wait_for(deployment: &Deployment, owner: &str, named_by: &[&str]) {
+    let what = format!("{owner} alone owns the VIP, and {named_by:?} say so");
     deployment
         .wait_for(&what, SECONDS, |deployment| {
-            let Some(carrier) = only_carrier(deployment) else { return Ok(false) };
             let named: BTreeSet<Option<String>> =
-                among.iter().map(|node| deployment.owner(node, "web")).collect();
-            owner.clone_from(&carrier);
-            Ok(among.contains(&carrier.as_str()) && named == [Some(carrier)].into())
+                named_by.iter().map(|node| deployment.owner(node, "web")).collect();
+            Ok(only_carrier(deployment).as_deref() == Some(owner)
+                && named == [Some(owner.to_owned())].into())
         })
         .unwrap();
-    owner
 }
 
 fn others(node: &str) -> Vec<&'static str> {
@@ -59,11 +56,11 @@ fn others(node: &str) -> Vec<&'static str> {
 #[test]
 fn a_plain_vip_survives_the_loss_of_each_daemon() {
     let mut deployment = three_directors("lab_host_cluster_kill");
-    assert_eq!(wait_for_owner(&deployment, &NODES), "d1", "the preferred director");
+    wait_for(&deployment, "d1", &NODES);
     for (revision, victim) in NODES.into_iter().enumerate() {
         deployment.kill(victim).unwrap();
         let survivors = others(victim);
-        wait_for_owner(&deployment, &survivors);
+        wait_for(&deployment, survivors[0], &survivors);
         // Written without the victim, by whoever leads now, over whoever is asked.
         let changed = PLAIN_VIP.replace("\"1s\"", &format!("\"{}s\"", revision + 2));
         deployment.apply(survivors[1], &changed).unwrap();
@@ -75,56 +72,57 @@ fn a_plain_vip_survives_the_loss_of_each_daemon() {
                 Ok(found == Some(revision as u64 + 2))
             })
             .unwrap();
-        assert_eq!(wait_for_owner(&deployment, &NODES), "d1", "the group returns to the preferred");
+        // The group returns to the preferred.
+        wait_for(&deployment, "d1", &NODES);
     }
 }
 
 #[test]
 fn a_cut_owner_gives_the_vip_up_and_names_nobody() {
     let deployment = three_directors("lab_host_cluster_cut");
-    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    wait_for(&deployment, "d1", &NODES);
     // Behind the switch: the owner keeps its carrier and only its lease can tell it.
     deployment.network().cut_silently("d1").unwrap();
-    assert_eq!(wait_for_owner(&deployment, &["d2", "d3"]), "d2");
+    wait_for(&deployment, "d2", &["d2", "d3"]);
     assert!(!deployment.carries("d1", VIP).unwrap());
     assert_eq!(deployment.owner("d1", "web"), None, "a cut-off node does not name itself");
     deployment.network().heal("d1").unwrap();
-    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    wait_for(&deployment, "d1", &NODES);
 }
 
 #[test]
 fn a_director_cut_off_from_the_other_two_alone_is_no_owner() {
     let deployment = three_directors("lab_host_cluster_partition");
-    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    wait_for(&deployment, "d1", &NODES);
     for victim in NODES {
         let rest = others(victim);
         deployment.network().partition(victim, &rest).unwrap();
-        wait_for_owner(&deployment, &rest);
+        wait_for(&deployment, rest[0], &rest);
         deployment.network().heal_partitions().unwrap();
-        assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+        wait_for(&deployment, "d1", &NODES);
     }
 }
 
 #[test]
 fn a_planned_move_and_a_clean_stop_leave_one_owner() {
     let mut deployment = three_directors("lab_host_cluster_move");
-    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    wait_for(&deployment, "d1", &NODES);
     deployment.quorate_ok("d2", &["transfer", "web", "--to", "d3", "--yes"]).unwrap();
-    assert_eq!(wait_for_owner(&deployment, &NODES), "d3");
+    wait_for(&deployment, "d3", &NODES);
     // A pin holds: d1 is preferred, and does not get it back.
     let status = deployment.status("d1").unwrap();
     assert!(status["groups"][0]["reason"].as_str().unwrap().contains("pinned to d3"), "{status}");
     assert!(deployment.terminate("d3").unwrap().success());
     assert!(!deployment.carries("d3", VIP).unwrap(), "a clean stop takes the VIP along");
-    assert_eq!(wait_for_owner(&deployment, &["d1", "d2"]), "d1");
+    wait_for(&deployment, "d1", &["d1", "d2"]);
 }
 
 #[test]
 fn a_removed_node_is_no_member_and_owns_nothing() {
     let deployment = three_directors("lab_host_cluster_remove");
-    assert_eq!(wait_for_owner(&deployment, &NODES), "d1");
+    wait_for(&deployment, "d1", &NODES);
     deployment.quorate_ok("d2", &["node", "remove", "d1", "--yes"]).unwrap();
-    assert_eq!(wait_for_owner(&deployment, &["d2", "d3"]), "d2");
+    wait_for(&deployment, "d2", &["d2", "d3"]);
     assert!(!deployment.carries("d1", VIP).unwrap());
     let status = deployment.status("d2").unwrap();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 2);

@@ -34,7 +34,8 @@ use crate::identity::file::{self, IdentityFileError};
 use crate::node::Node;
 use crate::raft::store::StoreError;
 use crate::raft::store::lock::{DataDirectory, LockError};
-use crate::reconcile::{LeftOverError, ListError, remove_left_over};
+use crate::reconcile::remove_left_over;
+pub use crate::reconcile::{LeftOverError, ListError};
 
 /// How long a stopping daemon may take to give its groups up and to close its store.
 const STOP_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);

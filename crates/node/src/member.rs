@@ -116,12 +116,11 @@ impl Member {
         let response = response.map_err(|status| match status.code() {
             // Those that the leader marked say it all; the rest is between the two nodes.
             _ if status.metadata().contains_key(KEY) => status,
+            // Every write may be repeated: configurations by their request id, the rest by what
+            // they say.
             Code::Unavailable => error(
-                Kind::NoQuorum,
-                format!(
-                    "the leader can't be reached from here ({}): ask it directly",
-                    status.message()
-                ),
+                Kind::NotLeader,
+                format!("the leader can't be reached from here: {}", status.message()),
             ),
             _ => error(Kind::UnknownOutcome, status.message()),
         })?;

@@ -14,13 +14,16 @@ use quorate_model::spec::Format;
 use quorate_model::time::Timing;
 use tonic::{Request, Response, Status};
 
-use super::error::{Kind, error};
+use super::error::{Kind, error, is};
 use super::status::{Knowledge, compose, rfc3339};
+use crate::clock;
 use crate::member::Member;
 use crate::node::Node;
 
 /// How long a request waits for the cluster to have a leader.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long to wait before a node is asked again that does not lead, or not yet.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who asks, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,23 +71,40 @@ impl AdminService {
         })
     }
 
-    /// Has a write done by the leader, whoever that is.
+    /// Has a write done by the leader, whoever that is; goes after one that changes.
     async fn write(&self, caller: &Caller, write: Write) -> Result<Written, Status> {
         let member = self.member()?;
-        let leader = member.wait_for_leader(LEADER_TIMEOUT).await.ok_or_else(|| {
-            error(
-                Kind::NoQuorum,
-                format!(
-                    "the cluster has no Raft leader (waited {LEADER_TIMEOUT:?}): a majority of the \
-                     voters must be up and reach each other; see `quorate status`"
-                ),
-            )
-        })?;
-        if leader == member.me {
-            return member.write(&caller.to_string(), write).await;
+        let deadline = clock::now() + LEADER_TIMEOUT;
+        loop {
+            let left = deadline.since(clock::now());
+            let Some(leader) = member.wait_for_leader(left).await else {
+                return Err(error(Kind::NoQuorum, no_leader()));
+            };
+            let written = if leader == member.me {
+                member.write(&caller.to_string(), write.clone()).await
+            } else {
+                member.forward(leader, caller.to_string(), write.clone()).await
+            };
+            match written {
+                // What this node knows of the leader is catching up.
+                Err(status) if is(Kind::NotLeader, &status) => {
+                    if clock::now() >= deadline {
+                        let text = format!("{}; {}", status.message(), no_leader());
+                        return Err(error(Kind::NoQuorum, text));
+                    }
+                    tokio::time::sleep(LEADER_PAUSE).await;
+                }
+                written => return written,
+            }
         }
-        member.forward(leader, caller.to_string(), write).await
     }
+}
+
+fn no_leader() -> String {
+    format!(
+        "no Raft leader could take the write (waited {LEADER_TIMEOUT:?}): a majority of the voters \
+         must be up and reach each other; see `quorate status`"
+    )
 }
 
 fn local_only(caller: &Caller) -> Result<(), Status> {

@@ -12,6 +12,8 @@ pub(crate) const KEY: &str = "quorate-error";
 pub(crate) enum Kind {
     /// No leader, or a majority of the voters can't be reached.
     NoQuorum,
+    /// The node that was asked does not lead, and did nothing: ask again.
+    NotLeader,
     /// The configuration has moved on.
     Conflict,
     /// It was sent, and may yet be applied.
@@ -30,6 +32,7 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::NoQuorum => "no_quorum",
+            Self::NotLeader => "not_leader",
             Self::Conflict => "conflict",
             Self::UnknownOutcome => "unknown_outcome",
             Self::NotMember => "not_member",
@@ -41,7 +44,7 @@ impl Kind {
 
     fn code(self) -> Code {
         match self {
-            Self::NoQuorum => Code::Unavailable,
+            Self::NoQuorum | Self::NotLeader => Code::Unavailable,
             Self::Conflict => Code::Aborted,
             Self::UnknownOutcome => Code::DeadlineExceeded,
             Self::NotMember | Self::Refused => Code::FailedPrecondition,
@@ -56,6 +59,11 @@ pub(crate) fn error(kind: Kind, text: impl Into<String>) -> Status {
     let mut status = Status::new(kind.code(), text);
     status.metadata_mut().insert(KEY, MetadataValue::from_static(kind.word()));
     status
+}
+
+/// Whether an error, of this node or of another, is of this kind.
+pub(crate) fn is(kind: Kind, status: &Status) -> bool {
+    status.metadata().get(KEY).is_some_and(|word| word == kind.word())
 }
 
 #[cfg(test)]

@@ -52,10 +52,9 @@ impl Member {
         match tokio::time::timeout(COMMIT_TIMEOUT, proposal).await {
             Ok(Ok(Reply::Refused(refused))) => Err(refusal(&refused)),
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(ProposeError::NotLeader { .. })) => Err(error(
-                Kind::NoQuorum,
-                "the Raft leader changed while the request was handled: send it again",
-            )),
+            Ok(Err(ProposeError::NotLeader { .. })) => {
+                Err(error(Kind::NotLeader, "this node does not lead the cluster"))
+            }
             Ok(Err(ProposeError::NoQuorum)) => Err(error(
                 Kind::NoQuorum,
                 "the leader can't reach a majority of the voters, and nothing was written: see \

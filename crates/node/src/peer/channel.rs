@@ -56,6 +56,7 @@ pub struct Lane {
 struct Health {
     connected: AtomicBool,
     silent: AtomicU32,
+    refused: AtomicBool,
 }
 
 impl Lane {
@@ -63,6 +64,11 @@ impl Lane {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.health.connected.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the other side refuses this node; true the first time.
+    pub(crate) fn refused(&self) -> bool {
+        !self.health.refused.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -31,7 +31,7 @@ pub struct DialLimits {
 
 impl Default for DialLimits {
     fn default() -> Self {
-        Self { connect: Duration::from_millis(500), handshake: Duration::from_secs(5) }
+        Self { connect: Duration::from_millis(500), handshake: Duration::from_secs(2) }
     }
 }
 
@@ -114,5 +114,67 @@ fn tls_cause(error: &std::io::Error) -> String {
             CertificateError::ApplicationVerificationFailure,
         )) => "its key is not the one that is pinned for this node".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_model::time::Timing;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::identity::authority::{NODE_TLS_NAME, sha256};
+    use crate::identity::{Identity, NodeProfile, found};
+    use crate::peer::tls;
+
+    fn identity() -> Identity {
+        let profile = NodeProfile {
+            name: "lb1".parse().unwrap(),
+            role: quorate_model::id::Role::Director,
+            links: Vec::new(),
+        };
+        found("prod", Timing::LAN, &profile).unwrap().0
+    }
+
+    fn name() -> ServerName<'static> {
+        NODE_TLS_NAME.try_into().unwrap()
+    }
+
+    /// A link that takes connections and never says a word, and one that works.
+    #[tokio::test]
+    async fn a_mute_link_does_not_hold_up_the_other() {
+        let identity = identity();
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let works = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [mute.local_addr().unwrap(), works.local_addr().unwrap()];
+        let acceptor = TlsAcceptor::from(tls::server(&identity).unwrap());
+        let answering = tokio::spawn(async move {
+            let (stream, _) = works.accept().await.unwrap();
+            acceptor.accept(stream).await.unwrap()
+        });
+        let config = tls::joiner(sha256(&identity.authority)).unwrap();
+        let limits = DialLimits { handshake: Duration::from_secs(600), ..DialLimits::default() };
+        let stream = dial(&addresses, &name(), &config, limits).await.unwrap();
+        assert_eq!(stream.get_ref().0.peer_addr().unwrap(), addresses[1]);
+        answering.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_address_is_named_with_its_cause() {
+        let identity = identity();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(tls::server(&identity).unwrap());
+        let answering = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.map(drop)
+        });
+        let config = tls::joiner(sha256(b"another CA")).unwrap();
+        let error = dial(&[address], &name(), &config, DialLimits::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("{address}: {FOREIGN_AUTHORITY}"));
+        assert!(answering.await.unwrap().is_err());
+        let error = dial(&[], &name(), &config, DialLimits::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "no address is known");
     }
 }

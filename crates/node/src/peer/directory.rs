@@ -86,6 +86,16 @@ impl PeerDirectory {
         self.node(id).map(|node| node.public_key)
     }
 
+    /// Whether this key is pinned for any node.
+    #[must_use]
+    pub fn is_member(&self, key: &Digest) -> bool {
+        let raft = Arc::clone(&self.raft.borrow());
+        let state = Arc::clone(&self.state.borrow());
+        let known = state.nodes.keys().chain(raft.membership.nodes.keys());
+        let known = known.chain(self.identity.members.keys());
+        known.copied().any(|node| self.pin(node) == Some(*key))
+    }
+
     /// Where a node listens.
     #[must_use]
     pub fn links(&self, id: NodeId) -> Vec<SocketAddr> {

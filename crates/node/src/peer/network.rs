@@ -119,7 +119,9 @@ impl Way {
         match status.code() {
             Code::PermissionDenied | Code::FailedPrecondition => {
                 self.channels.answered(lane);
-                tracing::warn!("node {} refuses this node: {}", self.target, status.message());
+                if lane.refused() {
+                    tracing::warn!("node {} refuses this node: {}", self.target, status.message());
+                }
                 Unreachable::from_string(text).into()
             }
             Code::Internal | Code::InvalidArgument => {
@@ -258,4 +260,50 @@ fn parts(route: peer::Route, vote: &Vote, snapshot: &Snapshot) -> Vec<peer::Snap
         .chunks(PART_BYTES)
         .map(|chunk| peer::SnapshotPart { data: chunk.to_vec(), ..peer::SnapshotPart::default() });
     std::iter::once(first).chain(rest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use quorate_model::command::{Command, Configure, RequestId, UnixMillis};
+    use quorate_model::spec::Format;
+
+    use super::*;
+    use crate::raft::types::{Entry, LeaderId};
+
+    fn request(sizes: &[usize]) -> AppendEntriesRequest<TypeConfig> {
+        let leader_id = LeaderId { term: 1, node_id: 1 };
+        let entry = |(index, &size): (u64, &usize)| Entry {
+            log_id: LogId::new(leader_id, index),
+            payload: EntryPayload::Normal(Command::Configure(Configure {
+                request: RequestId(0),
+                author: String::new(),
+                at: UnixMillis(0),
+                expected: None,
+                source: "x".repeat(size),
+                format: Format::Toml,
+            })),
+        };
+        AppendEntriesRequest {
+            vote: Vote { leader_id, committed: true },
+            prev_log_id: None,
+            entries: (1..).zip(sizes).map(entry).collect(),
+            leader_commit: None,
+        }
+    }
+
+    fn cut(sizes: &[usize]) -> (usize, Option<u64>) {
+        let (entries, cut_at) = fitting(&request(sizes));
+        (entries.len(), cut_at.map(|id| id.index))
+    }
+
+    #[test]
+    fn a_request_holds_as_many_entries_as_fit_and_one_at_least() {
+        assert_eq!(cut(&[]), (0, None));
+        assert_eq!(cut(&[10, 20]), (2, None));
+        assert_eq!(cut(&[600_000, 600_000, 10]), (1, Some(1)));
+        assert_eq!(cut(&[10, APPEND_BYTES]), (1, Some(1)));
+        assert_eq!(cut(&[2 * APPEND_BYTES]), (1, None));
+        assert_eq!(cut(&[2 * APPEND_BYTES, 10]), (1, Some(1)));
+    }
 }

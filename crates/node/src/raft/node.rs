@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 
 use super::config::{Timers, config};
 use super::handle::{ProposeError, RaftHandle};
@@ -29,12 +30,14 @@ use crate::peer::datagrams::{Heard, StreamTransport};
 use crate::peer::directory::PeerDirectory;
 use crate::peer::listener;
 use crate::peer::network::{MESSAGE_BYTES_MAX, Network};
-use crate::peer::server::{Delivery, PeerHandler, PeerService};
+use crate::peer::server::{self, Delivery, PeerHandler, PeerService};
 use crate::peer::tls;
 use quorate_api::peer::v1 as peer;
 
 /// Connections whose handshake is done and that wait for the server.
 const ACCEPTED_QUEUE: usize = 16;
+/// What a joiner says of itself is small.
+const ADMISSION_BYTES_MAX: usize = 64 * 1024;
 /// How long requests under way may take when the node stops.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 
@@ -293,15 +296,23 @@ fn serve(
     mut stopping: watch::Receiver<bool>,
 ) {
     let (accepted, connections) = mpsc::channel(ACCEPTED_QUEUE);
+    let directory = service.directory.clone();
     for listener in listeners {
         tasks.spawn(listener::accept(listener, Arc::clone(&config), accepted.clone()));
     }
     let peers = peer::peer_server::PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let server = tonic::transport::Server::builder()
-        .add_service(peers)
-        .add_service(peer::admission_server::AdmissionServer::new(admission));
+    // A stranger is refused before what it sends is read.
+    let peers = InterceptedService::new(peers, move |request: tonic::Request<()>| {
+        match server::caller(&request).and_then(|caller| caller.key) {
+            Some(key) if directory.is_member(&key) => Ok(request),
+            _ => Err(tonic::Status::permission_denied("no member of this cluster has this key")),
+        }
+    });
+    let admission = peer::admission_server::AdmissionServer::new(admission)
+        .max_decoding_message_size(ADMISSION_BYTES_MAX);
+    let server = tonic::transport::Server::builder().add_service(peers).add_service(admission);
     tasks.spawn(async move {
         let stopped = async move {
             let _ = stopping.wait_for(|&stopping| stopping).await;

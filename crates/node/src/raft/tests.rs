@@ -5,4 +5,5 @@
 mod admission;
 mod cluster;
 mod datagrams;
+mod links;
 mod member;

@@ -12,7 +12,7 @@ fn report(sequence: u64) -> Message {
 }
 
 /// Sends until one arrives: each may be lost.
-fn exchange(from: &Member, to: &mut Member) -> Message {
+pub(super) fn exchange(from: &Member, to: &mut Member) -> Message {
     let transport = from.node().transport();
     let target = to.id();
     let source = from.id();

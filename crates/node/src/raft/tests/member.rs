@@ -20,7 +20,7 @@ use crate::identity::token::{self, Token};
 use crate::identity::{Identity, NodeProfile, file, found};
 use crate::peer::join::{JoinError, join_within};
 use crate::peer::server::{Delivery, PeerHandler};
-use crate::raft::handle::RaftHandle;
+use crate::raft::handle::{ProposeError, RaftHandle};
 use crate::raft::node::{RaftNode, Surroundings};
 use crate::raft::status::{RaftRole, RaftStatus};
 use crate::raft::store::Store;
@@ -32,6 +32,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(60);
 pub(super) struct Member {
     pub(super) directory: TempDir,
     pub(super) profile: NodeProfile,
+    listen: Vec<SocketAddr>,
     snapshot_every: u64,
     running: Option<Running>,
 }
@@ -80,13 +81,25 @@ pub(super) fn profile(name: &str) -> NodeProfile {
 }
 
 impl Member {
-    fn new(profile: NodeProfile, snapshot_every: u64) -> Self {
+    fn new(profile: NodeProfile, listen: Vec<SocketAddr>, snapshot_every: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { directory, profile, snapshot_every, running: None }
+        Self { directory, profile, listen, snapshot_every, running: None }
     }
 
     pub(super) fn founder(cluster: &str, name: &str, snapshot_every: u64) -> Self {
-        let mut member = Self::new(profile(name), snapshot_every);
+        let profile = profile(name);
+        let listen = profile.links.iter().map(|link| link.listen).collect();
+        Self::founder_at(cluster, profile, listen, snapshot_every)
+    }
+
+    /// It listens elsewhere than others think.
+    pub(super) fn founder_at(
+        cluster: &str,
+        profile: NodeProfile,
+        listen: Vec<SocketAddr>,
+        snapshot_every: u64,
+    ) -> Self {
+        let mut member = Self::new(profile, listen, snapshot_every);
         let (identity, command) = found(cluster, Timing::LAN, &member.profile).unwrap();
         let lock = DataDirectory::lock(member.directory.path()).unwrap();
         file::save(member.directory.path(), &identity).unwrap();
@@ -100,7 +113,18 @@ impl Member {
         profile: NodeProfile,
         snapshot_every: u64,
     ) -> Result<Self, JoinError> {
-        let mut member = Self::new(profile, snapshot_every);
+        let listen = profile.links.iter().map(|link| link.listen).collect();
+        Self::joiner_at(token, profile, listen, snapshot_every)
+    }
+
+    /// It listens elsewhere than others think.
+    pub(super) fn joiner_at(
+        token: &Token,
+        profile: NodeProfile,
+        listen: Vec<SocketAddr>,
+        snapshot_every: u64,
+    ) -> Result<Self, JoinError> {
+        let mut member = Self::new(profile, listen, snapshot_every);
         let joining = join_within(token, &member.profile, LIMIT);
         let identity = runtime().block_on(joining)?;
         let lock = DataDirectory::lock(member.directory.path()).unwrap();
@@ -122,12 +146,12 @@ impl Member {
         let runtime = runtime();
         let (deliveries, received) = mpsc::channel(64);
         let (takeover, takeovers) = watch::channel(false);
-        let links = self.profile.links.clone();
+        let listen = self.listen.clone();
         let snapshot_every = self.snapshot_every;
         let node = runtime.block_on(async move {
             let mut listeners = Vec::new();
-            for link in links {
-                listeners.push(TcpListener::bind(link.listen).await.unwrap());
+            for address in listen {
+                listeners.push(TcpListener::bind(address).await.unwrap());
             }
             let surroundings = Surroundings {
                 listeners,
@@ -216,6 +240,26 @@ impl Member {
             public_key: crate::identity::authority::sha256(name.as_bytes()),
         };
         assert_eq!(self.propose(command), Reply::Done);
+    }
+
+    /// While links are cut, an election may come in between.
+    pub(super) fn propose_until_taken(&self, name: &str) {
+        let command = Command::AddClient {
+            name: name.to_owned(),
+            public_key: crate::identity::authority::sha256(name.as_bytes()),
+        };
+        let handle = self.handle();
+        let mut status = handle.status();
+        self.block_on(async {
+            let taken = async {
+                while let Err(error) = handle.propose(command.clone()).await {
+                    if matches!(error, ProposeError::NotLeader { .. }) {
+                        status.wait_for(|s| s.role == RaftRole::Leader).await.unwrap();
+                    }
+                }
+            };
+            tokio::time::timeout(LIMIT, taken).await.unwrap();
+        });
     }
 
     pub(super) fn wait_client(&self, name: &str) {

@@ -1,0 +1,146 @@
+//! Links that are cut and heal: each stands behind a relay that can be told to forward nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::datagrams::exchange;
+use super::member::{Member, leader, profile};
+use crate::raft::config::SNAPSHOT_EVERY;
+
+/// Carries connections for a link. While it is cut, what is sent is swallowed and connections stay
+/// up: nobody is told.
+struct Relay {
+    runtime: Arc<tokio::runtime::Runtime>,
+    cut: watch::Sender<bool>,
+}
+
+impl Relay {
+    fn start(runtime: &Arc<tokio::runtime::Runtime>, at: SocketAddr, to: SocketAddr) -> Self {
+        let (cut, is_cut) = watch::channel(false);
+        runtime.spawn(async move {
+            let listener = TcpListener::bind(at).await.unwrap();
+            loop {
+                let (from, _) = listener.accept().await.unwrap();
+                tokio::spawn(carry(from, to, is_cut.clone()));
+            }
+        });
+        Self { runtime: Arc::clone(runtime), cut }
+    }
+
+    fn set_cut(&self, cut: bool) {
+        let _context = self.runtime.enter();
+        self.cut.send_replace(cut);
+    }
+}
+
+async fn carry(from: TcpStream, to: SocketAddr, cut: watch::Receiver<bool>) {
+    let Ok(to) = TcpStream::connect(to).await else { return };
+    let (from_read, from_write) = from.into_split();
+    let (to_read, to_write) = to.into_split();
+    tokio::join!(
+        forward(from_read, to_write, cut.clone()),
+        forward(to_read, from_write, cut.clone()),
+    );
+}
+
+async fn forward(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    cut: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut swallowed = false;
+    loop {
+        let Ok(length @ 1..) = from.read(&mut buffer).await else { return };
+        swallowed |= *cut.borrow();
+        // A stream with a hole in it is of no use any more, even after the cut has healed.
+        if !swallowed && to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Wired {
+    members: Vec<Member>,
+    /// Of each member, one for each link.
+    relays: Vec<Vec<Relay>>,
+}
+
+/// Three voters, whose links stand behind relays.
+fn wired() -> Wired {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let runtime = Arc::new(runtime);
+    let mut wired = Wired { members: Vec::new(), relays: Vec::new() };
+    for name in ["n1", "n2", "n3"] {
+        let listening = profile(name);
+        let advertised = profile(name);
+        let pairs = advertised.links.iter().zip(&listening.links);
+        wired.relays.push(pairs.map(|(a, l)| Relay::start(&runtime, a.listen, l.listen)).collect());
+        let listen = listening.links.iter().map(|link| link.listen).collect();
+        let member = match wired.members.first() {
+            None => Member::founder_at("prod", advertised, listen, SNAPSHOT_EVERY),
+            Some(first) => {
+                let token = first.token();
+                Member::joiner_at(&token, advertised, listen, SNAPSHOT_EVERY).unwrap()
+            }
+        };
+        wired.members.push(member);
+        wired.members[0].wait_voters(wired.members.len());
+    }
+    wired
+}
+
+impl Wired {
+    fn cut(&self, member: usize, link: usize, cut: bool) {
+        self.relays[member][link].set_cut(cut);
+    }
+}
+
+#[test]
+fn one_link_of_two_is_enough() {
+    let wired = wired();
+    leader(&wired.members).add_client("before");
+    for member in 0..3 {
+        wired.cut(member, 0, true);
+    }
+    leader(&wired.members).propose_until_taken("first link cut");
+    for member in &wired.members {
+        member.wait_client("first link cut");
+    }
+    for member in 0..3 {
+        wired.cut(member, 0, false);
+        wired.cut(member, 1, true);
+    }
+    leader(&wired.members).propose_until_taken("second link cut");
+    for member in &wired.members {
+        member.wait_client("second link cut");
+    }
+}
+
+#[test]
+fn a_node_that_was_cut_off_follows_again_and_its_datagrams_flow() {
+    let mut wired = wired();
+    let leading = leader(&wired.members).id();
+    let position = wired.members.iter().position(|m| m.id() != leading).unwrap();
+    let other = wired.members.iter().position(|m| m.id() == leading).unwrap();
+    // Its own connections to the others stand behind their relays: only what they send is cut.
+    for link in 0..2 {
+        wired.cut(position, link, true);
+    }
+    leader(&wired.members).propose_until_taken("meanwhile");
+    for link in 0..2 {
+        wired.cut(position, link, false);
+    }
+    wired.members[position].wait_client("meanwhile");
+    let [from, to] = wired.members.get_disjoint_mut([other, position]).unwrap();
+    exchange(from, to);
+    exchange(to, from);
+}
