@@ -72,11 +72,8 @@ struct Wired {
 
 /// Three voters, whose links stand behind relays.
 fn wired() -> Wired {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let runtime = Arc::new(runtime);
     let mut wired = Wired { members: Vec::new(), relays: Vec::new() };
     for name in ["n1", "n2", "n3"] {
