@@ -6,13 +6,14 @@
 //!
 //! Tests: below, and `tests/failures.rs` with real connections.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_api::v1::admin_client::AdminClient;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use super::{Client, Endpoint, connect, tls};
+use super::{Client, Endpoint, connect};
 use crate::exit::{Exit, Failure, Tried};
 
 /// The metadata key under which a node says what kind of error it answers.
@@ -139,14 +140,19 @@ impl Client {
             meaning,
         };
         let timeout = self.timeout.unwrap_or_else(|| kind.timeout());
-        let channel = connect::connect(endpoint, &self.target, timeout)
+        let connection = connect::connect(endpoint, &self.target, timeout)
             .await
             .map_err(|error| failed(Meaning::NotSent, error.to_string()))?;
-        let admin = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let admin =
+            AdminClient::new(connection.channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         match tokio::time::timeout(timeout, request(admin)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => {
-                let (meaning, cause) = read(&status);
+                let (meaning, cause) = if connection.unused.load(Ordering::Relaxed) {
+                    (Meaning::NotSent, "it closed the connection".to_owned())
+                } else {
+                    read(&status)
+                };
                 Err(failed(meaning, cause))
             }
             Err(_) => {
@@ -168,11 +174,6 @@ fn goes_on(kind: Kind, meaning: Meaning) -> bool {
 
 /// What a status means, and its text.
 fn read(status: &Status) -> (Meaning, String) {
-    if let Some(tls) = caused_by::<rustls::Error>(status) {
-        // TLS 1.3: a server that refuses our certificate says so only after we think we are
-        // connected. It has read no request.
-        return (Meaning::NotSent, tls::explain(tls));
-    }
     let text = match status.message() {
         "" => format!("it answered {:?}", status.code()),
         text => text.to_owned(),
@@ -197,23 +198,10 @@ fn read(status: &Status) -> (Meaning, String) {
     (meaning, text)
 }
 
-fn chain<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
-}
-
-fn caused_by<T: std::error::Error + 'static>(status: &Status) -> Option<&T> {
-    chain(status).find_map(|error| {
-        error.downcast_ref::<T>().or_else(|| {
-            let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
-            inner.downcast_ref::<T>()
-        })
-    })
-}
-
 fn deepest(status: &Status) -> String {
-    chain(status).last().map(ToString::to_string).unwrap_or_default()
+    let first: &(dyn std::error::Error + 'static) = status;
+    let chain = std::iter::successors(Some(first), |error| error.source());
+    chain.last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// What all attempts together mean.

@@ -9,7 +9,7 @@ mod confirm;
 mod context;
 mod diff;
 mod node;
-//mod realserver;
+mod realserver;
 mod services;
 mod status;
 mod transfer;
@@ -59,7 +59,7 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
         Command::Services(arguments) => services::run(scene, arguments).await,
         Command::Transfer(arguments) => transfer::run(scene, arguments).await,
         Command::Node(action) => node::run(scene, action).await,
-        Command::Realserver(_) => Ok(Exit::Ok), // TEMP
+        Command::Realserver(action) => realserver::run(scene, &action).await,
         Command::Version => version::run(scene),
     }
 }

@@ -1,0 +1,13 @@
+//! The real binary `quorate` against nodes that are kept in memory: what it prints where, and how
+//! it ends. `fake` is such a node; each other file is one part of the behaviour.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that can't go on ends")]
+
+mod cluster;
+mod configuration;
+mod context;
+mod failures;
+mod fake;
+mod reference;
+mod remote;
+mod run;
+mod status;
