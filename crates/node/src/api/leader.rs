@@ -55,11 +55,10 @@ impl Member {
             Ok(Err(ProposeError::NotLeader { .. })) => {
                 Err(error(Kind::NotLeader, "this node does not lead the cluster"))
             }
-            Ok(Err(ProposeError::NoQuorum)) => Err(error(
-                Kind::NoQuorum,
-                "the leader can't reach a majority of the voters, and nothing was written: see \
-                 `quorate status`",
-            )),
+            // Nothing was written, and it may pass in a moment.
+            Ok(Err(cause @ ProposeError::NoQuorum)) => {
+                Err(error(Kind::NotLeader, cause.to_string()))
+            }
             Ok(Err(ProposeError::Stopped(cause))) => Err(error(Kind::UnknownOutcome, cause)),
             Ok(Err(ProposeError::Unknown(_))) | Err(_) => Err(error(
                 Kind::UnknownOutcome,
@@ -133,9 +132,11 @@ impl Member {
         }
         let before = state.grants.get(&group).map(|grant| grant.owner);
         if request.auto {
+            let pinned = state.pins.contains_key(&group);
             self.commit(Command::Pin { group: group.clone(), node: None }).await?;
             info!(%group, caller, "placement is automatic again");
-            return Ok(self.transferred(&group, before));
+            let response = self.transferred(&group, before);
+            return Ok(v1::TransferResponse { changed: pinned, ..response });
         }
         let target = self.target(&state, &group, &request.to, before).await?;
         self.commit(Command::Pin { group: group.clone(), node: Some(target) }).await?;
