@@ -1,7 +1,8 @@
 //! One node of a test cluster, which can be killed and started again.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use quorate_api::peer::v1 as peer;
@@ -66,9 +67,13 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// An address that nobody uses.
+/// An address that nobody uses: a loopback address that belongs to this process alone, so that no
+/// other test's outgoing connection takes the port while a member is down.
 pub(super) fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static PORT: AtomicU16 = AtomicU16::new(20_000);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, 64 + high % 64, middle, low);
+    SocketAddr::from((ip, PORT.fetch_add(1, Ordering::Relaxed)))
 }
 
 pub(super) fn profile(name: &str) -> NodeProfile {
