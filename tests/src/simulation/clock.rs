@@ -14,7 +14,9 @@ const MILLION: u128 = 1_000_000;
 /// A node's lease clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// What it shows when the run begins.
+    /// When its machine was started.
+    pub since: Real,
+    /// What it showed then.
     pub offset: u64,
     /// Its ticks in a million real ones: 990 000 to 1 010 000.
     pub rate: u64,
@@ -24,7 +26,7 @@ impl Clock {
     /// What the clock shows at a real time.
     #[must_use]
     pub fn at(&self, real: Real) -> Instant {
-        let ticks = u128::from(real) * u128::from(self.rate) / MILLION;
+        let ticks = u128::from(real.saturating_sub(self.since)) * u128::from(self.rate) / MILLION;
         Instant(self.offset + u64::try_from(ticks).unwrap_or(u64::MAX))
     }
 
@@ -32,7 +34,8 @@ impl Clock {
     #[must_use]
     pub fn real(&self, local: Instant) -> Real {
         let ticks = u128::from(local.0.saturating_sub(self.offset));
-        u64::try_from((ticks * MILLION).div_ceil(u128::from(self.rate))).unwrap_or(u64::MAX)
+        let real = (ticks * MILLION).div_ceil(u128::from(self.rate)) + u128::from(self.since);
+        u64::try_from(real).unwrap_or(u64::MAX)
     }
 }
 
@@ -43,11 +46,11 @@ mod tests {
     #[test]
     fn a_clock_shows_a_time_from_the_real_time_of_it_on() {
         for rate in [990_000, 1_000_000, 1_009_999] {
-            let clock = Clock { offset: 77, rate };
+            let clock = Clock { since: 5, offset: 77, rate };
             for local in [77, 78, 1_000_000_077, 123_456_789] {
                 let real = clock.real(Instant(local));
                 assert!(clock.at(real) >= Instant(local));
-                assert!(real == 0 || clock.at(real - 1) < Instant(local));
+                assert!(real <= 5 || clock.at(real - 1) < Instant(local));
             }
         }
     }

@@ -32,7 +32,7 @@ impl World {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let Some(id) = self.random.pick(&ids) else { return };
         let length = self.random.between(10, 1_200) * MS;
-        match self.random.between(0, 15) {
+        match self.random.between(0, 16) {
             0 | 1 => self.after_for(0, id, Happening::Crash),
             2 | 3 => self.pause(id, length),
             4 => {
@@ -56,6 +56,7 @@ impl World {
                 self.after(length, Item::Undo(Undo::Apply(id)));
             }
             13 => self.change_wanted(id),
+            15 => self.flicker(id, &ids),
             14 => {
                 self.node(id).kernel.down = true;
                 self.after_for(0, id, Happening::Looked);
@@ -86,6 +87,19 @@ impl World {
         self.tell(&format!("n{from} is not heard by n{to} for {} ms", length / MS));
         self.network.set_cut(from, to, true);
         self.after(length, Item::Undo(Undo::Join(from, to)));
+    }
+
+    /// The power flickers where the others stand: one node is cut off, with all its leases, and
+    /// the daemons of the others restart while they take its groups.
+    fn flicker(&mut self, id: NodeId, ids: &[NodeId]) {
+        for &other in ids.iter().filter(|&&other| other != id) {
+            self.cut(id, other, 1_200 * MS);
+            self.cut(other, id, 1_200 * MS);
+            self.pin(other);
+            let delay = self.random.between(0, 50) * MS;
+            self.after_for(delay, other, Happening::Crash);
+            self.after(delay + 5 * MS, Item::Start(other));
+        }
     }
 
     /// One node, or one direction of all its links, or half of the nodes.

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a simulator that can't go on fails its test")]
 
 pub mod clock;
+mod daemon;
+mod datagrams;
 mod faults;
 pub mod invariants;
 pub mod kernel;
@@ -21,4 +23,4 @@ pub mod trace;
 mod world;
 
 pub use mutant::Mutant;
-pub use world::{Outcome, Plan, run};
+pub use world::{Invariant, Outcome, Plan, Violation, run};

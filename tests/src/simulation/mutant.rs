@@ -12,9 +12,6 @@ pub enum Mutant {
     NoHeld,
     /// A release frees whatever promise the sender has by then.
     ReleaseOfAnyEpoch,
-    /// A restarted voter supports epochs that were over: its disk forgot the floors, and its log
-    /// is replayed from the start.
-    VolatileFloor,
     /// An ack counts for the newest round of its owner, so that a lease counts from the ack.
     AckForTheNewestRound,
     /// An owner needs no majority: it is told that it is the only voter.

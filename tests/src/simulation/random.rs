@@ -13,7 +13,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,17 +23,17 @@ impl Random {
 
     /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
+        low + self.number() % (high - low + 1)
     }
 
     /// True in so many of a thousand cases.
     pub fn chance(&mut self, per_mille: u64) -> bool {
-        self.next() % 1_000 < per_mille
+        self.number() % 1_000 < per_mille
     }
 
     /// One of these; `None` of nothing.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
         let count = u64::try_from(of.len()).ok().filter(|&count| count > 0)?;
-        usize::try_from(self.next() % count).ok().and_then(|at| of.get(at).copied())
+        usize::try_from(self.number() % count).ok().and_then(|at| of.get(at).copied())
     }
 }

@@ -93,7 +93,7 @@ pub fn configure(random: &mut Random, nodes: &BTreeSet<NodeId>) -> Command {
         writeln!(text, "prefer = [\"n{prefer}\"]\npreempt_delay = \"{delay}\"").unwrap();
     }
     Command::Configure(Configure {
-        request: RequestId(u128::from(random.next())),
+        request: RequestId(u128::from(random.number())),
         author: "simulator".to_owned(),
         at: UnixMillis(0),
         expected: None,

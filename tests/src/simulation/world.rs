@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use quorate_model::command::{Command, UnixMillis};
-use quorate_model::director::{Director, Effect, Event, ServiceReport};
-use quorate_model::id::{Epoch, NodeId};
+use quorate_model::director::{AddressGoal, Effect, Event, ServiceReport};
+use quorate_model::id::{Epoch, GroupName, NodeId};
 use quorate_model::kernel::ObservedServices;
 use quorate_model::ownership::message::Message;
+use quorate_model::ownership::quorum::Membership;
 use quorate_model::time::Instant;
 
 use super::clock::{Clock, MS, Real};
+use super::datagrams::Carried;
 use super::faults::Undo;
 use super::invariants::epoch_never_goes_back::Epochs;
 use super::invariants::{at_most_one_director_serves_a_group, every_group_gets_an_owner};
@@ -23,9 +25,6 @@ use super::random::Random;
 use super::setup;
 use super::trace::Trace;
 
-/// Datagrams that wait for a paused daemon: a socket's buffer holds no more.
-const MISSED_MAX: usize = 2_000;
-
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -37,13 +36,37 @@ pub struct Plan {
     pub mutant: Option<Mutant>,
 }
 
+/// What must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invariant {
+    /// At most one director serves a group.
+    OneServes,
+    /// An epoch never goes back.
+    EpochsRise,
+    /// Every group gets an owner, and keeps it.
+    EveryGroupServed,
+    /// A director is asked again only when time has gone by.
+    NoBusyLoop,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// What does not hold.
+    pub invariant: Invariant,
+    /// How.
+    pub what: String,
+    /// The last of what happened before.
+    pub story: String,
+}
+
 /// What came of it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Depends on every step.
     pub hash: u64,
-    /// What went wrong, with the last of what happened.
-    pub violation: Option<String>,
+    /// What went wrong.
+    pub violation: Option<Violation>,
     /// Grants that were applied.
     pub grants: u64,
     /// Changes of the voters that were committed.
@@ -85,11 +108,12 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) election: Election,
     pub(super) trace: Trace,
+    pub(super) carried: BTreeMap<NodeId, Carried>,
     pub(super) faults_end: Real,
     pub(super) outcome: Outcome,
     queue: BTreeMap<(Real, u64), Item>,
     queued: u64,
-    epochs: Epochs,
+    pub(super) epochs: Epochs,
     watch_until: Real,
     grants_when_calm: Option<u64>,
 }
@@ -108,9 +132,8 @@ pub fn run(plan: Plan) -> Outcome {
         world.happen(item);
     }
     world.outcome.hash = world.trace.hash();
-    let story = world.trace.story();
     if let Some(violation) = &mut world.outcome.violation {
-        *violation = format!("{story}at {} ms: {violation}", world.now / MS);
+        violation.story = world.trace.story();
     }
     world.outcome
 }
@@ -122,6 +145,7 @@ impl World {
         let mut nodes = BTreeMap::new();
         for &id in &ids {
             let clock = Clock {
+                since: 0,
                 offset: random.between(1, 1_000_000 * MS),
                 rate: random.between(990_000, 1_010_000),
             };
@@ -141,6 +165,7 @@ impl World {
             network: Network::new(weather),
             election: Election::default(),
             trace: Trace::default(),
+            carried: BTreeMap::new(),
             faults_end,
             outcome,
             queue: BTreeMap::new(),
@@ -191,11 +216,12 @@ impl World {
         self.nodes.get_mut(&id).unwrap()
     }
 
-    fn violated(&mut self, result: Result<(), String>) {
-        if let Err(violation) = result
+    pub(super) fn demand(&mut self, invariant: Invariant, result: Result<(), String>) {
+        if let Err(what) = result
             && self.outcome.violation.is_none()
         {
-            self.outcome.violation = Some(violation);
+            let what = format!("at {} ms: {what}", self.now / MS);
+            self.outcome.violation = Some(Violation { invariant, what, story: String::new() });
         }
     }
 
@@ -203,7 +229,7 @@ impl World {
         match item {
             Item::Happening(id, boot, happening) => {
                 if self.nodes[&id].boot == boot && self.nodes[&id].director.is_some() {
-                    self.to_node(id, happening);
+                    self.befall(id, happening);
                 }
             }
             Item::Datagram(to, from, message) => self.arrive(to, from, message),
@@ -221,7 +247,7 @@ impl World {
         }
     }
 
-    fn to_node(&mut self, id: NodeId, happening: Happening) {
+    fn befall(&mut self, id: NodeId, happening: Happening) {
         let node = self.node(id);
         let happening = match happening {
             // The disk goes on while the daemon is paused.
@@ -246,7 +272,10 @@ impl World {
                 self.step(id, Event::Tick);
                 let again = self.nodes[&id].tick.0;
                 if again <= asked {
-                    self.violated(Err(format!("n{id} wants a tick again at once: a busy loop")));
+                    self.demand(
+                        Invariant::NoBusyLoop,
+                        Err(format!("n{id} wants a tick again at once: a busy loop")),
+                    );
                 }
             }
             Happening::Persisted(written) => self.step(id, Event::Persisted(written)),
@@ -274,12 +303,7 @@ impl World {
         }
     }
 
-    fn tell_raft(
-        &mut self,
-        id: NodeId,
-        leads: bool,
-        mut membership: quorate_model::ownership::quorum::Membership,
-    ) {
+    pub(super) fn tell_raft(&mut self, id: NodeId, leads: bool, mut membership: Membership) {
         if self.plan.mutant == Some(Mutant::Minority) {
             membership.configs = vec![BTreeSet::from([id])];
         }
@@ -289,10 +313,10 @@ impl World {
     fn look_at_kernels(&mut self) {
         let result =
             at_most_one_director_serves_a_group::check(self.now, &self.nodes, &setup::addresses());
-        self.violated(result);
+        self.demand(Invariant::OneServes, result);
     }
 
-    fn worked(&mut self, id: NodeId, goal: &quorate_model::director::AddressGoal) {
+    fn worked(&mut self, id: NodeId, goal: &AddressGoal) {
         let keeps = self.now < self.faults_end && self.random.chance(20);
         let now = self.now;
         let node = self.node(id);
@@ -314,7 +338,7 @@ impl World {
         self.step(id, Event::Addresses(report));
     }
 
-    fn work(&mut self, id: NodeId, goal: quorate_model::director::AddressGoal) {
+    pub(super) fn work(&mut self, id: NodeId, goal: AddressGoal) {
         let takes = self.random.between(MS / 2, 5 * MS);
         let node = self.node(id);
         if node.kernel.busy {
@@ -325,80 +349,7 @@ impl World {
         }
     }
 
-    fn start(&mut self, id: NodeId) {
-        if self.nodes[&id].director.is_some() {
-            return;
-        }
-        let fresh = self.random.next();
-        let replayed = self.random.between(0, 2);
-        let mutant = self.plan.mutant;
-        let (now, log) = (self.now, &self.log);
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.boot += 1;
-        node.incarnation = fresh;
-        if mutant == Some(Mutant::NoQuarantine) {
-            node.disk.longest = std::time::Duration::ZERO;
-        }
-        if mutant == Some(Mutant::VolatileFloor) {
-            node.disk.floors.clear();
-        }
-        // What was applied is known from a snapshot, which may be older.
-        node.applied = if replayed == 0 || mutant == Some(Mutant::VolatileFloor) {
-            0
-        } else {
-            node.applied.min(log.committed())
-        };
-        node.kernel.sweep();
-        node.worked = 0;
-        node.fence = Vec::new();
-        node.tick = (Instant(u64::MAX), node.tick.1 + 1);
-        node.told = (false, log.membership(node.appended));
-        let config = setup::director_config(id, node.incarnation);
-        node.director = Some(Director::new(node.clock.at(now), config, node.disk.clone()));
-        let (membership, state) = (node.told.1.clone(), log.state(node.applied));
-        self.tell(&format!("n{id} starts"));
-        self.tell_raft(id, false, membership);
-        self.step(id, Event::State(state));
-        let looks = self.random.between(MS, 20 * MS);
-        self.after_for(looks, id, Happening::Looked);
-        self.after_for(looks / 2, id, Happening::ServicesFound);
-        self.after_for(looks, id, Happening::Services(0));
-    }
-
-    fn crash(&mut self, id: NodeId) {
-        let written = self.random.chance(500);
-        let node = self.node(id);
-        node.director = None;
-        node.paused = false;
-        node.missed.clear();
-        node.kernel.abandon();
-        if let Some(writing) = node.writing.take().filter(|_| written) {
-            node.disk = writing;
-        }
-        self.tell(&format!("n{id} is dead"));
-        let rest = self.random.between(5, 1_500) * MS;
-        self.after(rest, Item::Start(id));
-    }
-
-    pub(super) fn resume(&mut self, id: NodeId) {
-        let node = self.node(id);
-        if !node.paused {
-            return;
-        }
-        node.paused = false;
-        let (boot, missed) = (node.boot, std::mem::take(&mut node.missed));
-        self.tell(&format!("n{id} goes on"));
-        for missed in missed {
-            let item = match missed {
-                Missed::Happening(happening) => Item::Happening(id, boot, happening),
-                Missed::Datagram(from, message) => Item::Datagram(id, from, message),
-            };
-            let takes = self.random.between(0, 200);
-            self.after(takes, item);
-        }
-    }
-
-    fn step(&mut self, id: NodeId, event: Event) {
+    pub(super) fn step(&mut self, id: NodeId, event: Event) {
         self.outcome.steps += 1;
         let now = self.now;
         let node = self.node(id);
@@ -414,7 +365,10 @@ impl World {
         let count = u64::try_from(effects.len()).unwrap_or(u64::MAX);
         self.trace.note(&[now, id.0, local.0, due.0, count]);
         if due <= local {
-            self.violated(Err(format!("n{id} wants a tick that is past: a busy loop")));
+            self.demand(
+                Invariant::NoBusyLoop,
+                Err(format!("n{id} wants a tick that is past: a busy loop")),
+            );
         }
         for effect in effects {
             self.effect(id, effect);
@@ -437,7 +391,7 @@ impl World {
         &mut self,
         id: NodeId,
         fence: Vec<(IpAddr, Instant)>,
-        epochs: &BTreeMap<quorate_model::id::GroupName, Epoch>,
+        epochs: &BTreeMap<GroupName, Epoch>,
     ) {
         let node = self.node(id);
         if node.fence == fence {
@@ -453,7 +407,7 @@ impl World {
             let open = group.addresses.iter().any(|vip| served(&vip.net.addr()));
             if let Some(epoch) = epochs.get(name).filter(|_| open) {
                 let result = self.epochs.served(id, name, *epoch);
-                self.violated(result);
+                self.demand(Invariant::EpochsRise, result);
             }
         }
         if !opened.is_empty() {
@@ -495,71 +449,6 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        match &message {
-            Message::RenewReply(reply) => {
-                let result = self.epochs.answered(from, reply);
-                self.violated(result);
-            }
-            Message::Renew(renew) => self.node(from).newest = renew.round,
-            Message::Released(groups) => {
-                if to.0 == 1 || from.0 == 1 {
-                    self.tell(&format!("n{from} releases {groups:?}"));
-                }
-            }
-            Message::Report(_) => {}
-        }
-        for delay in self.network.delays(&mut self.random, from, to) {
-            self.after(delay, Item::Datagram(to, from, message.clone()));
-        }
-    }
-
-    fn arrive(&mut self, to: NodeId, from: NodeId, mut message: Message) {
-        let mutant = self.plan.mutant;
-        let Some(node) = self.nodes.get_mut(&to) else { return };
-        if node.director.is_none() {
-            return;
-        }
-        if node.paused {
-            if node.missed.len() < MISSED_MAX {
-                node.missed.push(Missed::Datagram(from, message));
-            }
-            return;
-        }
-        let mut forged = Vec::new();
-        match &mut message {
-            Message::Renew(renew) => {
-                if mutant == Some(Mutant::ShortPromise) {
-                    renew.lease /= 3;
-                }
-                if mutant == Some(Mutant::NoHeld) {
-                    let others = node.heard.iter().filter(|((other, _), _)| *other != from);
-                    forged.extend(others.map(|((other, group), epoch)| {
-                        let released = BTreeMap::from([(group.clone(), *epoch)]);
-                        (*other, Message::Released(released))
-                    }));
-                }
-                for (group, asked) in &renew.groups {
-                    node.heard.insert((from, group.clone()), asked.epoch);
-                }
-            }
-            Message::Released(groups) if mutant == Some(Mutant::ReleaseOfAnyEpoch) => {
-                for (group, epoch) in groups.iter_mut() {
-                    let latest = node.heard.get(&(from, group.clone()));
-                    *epoch = latest.copied().unwrap_or(*epoch);
-                }
-            }
-            Message::RenewReply(reply) if mutant == Some(Mutant::AckForTheNewestRound) => {
-                reply.round = node.newest;
-            }
-            _ => {}
-        }
-        for (other, message) in forged {
-            self.step(to, Event::Message(other, message));
-        }
-        self.step(to, Event::Message(from, message));
-    }
-
     fn calm(&mut self) {
         self.tell("the faults are over");
         self.network.heal();
@@ -587,9 +476,12 @@ impl World {
         }
         let state = self.log.state(self.log.committed());
         let result = every_group_gets_an_owner::check(self.now, &self.nodes, &state.spec);
-        self.violated(result);
+        self.demand(Invariant::EveryGroupServed, result);
         if self.grants_when_calm != Some(self.outcome.grants) {
-            self.violated(Err("a group moves though all is well".to_owned()));
+            self.demand(
+                Invariant::EveryGroupServed,
+                Err("a group moves though all is well".to_owned()),
+            );
         }
         self.after(10 * MS, Item::Watch);
     }

@@ -21,9 +21,6 @@ pub(super) const TELLINGS: u32 = 3;
 /// Nodes whose reports are kept.
 const REPORTS_MAX: usize = 64;
 
-/// Earlier incarnations of a node whose late reports are told from those of a new one.
-const FORMER_MAX: usize = 8;
-
 impl Director {
     pub(super) fn state_changed(
         &mut self,
@@ -40,7 +37,6 @@ impl Director {
         self.state = state;
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
-        self.former.retain(|node, _| self.state.nodes.contains_key(node));
         if configured {
             self.configuration_changed(effects);
         }
@@ -185,26 +181,17 @@ impl Director {
     }
 
     fn reported(&mut self, now: Instant, from: NodeId, report: Report) {
-        let known = self.reports.get(&from).map(|known| &known.report);
-        if known.is_none() && self.reports.len() >= REPORTS_MAX {
-            return;
+        // Numbers rise over the restarts of a daemon, so a late report of the one before is told
+        // from that of the next. Over a restart of the machine they fall, and it was silent.
+        let suspicion = self.state.timing.suspicion();
+        let newer = self.reports.get(&from).is_none_or(|known| {
+            let restarted = known.report.incarnation != report.incarnation;
+            known.report.sequence < report.sequence
+                || (restarted && now.since(known.at) >= suspicion)
+        });
+        if newer && (self.reports.len() < REPORTS_MAX || self.reports.contains_key(&from)) {
+            self.reports.insert(from, ReceivedReport { at: now, report });
         }
-        if let Some(known) = known {
-            let former = self.former.entry(from).or_default();
-            if former.contains(&report.incarnation) {
-                return;
-            }
-            if known.incarnation != report.incarnation {
-                // A late report of the daemon before must not look like another restart.
-                former.push_back(known.incarnation);
-                if former.len() > FORMER_MAX {
-                    former.pop_front();
-                }
-            } else if known.sequence >= report.sequence {
-                return;
-            }
-        }
-        self.reports.insert(from, ReceivedReport { at: now, report });
     }
 
     pub(super) fn send_round(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -220,7 +207,8 @@ impl Director {
     }
 
     pub(super) fn send_report(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        self.report_sequence += 1;
+        // Never lower than the lease clock, which goes on when a daemon restarts.
+        self.report_sequence = (self.report_sequence + 1).max(now.0);
         let report = Report {
             incarnation: self.config.incarnation,
             sequence: self.report_sequence,

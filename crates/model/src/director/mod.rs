@@ -12,7 +12,7 @@
 //! The parts: `leases` (renewals, voting, grants), `goals` (what the kernel shall hold), `view`
 //! (what others may ask). Tests: `director/tests.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,8 +175,6 @@ pub struct Director {
     placement: Placement,
     proposing: bool,
     reports: BTreeMap<NodeId, ReceivedReport>,
-    /// The incarnations of each node that are over.
-    former: BTreeMap<NodeId, VecDeque<Incarnation>>,
     report_sequence: u64,
     next_round: Instant,
     serving: BTreeMap<DeviceAddress, Serving>,
@@ -210,7 +208,6 @@ impl Director {
             placement: Placement::default(),
             proposing: false,
             reports: BTreeMap::new(),
-            former: BTreeMap::new(),
             report_sequence: 0,
             next_round: now,
             serving: BTreeMap::new(),

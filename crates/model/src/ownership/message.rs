@@ -89,7 +89,8 @@ pub enum Refusal {
 pub struct Report {
     /// This start of the node's daemon.
     pub incarnation: Incarnation,
-    /// Rises with each report, so that a late one can be told.
+    /// Rises with each report and from one daemon of a node to the next, while the machine is up,
+    /// so that a late report can be told.
     pub sequence: u64,
     /// What it heard of each group's owner.
     pub heard: BTreeMap<GroupName, Heard>,

@@ -150,7 +150,7 @@ impl Voter {
             let waiting = Renew { groups: later, ..renew.clone() };
             self.waiting.insert(from, waiting);
         }
-        let reply = (!results.is_empty()).then(|| RenewReply {
+        let reply = (!results.is_empty()).then_some(RenewReply {
             incarnation: renew.incarnation,
             round: renew.round,
             results,
