@@ -18,6 +18,7 @@ pub mod file;
 mod tests;
 pub mod token;
 
+use authority::Holder;
 pub use authority::{AuthorityError, NodeKey};
 
 /// Who this node is.
@@ -91,7 +92,8 @@ pub fn found(
     let cluster_id = u128::from_be_bytes(authority::random()?);
     let authority = authority::create(name)?;
     let key = NodeKey::generate()?;
-    let certificate = authority::sign(&authority, profile.name.as_str(), key.public_key())?;
+    let certificate =
+        authority::sign(&authority, Holder::Node, profile.name.as_str(), key.public_key())?;
     let node = profile.with_key(key.digest());
     let identity = Identity {
         cluster_id,

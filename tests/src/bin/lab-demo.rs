@@ -130,7 +130,8 @@ fn configuration(deployment: &Deployment) -> Result<(), LabError> {
     for (name, _) in DIRECTORS {
         let table = deployment.network().namespace(name)?.run_ok("ipvsadm -Sn", STEP)?;
         say(&format!("{name}# ipvsadm -Sn\n{}", table.trim_end()));
-        let expected = ["-A -t 192.168.10.180:80 -s rr", "-r 192.168.10.16:80 -g", "-r 192.168.10.17:80 -g"];
+        let expected =
+            ["-A -t 192.168.10.180:80 -s rr", "-r 192.168.10.16:80 -g", "-r 192.168.10.17:80 -g"];
         if !expected.iter().all(|line| table.contains(line)) {
             return Err(failed("the kernel's table is not the configuration", table));
         }

@@ -22,6 +22,8 @@ use crate::node::Node;
 
 /// How long a request waits for the cluster to have a leader.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an answer waits for this node to have applied what the leader did.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait before a node is asked again that does not lead, or not yet.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
@@ -178,7 +180,13 @@ impl v1::admin_server::Admin for AdminService {
     ) -> Result<Response<v1::ApplyResponse>, Status> {
         let caller = caller(&request)?;
         match self.write(&caller, Write::Apply(request.into_inner())).await? {
-            Written::Apply(response) => Ok(Response::new(response)),
+            Written::Apply(response) => {
+                // Who applied over this node reads what it applied from it.
+                let mut state = self.member()?.raft.state();
+                let caught_up = state.wait_for(|s| s.revision().0 >= response.revision);
+                let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up).await;
+                Ok(Response::new(response))
+            }
             _ => Err(mismatch()),
         }
     }

@@ -16,7 +16,7 @@ use tracing::info;
 use super::error::{Kind, error};
 use super::status::rfc3339;
 use crate::clock;
-use crate::identity::authority;
+use crate::identity::authority::{self, Holder};
 use crate::member::Member;
 use crate::raft::handle::ProposeError;
 
@@ -256,8 +256,9 @@ impl Member {
         let Some(authority) = &state.authority else {
             return Err(error(Kind::NotMember, "the cluster has no certificate authority yet"));
         };
-        let certificate = authority::sign(authority, &request.name, &request.public_key)
-            .map_err(|cause| error(Kind::Invalid, cause.to_string()))?;
+        let certificate =
+            authority::sign(authority, Holder::Client, &request.name, &request.public_key)
+                .map_err(|cause| error(Kind::Invalid, cause.to_string()))?;
         let public_key = authority::sha256(&request.public_key);
         let endpoints = self.api_endpoints().await;
         if endpoints.is_empty() {

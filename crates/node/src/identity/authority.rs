@@ -104,6 +104,16 @@ pub fn create(cluster_name: &str) -> Result<CertificateAuthority, AuthorityError
     })
 }
 
+/// What the holder of a certificate may be. A client must not pass for a node: its certificate
+/// can't be shown by a server (RFC 5280 §4.2.1.12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A node: it answers, and it asks other nodes.
+    Node,
+    /// A client: it only asks.
+    Client,
+}
+
 /// A certificate for the holder of this public key (DER SubjectPublicKeyInfo), DER.
 ///
 /// # Errors
@@ -111,6 +121,7 @@ pub fn create(cluster_name: &str) -> Result<CertificateAuthority, AuthorityError
 /// If the key is none, or the authority's is damaged.
 pub fn sign(
     authority: &CertificateAuthority,
+    holder: Holder,
     common_name: &str,
     public_key: &[u8],
 ) -> Result<Vec<u8>, AuthorityError> {
@@ -119,9 +130,15 @@ pub fn sign(
     let certificate = CertificateDer::from(authority.certificate.as_slice());
     let issuer = Issuer::from_ca_cert_der(&certificate, pair)?;
     let public_key = SubjectPublicKeyInfo::from_der(public_key)?;
-    let mut parameters = parameters(common_name, vec![NODE_TLS_NAME.to_owned()])?;
+    let (names, purposes) = match holder {
+        Holder::Node => (
+            vec![NODE_TLS_NAME.to_owned()],
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+        ),
+        Holder::Client => (Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth]),
+    };
+    let mut parameters = parameters(common_name, names)?;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    parameters.extended_key_usages = purposes;
     Ok(parameters.signed_by(&public_key, &issuer)?.der().to_vec())
 }

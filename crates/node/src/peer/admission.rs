@@ -12,7 +12,7 @@ use quorate_model::state::{ClusterState, Refused, Reply};
 use tonic::{Request, Response, Status};
 
 use crate::clock;
-use crate::identity::authority::{self, sha256};
+use crate::identity::authority::{self, Holder, sha256};
 use crate::raft::handle::{ProposeError, RaftHandle};
 
 /// Where a follower's refusal names the leader's addresses, separated by commas.
@@ -56,8 +56,9 @@ impl AdmissionService {
         let state = Arc::clone(&self.raft.state().borrow());
         let authority = state.authority.as_ref();
         let authority = authority.ok_or_else(|| Status::internal("the cluster has no CA"))?;
-        let certificate = authority::sign(authority, name.as_str(), &request.public_key)
-            .map_err(|e| invalid(&e))?;
+        let certificate =
+            authority::sign(authority, Holder::Node, name.as_str(), &request.public_key)
+                .map_err(|e| invalid(&e))?;
         let members = state.nodes.iter().map(|(id, record)| peer::Member {
             id: id.0,
             node: Some((&record.description).into()),
