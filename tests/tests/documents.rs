@@ -35,10 +35,13 @@ fn is_page(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "md")
 }
 
-/// The lines outside of code blocks, and the code blocks: language, number of the first line, text.
-fn split(text: &str) -> (Vec<(usize, &str)>, Vec<(String, usize, String)>) {
+/// A code block: its language, the number of its first line, its text.
+type Block = (String, usize, String);
+
+/// The lines outside of code blocks, each with its number, and the code blocks.
+fn split(text: &str) -> (Vec<(usize, &str)>, Vec<Block>) {
     let (mut prose, mut blocks) = (Vec::new(), Vec::new());
-    let mut block: Option<(String, usize, String)> = None;
+    let mut block: Option<Block> = None;
     for (number, line) in text.lines().enumerate() {
         match (line.trim_start().strip_prefix("```"), block.take()) {
             (Some(_), Some(done)) => blocks.push(done),
@@ -65,11 +68,10 @@ fn targets(line: &str) -> Vec<&str> {
 /// as dashes, other marks left out.
 fn anchors(text: &str) -> BTreeSet<String> {
     let (prose, _) = split(text);
-    let headings = prose
-        .into_iter()
-        .filter_map(|(_, line)| line.starts_with('#').then(|| line.trim_start_matches('#').trim()));
+    let headings = prose.into_iter().map(|(_, line)| line).filter(|line| line.starts_with('#'));
     headings
-        .map(|heading| {
+        .map(|line| {
+            let heading = line.trim_start_matches('#').trim();
             let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
             kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
         })
