@@ -132,11 +132,21 @@ fn a_node_of_another_cluster_is_refused_whatever_it_says() {
     other.token();
     let our_id = ours.node().directory().cluster_id();
     let other_id = other.node().directory().cluster_id();
-    // It says who it is.
-    let status = ask_as(&ours, NodeId(1), &other, other_id);
+    // It says who it is, and then that it is a member of ours.
+    for cluster_id in [other_id, our_id] {
+        let status = ask_as(&ours, NodeId(1), &other, cluster_id);
+        assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status}");
+    }
+}
+
+#[test]
+fn a_member_speaks_for_itself_alone_and_to_its_own_cluster() {
+    let ours = Member::founder("prod", "n1", SNAPSHOT_EVERY);
+    ours.token();
+    let our_id = ours.node().directory().cluster_id();
+    let status = ask_as(&ours, NodeId(1), &ours, our_id + 1);
     assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status}");
-    // It says that it is a member of ours.
-    let status = ask_as(&ours, NodeId(1), &other, our_id);
+    let status = ask_as(&ours, NodeId(2), &ours, our_id);
     assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status}");
 }
 
