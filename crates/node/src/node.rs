@@ -8,7 +8,7 @@ use quorate_api::peer::v1 as peer;
 use quorate_dataplane::linux::Linux;
 use quorate_dataplane::{Dataplane, SysctlMode};
 use quorate_model::command::LinkAddress;
-use quorate_model::director::{Director, DirectorConfig};
+use quorate_model::director::{Director, DirectorConfig, Event};
 use quorate_model::id::{DeviceName, Incarnation, NodeId, Role};
 use quorate_model::time::Timing;
 use tokio::net::TcpListener;
@@ -167,8 +167,6 @@ impl Node {
             )),
         }
     }
-
-    #[expect(clippy::result_large_err, reason = "the error is tonic's")]
     fn take_directory(&self, slot: &mut Option<DataDirectory>) -> Result<DataDirectory, Status> {
         slot.take().ok_or_else(|| {
             let text = match self.member() {
@@ -232,21 +230,7 @@ impl Node {
         self.watch_fatal(&raft);
 
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
-        let devices: Vec<DeviceName> = self.config.interfaces.values().cloned().collect();
-        let (services, addresses) = match self.config.role {
-            Role::Witness => (None, None),
-            Role::Director => {
-                let data = &self.config.data_dir;
-                let mode = match self.config.sysctl {
-                    Sysctl::Set => SysctlMode::Set,
-                    Sysctl::Check => SysctlMode::Check,
-                };
-                let services =
-                    ServiceThread::start(dataplane(), data, devices.clone(), mode, sender.clone())?;
-                let addresses = AddressThread::start(dataplane(), data, devices, sender.clone())?;
-                (Some(services), Some(addresses))
-            }
-        };
+        let (services, addresses) = self.keep_kernel(&sender)?;
         let config = DirectorConfig {
             me,
             role: self.config.role,
@@ -286,6 +270,26 @@ impl Node {
         info!(node = %me, cluster = member.cluster_name, "member of the cluster");
         self.member.send_replace(Some(Arc::clone(&member)));
         Ok(member)
+    }
+
+    /// Starts the threads that keep a director's kernel; a witness has no dataplane.
+    fn keep_kernel(
+        &self,
+        sender: &mpsc::Sender<Event>,
+    ) -> Result<(Option<ServiceThread>, Option<AddressThread>), StartError> {
+        if self.config.role == Role::Witness {
+            return Ok((None, None));
+        }
+        let devices: Vec<DeviceName> = self.config.interfaces.values().cloned().collect();
+        let data = &self.config.data_dir;
+        let mode = match self.config.sysctl {
+            Sysctl::Set => SysctlMode::Set,
+            Sysctl::Check => SysctlMode::Check,
+        };
+        let services =
+            ServiceThread::start(dataplane(), data, devices.clone(), mode, sender.clone())?;
+        let addresses = AddressThread::start(dataplane(), data, devices, sender.clone())?;
+        Ok((Some(services), Some(addresses)))
     }
 
     /// A failed or doubtful write ends the process: the fence closes by itself.

@@ -102,8 +102,6 @@ pub(crate) async fn serve(
         .serve_with_incoming(UnixListenerStream::new(listener))
         .await
 }
-
-#[expect(clippy::result_large_err, reason = "the signature is tonic's")]
 fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
     let info = request.extensions().get::<UdsConnectInfo>();
     let Some(credentials) = info.and_then(|info| info.peer_cred) else {

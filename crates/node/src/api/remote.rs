@@ -50,8 +50,6 @@ pub(crate) async fn start(
     });
     Ok(())
 }
-
-#[expect(clippy::result_large_err, reason = "the signature is tonic's")]
 fn identify(directory: &PeerDirectory, mut request: Request<()>) -> Result<Request<()>, Status> {
     let shown = request.extensions().get::<listener::Caller>().and_then(|caller| caller.key);
     let name = shown.and_then(|key| directory.client(&key));
