@@ -65,7 +65,9 @@ impl PlacementView<'_> {
         if !self.state.may_own(node, group) {
             return None;
         }
-        Some(self.fresh(node)?.obstacles.get(group).cloned().unwrap_or_default())
+        // A node that has not applied the configuration with this group yet is not ready for it.
+        let unheard = || BTreeSet::from([Obstacle::Starting]);
+        Some(self.fresh(node)?.obstacles.get(group).cloned().unwrap_or_else(unheard))
     }
 
     /// Whether all that keeps a node from owning a group is that it has not looked at its kernel
@@ -119,6 +121,8 @@ impl PlacementView<'_> {
 #[derive(Debug, Clone, Default)]
 pub struct Placement {
     eligible_since: BTreeMap<(GroupName, NodeId), Instant>,
+    /// Since when each group without an owner could have had one.
+    ownerless_since: BTreeMap<GroupName, Instant>,
 }
 
 impl Placement {
@@ -164,11 +168,19 @@ impl Placement {
             }
         }
         self.eligible_since = eligible;
+        let ownerless = |group: &GroupName| !view.state.grants.contains_key(group);
+        self.ownerless_since.retain(|group, _| ownerless(group));
+        for group in view.state.spec.groups.keys().filter(|group| ownerless(group)) {
+            if !view.candidates(group).is_empty() {
+                self.ownerless_since.entry(group.clone()).or_insert(view.now);
+            }
+        }
     }
 
     /// Forgets what was seen: for a node that leads no longer.
     pub fn reset(&mut self) {
         self.eligible_since.clear();
+        self.ownerless_since.clear();
     }
 
     fn wanted(
@@ -179,7 +191,8 @@ impl Placement {
     ) -> Option<(NodeId, GrantReason)> {
         let best = *candidates.first()?;
         let Some(grant) = view.state.grants.get(group) else {
-            return Some((best, GrantReason::First));
+            let waits = self.waits_for_a_better(view, group, best);
+            return (!waits).then_some((best, GrantReason::First));
         };
         let owner = grant.owner;
         let other = candidates.iter().copied().find(|&node| node != owner);
@@ -216,6 +229,17 @@ impl Placement {
             Some(&pin) if candidates.contains(&pin) => Some((pin, GrantReason::Transfer)),
             _ => self.preempts(view, group, (best, owner)).then_some((best, GrantReason::Preempt)),
         }
+    }
+
+    /// Whether a better director is about to be ready for a group that had no owner so far: a
+    /// moment's wait spares the move that would follow.
+    fn waits_for_a_better(&self, view: PlacementView<'_>, group: &GroupName, best: NodeId) -> bool {
+        let since = self.ownerless_since.get(group).copied().unwrap_or(view.now);
+        let soon = view.now.since(since) < view.state.timing.lease() * 2;
+        let rank = view.rank(best, group);
+        let better =
+            |&node: &NodeId| view.rank(node, group) < rank && view.is_starting(node, group);
+        soon && view.state.nodes.keys().any(|node| better(node))
     }
 
     /// Whether a better director has been eligible for long enough to take the group back.

@@ -131,11 +131,7 @@ impl From<&RenewReply> for peer::RenewReply {
                 remaining_ns: nanoseconds(remaining),
             }
         });
-        Self {
-            incarnation: reply.incarnation.0,
-            round: reply.round.0,
-            results: results.collect(),
-        }
+        Self { incarnation: reply.incarnation.0, round: reply.round.0, results: results.collect() }
     }
 }
 
@@ -161,11 +157,7 @@ impl TryFrom<peer::RenewReply> for RenewReply {
             let group: GroupName = name("RenewResult.group", &result.group)?;
             results.insert(group, (Epoch(result.epoch), decided));
         }
-        Ok(Self {
-            incarnation: Incarnation(reply.incarnation),
-            round: Round(reply.round),
-            results,
-        })
+        Ok(Self { incarnation: Incarnation(reply.incarnation), round: Round(reply.round), results })
     }
 }
 
@@ -213,10 +205,7 @@ impl From<&Report> for peer::Report {
         });
         let fitness = report.obstacles.iter().map(|(group, obstacles)| peer::Fitness {
             group: group.to_string(),
-            obstacles: obstacles
-                .iter()
-                .map(|&o| peer::fitness::Obstacle::from(o).into())
-                .collect(),
+            obstacles: obstacles.iter().map(|&o| peer::fitness::Obstacle::from(o).into()).collect(),
         });
         Self {
             incarnation: report.incarnation.0,
@@ -322,7 +311,11 @@ mod tests {
     fn a_message_without_meaning_is_refused() {
         let nothing = peer::Datagram { route: None, message: None };
         assert!(message(nothing).is_err());
-        let bad = peer::RenewGroup { addresses: vec![vec![1, 2, 3]], group: "web".into(), ..Default::default() };
+        let bad = peer::RenewGroup {
+            addresses: vec![vec![1, 2, 3]],
+            group: "web".into(),
+            ..Default::default()
+        };
         let renew = peer::Renew { groups: vec![bad], ..Default::default() };
         let datagram = peer::Datagram { route: None, message: Some(Wire::Renew(renew)) };
         assert!(matches!(message(datagram), Err(DecodeError::Length { .. })));

@@ -248,12 +248,9 @@ impl Director {
         self.closing.retain(|_, closing| closing.tellings > 0);
     }
 
-    /// What keeps this node from owning each group that something does keep it from.
+    /// What keeps this node from owning each group that it knows, if anything does.
     pub(super) fn obstacles(&self, now: Instant) -> BTreeMap<GroupName, BTreeSet<Obstacle>> {
         let groups = self.state.spec.groups.keys();
-        groups
-            .map(|group| (group.clone(), self.obstacles_of(now, group)))
-            .filter(|(_, obstacles)| !obstacles.is_empty())
-            .collect()
+        groups.map(|group| (group.clone(), self.obstacles_of(now, group))).collect()
     }
 }

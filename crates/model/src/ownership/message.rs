@@ -94,7 +94,8 @@ pub struct Report {
     pub sequence: u64,
     /// What it heard of each group's owner.
     pub heard: BTreeMap<GroupName, Heard>,
-    /// What keeps it from owning a group; a group without an entry has no obstacle here.
+    /// What keeps it from owning each group that it knows; nothing, where the set is empty. A
+    /// group without an entry is one that it has not heard of yet.
     pub obstacles: BTreeMap<GroupName, BTreeSet<Obstacle>>,
 }
 

@@ -48,7 +48,7 @@ impl World {
                 incarnation: Incarnation(id.0),
                 sequence: 1,
                 heard: BTreeMap::new(),
-                obstacles: BTreeMap::new(),
+                obstacles: BTreeMap::from([(g(), BTreeSet::new())]),
             };
             world.reports.insert(id, ReceivedReport { at: world.now, report });
         }
@@ -161,7 +161,7 @@ fn a_restarted_owner_is_granted_anew_as_soon_as_it_has_looked_at_its_kernel() {
     world.reports.get_mut(&NodeId(2)).unwrap().report.incarnation = Incarnation(77);
     world.obstacle(2, Obstacle::Starting);
     assert_eq!(world.decide(), None);
-    world.reports.get_mut(&NodeId(2)).unwrap().report.obstacles.clear();
+    world.reports.get_mut(&NodeId(2)).unwrap().report.obstacles.insert(g(), BTreeSet::new());
     assert_eq!(world.decide(), Some((2, GrantReason::Restarted)));
 }
 
@@ -194,4 +194,19 @@ fn a_pinned_director_gets_the_group_and_nobody_better_takes_it_back() {
     world.decide();
     world.pass(SECOND * 100);
     assert_eq!(world.decide(), None);
+}
+
+#[test]
+fn a_new_group_waits_a_moment_for_a_better_director_that_is_about_to_be_ready() {
+    let mut world = World::new(PREFER);
+    // It has not heard of the group yet.
+    world.reports.get_mut(&NodeId(2)).unwrap().report.obstacles.clear();
+    assert_eq!(world.decide(), None);
+    world.pass(world.state.timing.lease() * 2);
+    assert_eq!(world.decide(), Some((1, GrantReason::First)));
+    let mut world = World::new(PREFER);
+    world.obstacle(2, Obstacle::Starting);
+    assert_eq!(world.decide(), None);
+    world.reports.get_mut(&NodeId(2)).unwrap().report.obstacles.insert(g(), BTreeSet::new());
+    assert_eq!(world.decide(), Some((2, GrantReason::First)));
 }
