@@ -8,3 +8,4 @@ pub mod contract;
 pub mod lab;
 #[cfg(feature = "suites")]
 pub mod simulation;
+pub mod soak;
