@@ -96,8 +96,19 @@ pub struct ClusterState {
     pub grants: BTreeMap<GroupName, GrantRecord>,
     /// Groups that an operator pinned.
     pub pins: BTreeMap<GroupName, NodeId>,
-    /// Writes that were applied, oldest first, with the revision that each got.
-    pub requests: VecDeque<(RequestId, Revision)>,
+    /// Configurations that were taken, oldest first, with what was answered.
+    pub requests: VecDeque<TakenRequest>,
+}
+
+/// A configuration that was taken, and its answer: a repetition of the request gets the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenRequest {
+    /// The request.
+    pub request: RequestId,
+    /// The revision in force after it.
+    pub revision: Revision,
+    /// Whether it made that revision.
+    pub changed: bool,
 }
 
 /// What became of a command.
@@ -288,8 +299,9 @@ impl ClusterState {
     }
 
     fn configure(&mut self, new: &Configure) -> Result<Result<Reply, Refused>, ApplyError> {
-        if let Some(&(_, revision)) = self.requests.iter().find(|(id, _)| *id == new.request) {
-            return Ok(Ok(Reply::Configured { revision, changed: false }));
+        if let Some(taken) = self.requests.iter().find(|taken| taken.request == new.request) {
+            let (revision, changed) = (taken.revision, taken.changed);
+            return Ok(Ok(Reply::Configured { revision, changed }));
         }
         let current = self.revision();
         if let Some(expected) = new.expected
@@ -325,7 +337,7 @@ impl ClusterState {
         if self.requests.len() >= REQUESTS_MAX {
             self.requests.pop_front();
         }
-        self.requests.push_back((new.request, revision));
+        self.requests.push_back(TakenRequest { request: new.request, revision, changed });
         Ok(Ok(Reply::Configured { revision, changed }))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorate_model::command::UnixMillis;
 use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision};
 use quorate_model::spec;
-use quorate_model::state::{ClusterState, Configuration, GrantRecord, NodeRecord};
+use quorate_model::state::{ClusterState, Configuration, GrantRecord, NodeRecord, TakenRequest};
 
 use super::command::{format, grant_reason, request_id};
 use super::{
@@ -94,9 +94,10 @@ impl From<&ClusterState> for peer::State {
             requests: state
                 .requests
                 .iter()
-                .map(|(id, revision)| peer::StateRequest {
-                    id: id.0.to_be_bytes().to_vec(),
-                    revision: revision.0,
+                .map(|taken| peer::StateRequest {
+                    id: taken.request.0.to_be_bytes().to_vec(),
+                    revision: taken.revision.0,
+                    changed: taken.changed,
                 })
                 .collect(),
         }
@@ -160,7 +161,11 @@ impl TryFrom<peer::State> for ClusterState {
                 Ok((name("Pin.group", &pin.group)?, node))
             })?,
             requests: collect(state.requests, |request| {
-                Ok((request_id(&request.id)?, Revision(request.revision)))
+                Ok(TakenRequest {
+                    request: request_id(&request.id)?,
+                    revision: Revision(request.revision),
+                    changed: request.changed,
+                })
             })?,
         })
     }

@@ -11,7 +11,7 @@ use quorate_model::command::{
 use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision, Role};
 use quorate_model::membership::Membership;
 use quorate_model::spec::Format;
-use quorate_model::state::{ClusterState, GrantRecord, NodeRecord};
+use quorate_model::state::{ClusterState, GrantRecord, NodeRecord, TakenRequest};
 use quorate_model::time::Timing;
 
 use super::{DecodeError, Promises, check_format, cluster_id, decode};
@@ -120,7 +120,8 @@ fn a_state_comes_back_from_its_bytes() {
         },
     );
     state.pins.insert("web".parse().unwrap(), NodeId(1));
-    state.requests.push_back((RequestId(1), Revision(2)));
+    let taken = TakenRequest { request: RequestId(1), revision: Revision(2), changed: true };
+    state.requests.push_back(taken);
     let bytes = peer::State::from(&state).encode_to_vec();
     let message: peer::State = decode("State", &bytes).unwrap();
     assert_eq!(ClusterState::try_from(message), Ok(state));
