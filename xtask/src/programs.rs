@@ -30,6 +30,9 @@ pub(crate) struct SoakArguments {
     /// Rounds; each kills daemons at other points
     #[arg(long, default_value_t = 100)]
     rounds: u32,
+    /// Whose dice are thrown: the one that a former run printed, to throw the same [default: new]
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 /// Runs `lab-demo` where IPVS is, on this terminal.
@@ -43,7 +46,8 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<ExitCode, TaskError> {
 /// Runs `lab-soak`: in namespaces on the host, since it needs true timing and no IPVS; in the
 /// machine only where this user may not make them.
 pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
-    let words = vec!["--rounds".to_owned(), arguments.rounds.to_string()];
+    let mut words = vec!["--rounds".to_owned(), arguments.rounds.to_string()];
+    words.extend(arguments.seed.iter().flat_map(|seed| ["--seed".to_owned(), seed.to_string()]));
     start("lab-soak", words, if is_root() { Place::Host } else { Place::Vm }, false)
 }
 

@@ -92,6 +92,8 @@ struct Plan {
     after: u64,
     /// How long after that.
     delay: Duration,
+    /// How long they stay dead; past a second or two, writers give up without an outcome.
+    down: Duration,
     /// Whether no write is begun after the kill: what was acknowledged last must then stand alone.
     quiet: bool,
     /// Who is killed once more, so long after its daemon answered again.
@@ -112,8 +114,10 @@ impl Plan {
         victims.truncate(count);
         let first = victims[0];
         let again = dice.one_in(4).then(|| (first, dice.time_below(Duration::from_millis(300))));
+        let down = if dice.one_in(4) { Duration::from_secs(4) } else { Duration::from_millis(100) };
         Self {
             victims,
+            down: dice.time_below(down),
             after: u64::try_from(dice.below(30)).unwrap_or_default(),
             delay: dice.time_below(Duration::from_millis(50)),
             quiet: dice.one_in(2),
@@ -123,6 +127,20 @@ impl Plan {
 
     fn kills(&self) -> u32 {
         u32::try_from(self.victims.len() + usize::from(self.again.is_some())).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} killed after {} writes", self.victims.join(" "), self.after)?;
+        if self.quiet {
+            f.write_str(", no write since")?;
+        }
+        write!(f, ", started after {:.1} s", self.down.as_secs_f64())?;
+        match self.again {
+            Some((name, _)) => write!(f, ", {name} killed again"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -151,11 +169,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Summary, Soak
         let wrong = soak.check(&attempts).map_err(|error| broken(error.to_string()))?;
         let count = summary.add(&plan, &attempts);
         say(&format!(
-            "round {round:3}: killed {:<12}{}{} after {:2} writes; {count}; {:.1} s, settled after {:.1} s",
-            plan.victims.join(" "),
-            plan.again.map_or(String::new(), |(name, _)| format!(" and {name} again")),
-            if plan.quiet { ", quiet," } else { "" },
-            plan.after,
+            "round {round:3}: {plan}; {count}; {:.1} s, settled in {:.1} s",
             loaded.as_secs_f64(),
             started.elapsed().saturating_sub(loaded).as_secs_f64(),
         ));
@@ -262,6 +276,7 @@ fn kill_and_start(deployment: &mut Deployment, load: &Load, plan: &Plan) -> Resu
     if !plan.quiet && plan.victims.len() == 1 {
         acknowledged(3, "by the two that are left")?;
     }
+    thread::sleep(plan.down);
     for victim in &plan.victims {
         deployment.start(victim)?;
     }
