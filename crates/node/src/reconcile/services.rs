@@ -270,8 +270,16 @@ fn key(action: &Action) -> ServiceKey {
     }
 }
 
+/// Shows the problems in `status`; the log says each once, when it comes and when it has gone.
 fn set_problems(view: &Mutex<ServiceView>, problems: BTreeSet<String>) {
-    view.lock().unwrap_or_else(PoisonError::into_inner).problems = problems;
+    let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+    for problem in problems.difference(&view.problems) {
+        warn!("{problem}");
+    }
+    for problem in view.problems.difference(&problems) {
+        info!("no longer: {problem}");
+    }
+    view.problems = problems;
 }
 
 fn send(events: &Events, event: Event) {
