@@ -239,7 +239,7 @@ impl Placement {
         let rank = view.rank(best, group);
         let better =
             |&node: &NodeId| view.rank(node, group) < rank && view.is_starting(node, group);
-        soon && view.state.nodes.keys().any(|node| better(node))
+        soon && view.state.nodes.keys().any(better)
     }
 
     /// Whether a better director has been eligible for long enough to take the group back.
