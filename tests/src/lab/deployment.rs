@@ -141,8 +141,26 @@ impl Deployment {
     /// # Errors
     /// When it can't be started, or ends, or does not answer.
     pub fn start(&mut self, name: &str) -> Result<(), LabError> {
+        let daemon = Command::new(bin_dir()?.join("quorated"));
+        self.start_as(name, daemon)
+    }
+
+    /// Starts a node's daemon without a capability, such as `net_admin`; else as
+    /// [`Deployment::start`].
+    ///
+    /// # Errors
+    /// When it can't be started, or ends, or does not answer.
+    pub fn start_without(&mut self, name: &str, capability: &str) -> Result<(), LabError> {
+        // It becomes the daemon: what is not in the bounding set, not even root gets by exec.
+        let mut setpriv = Command::new("setpriv");
+        let without = format!("-{capability}");
+        setpriv.args(["--bounding-set", &without, "--inh-caps", &without]);
+        setpriv.arg(bin_dir()?.join("quorated"));
+        self.start_as(name, setpriv)
+    }
+
+    fn start_as(&mut self, name: &str, mut daemon: Command) -> Result<(), LabError> {
         let node = self.node(name)?;
-        let mut daemon = Command::new(bin_dir()?.join("quorated"));
         daemon.arg("--config").arg(node.folder.join("node.toml"));
         let process = self.network.spawn(name, &mut daemon, &node.log)?;
         if let Some(node) = self.nodes.get_mut(name) {
