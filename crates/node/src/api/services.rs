@@ -1,10 +1,14 @@
-//! This node's own view of its services, as `status` and `services` show it.
+//! This node's own view of its services, as `status` and `services` show it. Tests:
+//! `services/tests.rs`.
 
 use quorate_api::v1::{RealServerState, RealServerStatus, ServiceStatus};
 use quorate_model::desired::{self, Knowledge, Verdicts};
 use quorate_model::kernel::ObservedServices;
 use quorate_model::probe::Verdict;
 use quorate_model::spec::{ClusterSpec, RealServer, VirtualService};
+
+#[cfg(test)]
+mod tests;
 
 /// Every service of the configuration, with what this node's probes and kernel say of it.
 pub(crate) fn local(

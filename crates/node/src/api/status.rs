@@ -1,5 +1,5 @@
 //! What `status` shows, composed from what this node knows and what the others answered. Pure:
-//! whoever asks gathers first.
+//! whoever asks gathers first. Tests: `status/tests.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,9 @@ use quorate_model::director::DirectorView;
 use quorate_model::id::{GroupName, NodeId, Role};
 use quorate_model::membership::Membership;
 use quorate_model::state::{ClusterState, GrantRecord, NodeRecord};
+
+#[cfg(test)]
+mod tests;
 
 /// What is known when `status` is asked.
 #[derive(Debug)]

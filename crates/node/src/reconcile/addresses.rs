@@ -52,7 +52,14 @@ pub(crate) fn remove_left_over(
     data_dir: &Path,
 ) -> Result<Vec<DeviceAddress>, LeftOverError> {
     let mut list: List<DeviceAddress> = List::open(vip_list(data_dir))?;
-    let left: Vec<DeviceAddress> = list.entries().iter().cloned().collect();
+    let listed = list.entries();
+    let devices: BTreeSet<DeviceName> = listed.iter().map(|ours| ours.device.clone()).collect();
+    let devices: Vec<DeviceName> = devices.into_iter().collect();
+    // What is gone already needs no right to remove it: a daemon without any starts all the same.
+    let left: Vec<DeviceAddress> = match dataplane.observe_addresses(&devices) {
+        Ok(found) => listed.intersection(&addresses_of(&found)).cloned().collect(),
+        Err(_) => listed.iter().cloned().collect(),
+    };
     for address in &left {
         dataplane.remove_address(address)?;
     }

@@ -3,7 +3,7 @@
 //!
 //! Both are level-triggered. They take the newest goal, however many were missed, compare it with
 //! the kernel, act, and report what the kernel holds afterwards. They also look by themselves
-//! every so often, so a table changed by hand comes right again.
+//! every so often, so a table changed by hand comes right again. Tests: `reconcile/tests/`.
 
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 mod addresses;
 mod list;
 mod services;
+#[cfg(test)]
+mod tests;
 
 pub use addresses::LeftOverError;
 pub(crate) use addresses::{AddressThread, remove_left_over};

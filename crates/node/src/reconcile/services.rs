@@ -130,10 +130,7 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, orders: &Mailbox<Orders>) {
-        let found = match self.obstacle() {
-            None => self.dataplane.observe_services().unwrap_or_default(),
-            Some(_) => ObservedServices::new(),
-        };
+        let found = self.found();
         send(&self.events, Event::ServicesFound(found));
         let mut wait = self.aim(0);
         loop {
@@ -164,6 +161,21 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// What the kernel holds at the start. It is asked more than once: what is not found here is
+    /// not known to have been found down, so it would be put back before it is probed.
+    fn found(&mut self) -> ObservedServices {
+        if self.obstacle().is_some() {
+            return ObservedServices::new();
+        }
+        for _ in 0..ATTEMPTS {
+            match self.dataplane.observe_services() {
+                Ok(found) => return found,
+                Err(error) => warn!(%error, "the IPVS table can't be read"),
+            }
+        }
+        ObservedServices::new()
     }
 
     /// Makes the table as the goal says and reports. Returns when to look again.

@@ -1,0 +1,88 @@
+//! How a node shows its own services.
+
+use std::collections::BTreeMap;
+
+use quorate_model::kernel::{Destination, ObservedDestination, ObservedService};
+use quorate_model::spec::{Format, Forward, parse};
+
+use super::*;
+
+const CONFIGURATION: &str = r#"
+[group.web]
+interface = "public"
+addresses = ["10.0.0.100/32"]
+
+[service.web]
+group = "web"
+listen = ["tcp/10.0.0.100:80", "tcp/10.0.0.100:81"]
+scheduler = "wlc"
+forward = "NAT"
+persistence = "50s"
+check = { type = "tcp" }
+real_servers = [{ address = "10.0.0.11:80" }, { address = "10.0.0.12:80", weight = 0 }]
+"#;
+
+fn spec(text: &str) -> ClusterSpec {
+    parse(text, Format::Toml).unwrap()
+}
+
+fn verdicts(spec: &ClusterSpec, knowledge: &Knowledge) -> Verdicts {
+    desired::probe_targets(spec).into_iter().map(|target| (target, knowledge.clone())).collect()
+}
+
+/// What web's real servers are shown as.
+fn shown(spec: &ClusterSpec, knowledge: &Knowledge) -> Vec<(RealServerState, u32, String)> {
+    let services = local(spec, &verdicts(spec, knowledge), &ObservedServices::new());
+    let servers = services[0].real_servers.iter();
+    servers.map(|s| (s.state(), s.effective_weight, s.reason.clone())).collect()
+}
+
+#[test]
+fn a_service_is_shown_as_it_is_configured() {
+    let spec = spec(CONFIGURATION);
+    let service = local(&spec, &Verdicts::new(), &ObservedServices::new()).remove(0);
+    assert_eq!((service.name.as_str(), service.group.as_str()), ("web", "web"));
+    assert_eq!(service.listen, ["tcp/10.0.0.100:80", "tcp/10.0.0.100:81"]);
+    assert_eq!((service.scheduler.as_str(), service.forward.as_str()), ("wlc", "NAT"));
+    assert_eq!(service.persistence_s, Some(50));
+}
+
+#[test]
+fn a_real_servers_state_is_what_its_probes_say() {
+    use RealServerState::{Down, Draining, Unknown, Up};
+    let spec = spec(CONFIGURATION);
+    let up = shown(&spec, &Knowledge::Known(Verdict::Up));
+    assert_eq!(up, [(Up, 1, String::new()), (Draining, 0, "weight 0".to_owned())]);
+    let down = shown(&spec, &Knowledge::Known(Verdict::Down("refused".to_owned())));
+    assert_eq!(down, [(Down, 0, "refused".to_owned()), (Down, 0, "refused".to_owned())]);
+    let unknown = shown(&spec, &Knowledge::Inherited { up: true });
+    let why = "not probed yet".to_owned();
+    assert_eq!(unknown, [(Unknown, 1, why.clone()), (Unknown, 0, why)]);
+}
+
+#[test]
+fn without_a_check_a_real_server_counts_as_up_and_says_that_it_is_not_checked() {
+    use RealServerState::{Draining, Up};
+    let spec = spec(&CONFIGURATION.replace("check = { type = \"tcp\" }\n", ""));
+    let shown = shown(&spec, &Knowledge::Known(Verdict::Up));
+    assert_eq!(shown, [(Up, 1, "not checked".to_owned()), (Draining, 0, "weight 0".to_owned())]);
+}
+
+#[test]
+fn connections_are_those_of_every_address_that_the_service_listens_on() {
+    let spec = spec(CONFIGURATION);
+    let service = spec.services.values().next().unwrap();
+    let destination = Some(Destination { forward: Forward::Nat, weight: 1 });
+    let server = ObservedDestination { destination, active: 3, inactive: 4 };
+    let observed = ObservedService {
+        settings: None,
+        destinations: BTreeMap::from([(([10, 0, 0, 11], 80).into(), server)]),
+        connections: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    let observed = desired::keys(service).map(|key| (key, observed.clone())).collect();
+    let servers = local(&spec, &Verdicts::new(), &observed).remove(0).real_servers;
+    let connections: Vec<_> = servers.iter().map(|s| (s.active, s.inactive)).collect();
+    assert_eq!(connections, [(6, 8), (0, 0)]);
+}

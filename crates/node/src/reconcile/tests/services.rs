@@ -1,0 +1,272 @@
+//! The IPVS table becomes what the director wants, and nothing else is touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use quorate_dataplane::fake::Call;
+use quorate_dataplane::{Errno, IpvsProblem, Operation, SysctlMode};
+use quorate_model::director::{ServiceGoal, ServiceReport};
+use quorate_model::kernel::{
+    DesiredService, DesiredServices, Destination, ObservedService, ObservedServices, ServiceKey,
+    ServiceSettings,
+};
+use quorate_model::ownership::message::Obstacle;
+use quorate_model::spec::{Forward, Protocol, Scheduler};
+use tempfile::TempDir;
+
+use super::*;
+
+/// EINVAL of asm-generic/errno-base.h.
+const EINVAL: Errno = Errno(22);
+
+fn scheduler(name: &str) -> Scheduler {
+    Scheduler::named(name).unwrap()
+}
+
+fn key(octet: u8) -> ServiceKey {
+    ServiceKey { protocol: Protocol::Tcp, address: ([192, 0, 2, octet], 80).into() }
+}
+
+fn server() -> SocketAddr {
+    ([192, 0, 2, 100], 80).into()
+}
+
+/// A service on this address with one real server.
+fn service(octet: u8, by: &str, weight: u32) -> (ServiceKey, DesiredService) {
+    let settings = ServiceSettings { scheduler: scheduler(by), persistence: None };
+    let destination = Destination { forward: Forward::Dr, weight };
+    let destinations = BTreeMap::from([(server(), destination)]);
+    (key(octet), DesiredService { settings, destinations })
+}
+
+fn foreign() -> ObservedService {
+    ObservedService {
+        settings: None,
+        destinations: BTreeMap::new(),
+        connections: 9,
+        bytes_in: 0,
+        bytes_out: 0,
+    }
+}
+
+struct Services {
+    kernel: FakeKernel,
+    directory: TempDir,
+    thread: ServiceThread,
+    events: mpsc::Receiver<Event>,
+    found: ObservedServices,
+    sequence: u64,
+}
+
+impl Services {
+    async fn on(kernel: FakeKernel) -> Self {
+        Self::start(kernel, tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start(kernel: FakeKernel, directory: TempDir) -> Self {
+        let (sender, mut events) = mpsc::channel(EVENTS);
+        let thread = ServiceThread::start(
+            on(&kernel),
+            directory.path(),
+            Vec::new(),
+            SysctlMode::Set,
+            sender,
+        )
+        .unwrap();
+        let Event::ServicesFound(found) = next(&mut events).await else {
+            panic!("not found first")
+        };
+        let mut services = Self { kernel, directory, thread, events, found, sequence: 0 };
+        assert_eq!(services.report().await.sequence, 0);
+        services
+    }
+
+    /// The daemon ends and another starts on the same kernel and disk.
+    async fn restart(self) -> Self {
+        drop(self.events);
+        Self::start(self.kernel, self.directory).await
+    }
+
+    async fn report(&mut self) -> ServiceReport {
+        let event = next(&mut self.events).await;
+        let Event::Services(report) = event else { panic!("{event:?}") };
+        report
+    }
+
+    /// Sets a goal and waits until it was worked on.
+    async fn aim(&mut self, services: &[(ServiceKey, DesiredService)]) -> ServiceReport {
+        self.sequence += 1;
+        let services: DesiredServices = services.iter().cloned().collect();
+        let goal = ServiceGoal { sequence: self.sequence, services, ..ServiceGoal::default() };
+        self.thread.aim(goal);
+        loop {
+            let report = self.report().await;
+            if report.sequence == self.sequence {
+                return report;
+            }
+        }
+    }
+
+    /// The keys and weights in the kernel.
+    fn table(&self) -> Vec<(ServiceKey, Vec<u32>)> {
+        let weights = |service: &ObservedService| {
+            service.destinations.values().filter_map(|d| d.destination).map(|d| d.weight).collect()
+        };
+        self.kernel.services().iter().map(|(key, service)| (*key, weights(service))).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_thread_says_first_what_the_kernel_holds() {
+    let kernel = FakeKernel::new();
+    kernel.put_foreign_service(key(1), foreign());
+    let services = Services::on(kernel).await;
+    assert_eq!(services.found.keys().collect::<Vec<_>>(), [&key(1)]);
+    assert_eq!(services.kernel.take_applied(), [], "before a goal nothing is touched");
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_read_at_once_is_read_again() {
+    let kernel = FakeKernel::new();
+    kernel.put_foreign_service(key(1), foreign());
+    kernel.fail_next(Call::ObserveServices, 2, EINVAL);
+    let services = Services::on(kernel).await;
+    assert_eq!(services.found.len(), 1, "else real servers found down would be put back");
+}
+
+#[tokio::test]
+async fn the_table_becomes_what_the_goal_says() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    let report = services.aim(&[service(1, "rr", 1), service(2, "rr", 1)]).await;
+    assert_eq!((report.failed, report.obstacle), (BTreeMap::new(), None));
+    assert_eq!(services.table(), [(key(1), vec![1]), (key(2), vec![1])]);
+    services.aim(&[service(1, "rr", 7), service(2, "rr", 1)]).await;
+    assert_eq!(services.table(), [(key(1), vec![7]), (key(2), vec![1])]);
+}
+
+#[tokio::test]
+async fn a_service_that_is_wanted_no_longer_goes_and_a_foreign_one_stays() {
+    let kernel = FakeKernel::new();
+    kernel.put_foreign_service(key(9), foreign());
+    let mut services = Services::on(kernel).await;
+    services.aim(&[service(1, "rr", 1), service(2, "rr", 1)]).await;
+    services.aim(&[service(2, "rr", 1)]).await;
+    assert_eq!(services.table(), [(key(2), vec![1]), (key(9), vec![])]);
+}
+
+#[tokio::test]
+async fn a_service_of_the_daemon_before_goes_when_it_is_not_wanted() {
+    let kernel = FakeKernel::new();
+    let mut services = Services::on(kernel).await;
+    services.aim(&[service(1, "rr", 1), service(2, "rr", 1)]).await;
+    let mut services = services.restart().await;
+    services.kernel.put_foreign_service(key(9), foreign());
+    services.aim(&[service(2, "rr", 1)]).await;
+    assert_eq!(services.table(), [(key(2), vec![1]), (key(9), vec![])]);
+}
+
+#[tokio::test]
+async fn a_restarted_daemon_changes_nothing_that_is_right() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    let goal = [service(1, "rr", 1), service(2, "wlc", 3)];
+    services.aim(&goal).await;
+    assert_eq!(services.kernel.take_applied().len(), 4);
+    let mut services = services.restart().await;
+    services.aim(&goal).await;
+    assert_eq!(services.kernel.take_applied(), []);
+}
+
+#[tokio::test]
+async fn what_another_program_changed_is_mended_with_the_next_goal() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    services.aim(&[service(1, "rr", 1)]).await;
+    services.kernel.take_foreign_service(&key(1));
+    services.aim(&[service(1, "rr", 1)]).await;
+    assert_eq!(services.table(), [(key(1), vec![1])]);
+}
+
+#[tokio::test]
+async fn the_kernel_gets_no_service_that_could_not_be_listed_as_ours_before() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    std::fs::remove_dir_all(services.directory.path()).unwrap();
+    let report = services.aim(&[service(1, "rr", 1)]).await;
+    assert_eq!(report.failed.keys().collect::<Vec<_>>(), [&key(1)]);
+    assert_eq!(services.table(), []);
+}
+
+#[tokio::test]
+async fn what_the_kernel_refuses_is_told_for_its_key_and_tried_again() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    services.kernel.set_missing_schedulers([scheduler("wlc")].into());
+    let report = services.aim(&[service(1, "rr", 1), service(2, "wlc", 1)]).await;
+    assert_eq!(report.failed.keys().collect::<Vec<_>>(), [&key(2)]);
+    assert_eq!(services.table(), [(key(1), vec![1])], "the other one is not held up");
+    assert!(!services.thread.view().problems.is_empty());
+    services.kernel.set_missing_schedulers(BTreeSet::new());
+    while !services.report().await.failed.is_empty() {}
+    assert_eq!(services.table(), [(key(1), vec![1]), (key(2), vec![1])]);
+    assert_eq!(services.thread.view().problems, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_failure_that_the_next_attempt_mends_is_not_told() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    services.kernel.fail_next(Call::Apply, 1, EINVAL);
+    assert_eq!(services.aim(&[service(1, "rr", 1)]).await.failed, BTreeMap::new());
+    assert_eq!(services.table(), [(key(1), vec![1])]);
+}
+
+#[tokio::test]
+async fn a_kernel_without_ip_vs_is_an_obstacle_until_it_has_it() {
+    let kernel = FakeKernel::new();
+    kernel.set_ipvs(Err(IpvsProblem::NoModule));
+    let mut services = Services::on(kernel).await;
+    let report = services.aim(&[service(1, "rr", 1)]).await;
+    assert_eq!(report.obstacle, Some(Obstacle::NoIpvs));
+    let problems = services.thread.view().problems;
+    assert!(problems.iter().any(|problem| problem.contains("modprobe ip_vs")), "{problems:?}");
+    services.kernel.set_ipvs(Ok(()));
+    while services.report().await.obstacle.is_some() {}
+    assert_eq!(services.table(), [(key(1), vec![1])]);
+}
+
+#[tokio::test]
+async fn without_the_right_to_change_the_kernel_that_is_the_obstacle() {
+    let kernel = FakeKernel::new();
+    kernel.set_net_admin(false);
+    let mut services = Services::on(kernel).await;
+    let report = services.aim(&[service(1, "rr", 1)]).await;
+    assert_eq!(report.obstacle, Some(Obstacle::NoNetAdmin));
+}
+
+#[tokio::test]
+async fn a_dataplane_that_cannot_be_made_is_told_as_an_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sender, mut events) = mpsc::channel(EVENTS);
+    let make: MakeDataplane =
+        Box::new(|| Err(DataplaneError::from_errno(Operation::ObserveServices, Errno(1))));
+    ServiceThread::start(make, directory.path(), Vec::new(), SysctlMode::Set, sender).unwrap();
+    assert!(matches!(next(&mut events).await, Event::ServicesFound(found) if found.is_empty()));
+    let Event::Services(report) = next(&mut events).await else { panic!("no report") };
+    assert_eq!(report.obstacle, Some(Obstacle::NoNetAdmin));
+}
+
+#[tokio::test]
+async fn who_asks_sees_the_table_as_it_is_with_its_counters() {
+    let services = Services::on(FakeKernel::new()).await;
+    services.kernel.put_foreign_service(key(9), foreign());
+    let observed = services.thread.observe().await.unwrap();
+    assert_eq!(observed[&key(9)].connections, 9);
+}
+
+#[tokio::test]
+async fn a_sysctl_that_cannot_be_set_is_told_as_a_problem() {
+    let kernel = FakeKernel::new();
+    kernel.set_sysctls_read_only(true);
+    let mut services = Services::on(kernel).await;
+    let report = services.aim(&[service(1, "rr", 1)]).await;
+    assert_eq!((report.obstacle, report.failed), (None, BTreeMap::new()), "it keeps nobody away");
+    let problems = services.thread.view().problems;
+    let named = |key: &str| problems.iter().any(|problem| problem.contains(key));
+    assert!(named("net.ipv4.conf.all.send_redirects"), "{problems:?}");
+}
