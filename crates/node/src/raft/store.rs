@@ -273,21 +273,6 @@ impl Store {
         self.persist(Name::Promises, &promises.encode_to_vec())
     }
 
-    /// The virtual services in the kernel that are ours, as they were last written.
-    ///
-    /// # Errors
-    ///
-    /// If they can't be read.
-    pub fn programmed(&self) -> Result<Option<peer::ProgrammedServices>, DecodeError> {
-        self.read(Name::Programmed, "ProgrammedServices", |m: &peer::ProgrammedServices| m.format)
-    }
-
-    /// Writes which virtual services in the kernel are ours, before the kernel gets them.
-    #[must_use]
-    pub fn persist_programmed(&self, programmed: &peer::ProgrammedServices) -> Durable {
-        self.persist(Name::Programmed, &programmed.encode_to_vec())
-    }
-
     fn read<M: prost::Message + Default>(
         &self,
         name: Name,

@@ -38,8 +38,6 @@ pub(crate) enum Name {
     Committed,
     /// A voter's promises.
     Promises,
-    /// The virtual services that are ours.
-    Programmed,
     /// The timing in force.
     Timing,
 }
@@ -53,8 +51,7 @@ impl Name {
             Self::Purged => 4,
             Self::Committed => 5,
             Self::Promises => 6,
-            Self::Programmed => 7,
-            Self::Timing => 8,
+            Self::Timing => 7,
         };
         let [high, low] = part.to_be_bytes();
         [0, name, high, low]
