@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Dependencies that only one crate may name.
 const CONFINED: &[(&str, &str)] = &[
+    ("aya", "quorate-dataplane"),
     ("neli", "quorate-dataplane"),
     ("rtnetlink", "quorate-dataplane"),
     ("libc", "quorate-dataplane"),

@@ -2,6 +2,7 @@
 //! line only; each command has its module. Never ships. Its tests are in the modules.
 #![forbid(unsafe_code)]
 
+mod bpf;
 mod count;
 mod lab_tests;
 mod machine;
@@ -30,6 +31,8 @@ enum Task {
     Demo(programs::DemoArguments),
     /// Kills daemons at random points of a write load, round after round
     Soak(programs::SoakArguments),
+    /// Builds the fence's program for the kernel anew, with clang
+    Bpf,
     /// Runs a command by hand in the virtual machine that hosts without IPVS use
     Vm(machine::VmArguments),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Demo(arguments) => programs::demo(&arguments),
         Task::Soak(arguments) => programs::soak(&arguments),
+        Task::Bpf => bpf::run(),
         Task::Vm(arguments) => machine::run_by_hand(arguments),
     };
     result.unwrap_or_else(|error| {

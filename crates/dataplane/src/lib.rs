@@ -4,6 +4,7 @@
 //! and sysctls. [`linux`] is the real one; [`fake`] is a stateful kernel in memory that can be told
 //! to fail. One suite of rules (tests/src/contract.rs) holds for both, so that what the simulator
 //! shows on the fake is true of Linux. [`realserver`] sets up a DR or TUN real server.
+//! [`fence`] is the kernel's own block on VIP traffic past a lease's deadline.
 //!
 //! Nothing here decides what a kernel shall hold (`quorate_model::plan` does), and no `unsafe`
 //! stands outside `sys`.
@@ -20,6 +21,7 @@ use quorate_model::plan::Action;
 pub mod announce;
 mod error;
 pub mod fake;
+pub mod fence;
 pub mod linux;
 pub mod realserver;
 mod sys;

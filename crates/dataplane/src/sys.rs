@@ -1,11 +1,13 @@
-//! The only `unsafe` of the workspace: socket options that no safe crate of ours offers, and frames
-//! over AF_PACKET. Every function is safe to call with any argument. It decides nothing and knows no
+//! The only `unsafe` of the workspace: socket options that no safe crate of ours offers, frames
+//! over AF_PACKET, and BPF maps mapped into memory. Every function is safe to call with any argument. It decides nothing and knows no
 //! protocol. What needs it is tested by the contract suite (tests/src/contract.rs).
 #![allow(unsafe_code, reason = "this module is where the workspace keeps it")]
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
@@ -73,5 +75,61 @@ pub(crate) fn send_frame(socket: &OwnedFd, device_index: u32, frame: &[u8]) -> i
         Err(_) => Err(io::Error::last_os_error()),
         Ok(sent) if sent == frame.len() => Ok(()),
         Ok(_) => Err(io::Error::from(io::ErrorKind::WriteZero)),
+    }
+}
+
+/// The words of an array map of 64-bit values (BPF_F_MMAPABLE), mapped into memory: a store takes
+/// effect in the kernel at once, with no system call.
+#[derive(Debug)]
+pub(crate) struct MappedWords {
+    start: NonNull<AtomicU64>,
+    count: usize,
+}
+
+// SAFETY: the memory is only ever reached through `&AtomicU64`, and stays mapped until the last
+// owner drops it.
+unsafe impl Send for MappedWords {}
+// SAFETY: as above.
+unsafe impl Sync for MappedWords {}
+
+impl MappedWords {
+    /// Maps the first `count` words of the map.
+    pub(crate) fn map(map: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let length = count.checked_mul(size_of::<u64>()).ok_or_else(invalid)?;
+        // SAFETY: no address is asked for, so nothing that is mapped already is touched. The kernel
+        // refuses what is no such map, and a length past its end.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(invalid)?;
+        Ok(Self { start, count })
+    }
+
+    /// One word; none past the end.
+    pub(crate) fn get(&self, index: usize) -> Option<&AtomicU64> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: the index is within the mapping, which is page-aligned, lives as long as `self`,
+        // and is valid for any content. The kernel reads each word as a whole.
+        Some(unsafe { self.start.add(index).as_ref() })
+    }
+}
+
+impl Drop for MappedWords {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `map` mapped; every reference into it borrows from `self`.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * size_of::<u64>()) };
     }
 }

@@ -26,6 +26,7 @@ pub const NETWORK: &[Package] = &[
     Package { name: "iproute2", file: "ip", reason: "namespaces, veth pairs, bridges" },
     Package { name: "nftables", file: "nft", reason: "drops frames between two ports (partition)" },
     Package { name: "iputils-arping", file: "arping", reason: "asks by ARP who has a VIP" },
+    Package { name: "iputils-ping", file: "ping", reason: "asks by ICMP who has a VIP" },
     Package { name: "procps", file: "sysctl", reason: "reads and sets kernel parameters" },
     Package { name: "curl", file: "curl", reason: "the demo's client, as a person would use" },
 ];

@@ -1,0 +1,160 @@
+//! Devices and their tc filters, as far as the fence needs them: which stand, and which are ours.
+//! Blocking calls over rtnetlink; a runtime of one thread, owned here, drives the connection while
+//! a call waits. Adds and removes nothing. Tests: tests/tests/lab_host_fence.rs.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use aya::programs::TcAttachType;
+use futures::TryStreamExt;
+use quorate_model::id::DeviceName;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
+use rtnetlink::{Error as RouteError, Handle};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use super::error::{FenceError, FenceStep};
+
+/// No answer of rtnetlink takes long, but it may wait for another holder of RTNL.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Every program of ours, of whatever version, begins so; its filter has its name.
+const NAMES: &str = "quorate_";
+
+/// A device that can carry a fence.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Device {
+    index: i32,
+    /// Whether its frames have an Ethernet header; else they have none.
+    pub(super) ethernet: bool,
+}
+
+/// One filter of ours, of this process or an earlier one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Filter {
+    pub(super) priority: u16,
+    pub(super) handle: u32,
+    /// The kernel's number of its program.
+    pub(super) program: u32,
+}
+
+/// A connection to rtnetlink in one network namespace.
+pub(super) struct Filters {
+    runtime: Runtime,
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl fmt::Debug for Filters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filters").finish_non_exhaustive()
+    }
+}
+
+impl Filters {
+    /// Opens a connection in the calling thread's network namespace. No right is needed.
+    pub(super) fn open() -> Result<Self, FenceError> {
+        let fail = |error: io::Error| FenceError::from_io(FenceStep::OpenSocket, &error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(fail)?;
+        let guard = runtime.enter();
+        let (connection, handle, _no_groups) = rtnetlink::new_connection().map_err(fail)?;
+        drop(guard);
+        let connection = runtime.spawn(connection);
+        Ok(Self { runtime, handle, connection })
+    }
+
+    fn wait<T>(
+        &self,
+        doing: impl Fn() -> FenceStep,
+        answer: impl Future<Output = Result<T, RouteError>>,
+    ) -> Result<T, FenceError> {
+        let no_answer = |cause: String| FenceError::NoAnswer { doing: doing(), cause };
+        let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
+        match self.runtime.block_on(answer) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(RouteError::NetlinkError(message))) => {
+                Err(FenceError::from_errno(doing(), message.raw_code().saturating_abs()))
+            }
+            Ok(Err(error)) => Err(no_answer(error.to_string())),
+            Err(_elapsed) => Err(no_answer(format!("no answer within {ANSWER_TIMEOUT:?}"))),
+        }
+    }
+
+    /// Every device of this namespace but lo.
+    pub(super) fn devices(&self) -> Result<Vec<DeviceName>, FenceError> {
+        let request = self.handle.link().get().execute();
+        let links: Vec<LinkMessage> =
+            self.wait(|| FenceStep::ReadDevices, async { Box::pin(request).try_collect().await })?;
+        let others = links.iter().filter(|link| !is_loopback(link));
+        Ok(others.filter_map(|link| name(link)?.parse().ok()).collect())
+    }
+
+    pub(super) fn device(&self, device: &DeviceName) -> Result<Device, FenceError> {
+        let request = self.handle.link().get().match_name(device.to_string()).execute();
+        let doing = || FenceStep::ReadFilters(device.clone());
+        let link = self.wait(doing, async { Box::pin(request).try_next().await })?;
+        let link = link.ok_or_else(|| FenceError::NoDevice(device.clone()))?;
+        if link.header.link_layer_type == LinkLayerType::Infiniband {
+            return Err(FenceError::UnsupportedDevice(device.clone()));
+        }
+        let index = i32::try_from(link.header.index);
+        let index = index.map_err(|_| FenceError::NoDevice(device.clone()))?;
+        Ok(Device { index, ethernet: link.header.link_layer_type == LinkLayerType::Ether })
+    }
+
+    /// The filters of ours on one side of a device, in the order in which they run.
+    pub(super) fn ours(
+        &self,
+        name: &DeviceName,
+        device: Device,
+        side: TcAttachType,
+    ) -> Result<Vec<Filter>, FenceError> {
+        let request = self.handle.traffic_filter(device.index).get();
+        let request =
+            if side == TcAttachType::Ingress { request.ingress() } else { request.egress() };
+        let doing = || FenceStep::ReadFilters(name.clone());
+        let found: Vec<TcMessage> =
+            self.wait(doing, async { Box::pin(request.execute()).try_collect().await })?;
+        Ok(found.iter().filter_map(filter_of_ours).collect())
+    }
+}
+
+impl Drop for Filters {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+fn is_loopback(link: &LinkMessage) -> bool {
+    link.header.link_layer_type == LinkLayerType::Loopback
+}
+
+fn name(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+fn filter_of_ours(message: &TcMessage) -> Option<Filter> {
+    let options = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    })?;
+    let mut ours = false;
+    let mut program = 0;
+    for option in options {
+        match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => ours = name.starts_with(NAMES),
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => program = *id,
+            _ => {}
+        }
+    }
+    let handle = message.header.handle;
+    let handle = u32::from(handle.major) << 16 | u32::from(handle.minor);
+    let priority = u16::try_from(message.header.info >> 16).ok()?;
+    ours.then_some(Filter { priority, handle, program })
+}
