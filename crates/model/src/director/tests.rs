@@ -379,6 +379,7 @@ fn an_address_is_announced_only_while_the_kernel_carries_it() {
 #[test]
 fn a_witness_votes_and_has_no_goals() {
     let mut world = World::with(CONFIGURATION, Role::Witness, &ObservedServices::new());
+    world.event(3, Event::ServicesFound(ObservedServices::new()));
     world.cut = BTreeSet::from([2]);
     world.grant("web", 1);
     world.run(SECOND);
