@@ -1,6 +1,7 @@
 //! Three real daemons on the host's kernel with true timing: a plain VIP survives the loss of any
 //! of them, and no applied configuration is lost. Needs root. Run by `cargo xtask test`.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on ends")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

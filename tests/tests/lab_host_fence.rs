@@ -2,6 +2,7 @@
 //! neighbour discovery, ICMP and TCP. Needs root. Run by `cargo xtask test`.
 #![forbid(unsafe_code)]
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "what a test relies on fails the test; the process that is killed tells its deadline"

@@ -312,6 +312,15 @@ real_servers = [{ address = "192.168.10.16:80" }]
         let log = deployment.log(other).unwrap();
         assert_eq!(log.contains("this kernel has no ip_vs"), lacks_ipvs, "{log}");
     }
+    // One that owned a group before, and lost the right since, starts and votes as well.
+    deployment.terminate("d2").unwrap();
+    wait_for_owner(&deployment, "d3", "plain", "d1");
+    deployment.start_without("d2", "net_admin").unwrap();
+    deployment
+        .wait_for("three voters", SECONDS, |deployment| {
+            Ok(deployment.status("d1").unwrap()["cluster"]["voters_reachable"] == 3)
+        })
+        .unwrap();
     // With d2 gone, d1 serves only by the votes of d3.
     deployment.kill("d2").unwrap();
     wait_for_owner(&deployment, "d3", "plain", "d1");

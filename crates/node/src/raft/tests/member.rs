@@ -210,17 +210,18 @@ impl Member {
 
     pub(super) fn wait_status(&self, what: &str, until: impl FnMut(&Arc<RaftStatus>) -> bool) {
         let mut status = self.handle().status();
-        let waited =
-            self.block_on(async { tokio::time::timeout(LIMIT, status.wait_for(until)).await });
+        // What `wait_for` gives holds the watch's lock: it must be gone before the next look.
+        let reached = self
+            .block_on(async { tokio::time::timeout(LIMIT, status.wait_for(until)).await.is_ok() });
         let last = self.handle().status().borrow().clone();
-        assert!(waited.is_ok(), "{} waits for {what}: {last:?}", self.profile.name);
+        assert!(reached, "{} waits for {what}: {last:?}", self.profile.name);
     }
 
     pub(super) fn wait_state(&self, what: &str, until: impl FnMut(&Arc<ClusterState>) -> bool) {
         let mut state = self.handle().state();
-        let waited =
-            self.block_on(async { tokio::time::timeout(LIMIT, state.wait_for(until)).await });
-        assert!(waited.is_ok(), "{} waits for {what}", self.profile.name);
+        let reached = self
+            .block_on(async { tokio::time::timeout(LIMIT, state.wait_for(until)).await.is_ok() });
+        assert!(reached, "{} waits for {what}", self.profile.name);
     }
 
     pub(super) fn wait_voters(&self, count: usize) {
@@ -259,7 +260,7 @@ impl Member {
             let taken = async {
                 while let Err(error) = handle.propose(command.clone()).await {
                     if matches!(error, ProposeError::NotLeader { .. }) {
-                        status.wait_for(|s| s.role == RaftRole::Leader).await.unwrap();
+                        drop(status.wait_for(|s| s.role == RaftRole::Leader).await.unwrap());
                     }
                 }
             };
