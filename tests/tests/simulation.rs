@@ -64,7 +64,10 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 fn caught(mutant: Mutant) {
-    let most = number("QUORATE_SEEDS").unwrap_or(200);
+    // One is rare: only a release that is late by a whole restart shows it. Which seed does moves
+    // with every change of the model, so the search for it goes far; it ends with the first.
+    let most = if mutant == Mutant::ReleaseOfAnyEpoch { 5_000 } else { 200 };
+    let most = number("QUORATE_SEEDS").unwrap_or(most);
     // Rare ones are searched for from a seed near one that caught them when this was written.
     let first = if mutant == Mutant::ReleaseOfAnyEpoch { 600 } else { 1 };
     let violation = (first..first + most).find_map(|seed| {
