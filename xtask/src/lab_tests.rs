@@ -114,7 +114,7 @@ fn names() -> Result<Vec<String>, TaskError> {
 /// Their executables, in the order of their names; none when they don't build.
 fn build() -> Result<Option<Vec<(String, PathBuf)>>, TaskError> {
     let mut command = cargo(&["test", "--no-run", "--message-format=json-render-diagnostics"]);
-    command.args(["-p", "quorate-tests", "--test", "lab_*"]);
+    command.args(["--workspace", "--test", "lab_*"]);
     let output = command
         .stderr(std::process::Stdio::inherit())
         .output()

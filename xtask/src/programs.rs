@@ -53,11 +53,10 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
 
 /// Builds everything that runs in the lab.
 pub(crate) fn build_command() -> Command {
-    let packages = ["-p", "quorate-node", "-p", "quorate-ctl", "-p", "quorate-tests"];
-    // One that does not build keeps none of the others from being built.
-    let mut build = cargo(&["build", "--bins", "--keep-going"]);
-    build.args(packages);
-    build
+    // The whole workspace, as the tests do: for fewer packages the features of what they share
+    // would be others, and all of it would be built once more. One that does not build keeps none
+    // of the others from being built.
+    cargo(&["build", "--workspace", "--bins", "--keep-going"])
 }
 
 /// What lab programs and tests need to know.

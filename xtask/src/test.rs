@@ -63,7 +63,7 @@ fn checks() -> Vec<(&'static str, Command)> {
     };
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     // Targets that an ordinary `cargo test` leaves out are left out of --all-targets too.
-    let lab = ["clippy", "-p", "quorate-tests", "--test", "lab_*", "--", "-D", "warnings"];
+    let lab = ["clippy", "--workspace", "--test", "lab_*", "--", "-D", "warnings"];
     vec![
         ("fmt", cargo(&["fmt", "--all", "--check"])),
         ("clippy", cargo(&clippy)),
