@@ -106,16 +106,27 @@ fn every_owner_of_an_address_is_seen_by_arp() {
         let wait = Duration::from_secs(1);
         arp_owner(network.namespace("a").unwrap(), INTERFACE, address.parse().unwrap(), wait)
     };
+    // A link that has just come up takes its time.
+    let wait_for_owners = |address: &str, expected: &BTreeSet<String>| {
+        let deadline = quorate_tests::lab::clock::Deadline::after(ANSWER);
+        loop {
+            let found = owners(address).unwrap();
+            if found == *expected {
+                return;
+            }
+            assert!(!deadline.passed(), "{address}: {found:?} answer, not {expected:?}");
+        }
+    };
     let (b, c) = (network.mac("b").unwrap(), network.mac("c").unwrap());
     let only = |owner: &str| BTreeSet::from([owner.to_owned()]);
     assert!(owners("192.168.10.99").unwrap().is_empty());
     let vip = "192.168.10.180".to_owned();
     // On lo, answered for nevertheless, as long as nothing is done against it.
-    assert_eq!(owners(&vip).unwrap(), only(&b));
+    wait_for_owners(&vip, &only(&b));
     network.add_address("c", INTERFACE, &format!("{vip}/32").parse().unwrap()).unwrap();
-    assert_eq!(owners(&vip).unwrap().len(), 2);
+    wait_for_owners(&vip, &BTreeSet::from([b.clone(), c.clone()]));
     network.namespace("b").unwrap().set_parameter("net/ipv4/conf/all/arp_ignore", "1").unwrap();
-    assert_eq!(owners(&vip).unwrap(), only(&c));
+    wait_for_owners(&vip, &only(&c));
     network.delete_address("c", INTERFACE, &format!("{vip}/32").parse().unwrap()).unwrap();
     assert!(owners(&vip).unwrap().is_empty(), "{b} is to be silent");
 }
