@@ -104,7 +104,13 @@ impl Network {
         let mut lines = vec!["link set lo up".to_owned(), format!("link set dev {INTERFACE} up")];
         lines.extend(host.addresses.iter().map(|net| address_line("add", INTERFACE, net)));
         lines.extend(host.loopback.iter().map(|net| address_line("add", "lo", net)));
-        ip(Some(&namespace), &lines)
+        ip(Some(&namespace), &lines)?;
+        // A new namespace inherits what this machine's administrator set (devconf_inherit_init_net,
+        // Documentation/admin-guide/sysctl/net.rst): a host of the lab begins as a fresh one does.
+        for parameter in ["arp_ignore", "arp_announce"] {
+            self.namespace(name)?.set_parameter(&format!("net/ipv4/conf/all/{parameter}"), "0")?;
+        }
+        Ok(())
     }
 
     /// Takes a host out, ending what runs in it.
