@@ -129,3 +129,22 @@ fn a_removed_node_is_no_member_and_owns_nothing() {
     assert_eq!(status["nodes"].as_array().unwrap().len(), 2);
     assert_eq!(status["cluster"]["failures_tolerated"], 0);
 }
+
+#[test]
+fn without_a_majority_a_write_takes_nothing_and_says_so() {
+    let mut deployment = three_directors("lab_host_cluster_minority");
+    wait_for(&deployment, "d1", &NODES);
+    // No connection to a dead leader can be made, so the write never leaves d3.
+    for victim in ["d1", "d2"] {
+        deployment.kill(victim).unwrap();
+    }
+    let file = deployment.folder_of("d3").unwrap().join("changed.toml");
+    std::fs::write(&file, PLAIN_VIP.replace("\"1s\"", "\"9s\"")).unwrap();
+    let applied = deployment.quorate("d3", &["apply", "--yes", file.to_str().unwrap()]).unwrap();
+    assert_eq!(applied.status.code(), Some(5), "{}", applied.stderr);
+    for node in ["d1", "d2"] {
+        deployment.start(node).unwrap();
+    }
+    wait_for(&deployment, "d1", &NODES);
+    assert_eq!(deployment.status("d3").unwrap()["cluster"]["revision"], 1);
+}

@@ -13,7 +13,7 @@ use quorate_model::id::NodeId;
 use quorate_model::kernel::ObservedServices;
 use tonic::{Code, Status};
 
-use crate::api::error::{KEY, Kind, error};
+use crate::api::error::{KEY, Kind, error, was_never_sent};
 use crate::api::services;
 use crate::director::DirectorHandle;
 use crate::raft::handle::RaftHandle;
@@ -119,7 +119,7 @@ impl Member {
             // Every write may be repeated: configurations by their request id, the rest by what
             // they say.
             Code::Unavailable => error(
-                Kind::NotLeader,
+                if was_never_sent(&status) { Kind::NotLeader } else { Kind::Interrupted },
                 format!("the leader can't be reached from here: {}", status.message()),
             ),
             _ => error(Kind::UnknownOutcome, status.message()),

@@ -77,10 +77,12 @@ impl AdminService {
     async fn write(&self, caller: &Caller, write: Write) -> Result<Written, Status> {
         let member = self.member()?;
         let deadline = clock::now() + LEADER_TIMEOUT;
+        // Once the way broke after something was sent, an old leader may have it in its log.
+        let mut interrupted = false;
         loop {
             let left = deadline.since(clock::now());
             let Some(leader) = member.wait_for_leader(left).await else {
-                return Err(error(Kind::NoQuorum, no_leader()));
+                return Err(no_leader(interrupted, ""));
             };
             let written = if leader == member.me {
                 member.write(&caller.to_string(), write.clone()).await
@@ -89,10 +91,10 @@ impl AdminService {
             };
             match written {
                 // What this node knows of the leader is catching up.
-                Err(status) if is(Kind::NotLeader, &status) => {
+                Err(status) if is(Kind::NotLeader, &status) || is(Kind::Interrupted, &status) => {
+                    interrupted |= is(Kind::Interrupted, &status);
                     if clock::now() >= deadline {
-                        let text = format!("{}; {}", status.message(), no_leader());
-                        return Err(error(Kind::NoQuorum, text));
+                        return Err(no_leader(interrupted, status.message()));
                     }
                     tokio::time::sleep(LEADER_PAUSE).await;
                 }
@@ -102,11 +104,21 @@ impl AdminService {
     }
 }
 
-fn no_leader() -> String {
-    format!(
-        "no Raft leader could take the write (waited {LEADER_TIMEOUT:?}): a majority of the voters \
-         must be up and reach each other; see `quorate status`"
-    )
+/// No leader took the write: nothing was written, unless one may have got it before it was lost.
+fn no_leader(interrupted: bool, last: &str) -> Status {
+    let last = if last.is_empty() { String::new() } else { format!("{last}; ") };
+    if interrupted {
+        let text = format!(
+            "{last}the leader was lost after the write was sent to it, and none confirmed it within \
+             {LEADER_TIMEOUT:?}; it may still be applied: see `quorate status`, then do it again"
+        );
+        return error(Kind::UnknownOutcome, text);
+    }
+    let text = format!(
+        "{last}no Raft leader could take the write (waited {LEADER_TIMEOUT:?}): a majority of the \
+         voters must be up and reach each other; see `quorate status`"
+    );
+    error(Kind::NoQuorum, text)
 }
 
 fn local_only(caller: &Caller) -> Result<(), Status> {
@@ -278,4 +290,15 @@ impl v1::admin_server::Admin for AdminService {
 /// What another node says of itself; `None` if it does not answer in time.
 async fn ask(member: &Member, node: NodeId) -> Option<(NodeId, ObserveResponse)> {
     Some((node, member.ask(node).await.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_may_have_reached_a_lost_leader_has_an_unknown_outcome() {
+        assert!(is(Kind::UnknownOutcome, &no_leader(true, "connection reset")));
+        assert!(is(Kind::NoQuorum, &no_leader(false, "connection refused")));
+    }
 }

@@ -4,6 +4,8 @@
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+use crate::peer::dial::DialError;
+
 /// The metadata key.
 pub(crate) const KEY: &str = "quorate-error";
 
@@ -14,6 +16,9 @@ pub(crate) enum Kind {
     NoQuorum,
     /// The node that was asked does not lead, and did nothing: ask again.
     NotLeader,
+    /// The way to the leader broke after the request may have reached it: ask again, and if
+    /// nobody answers, the outcome is unknown.
+    Interrupted,
     /// The configuration has moved on.
     Conflict,
     /// It was sent, and may yet be applied.
@@ -33,6 +38,7 @@ impl Kind {
         match self {
             Self::NoQuorum => "no_quorum",
             Self::NotLeader => "not_leader",
+            Self::Interrupted => "interrupted",
             Self::Conflict => "conflict",
             Self::UnknownOutcome => "unknown_outcome",
             Self::NotMember => "not_member",
@@ -44,7 +50,7 @@ impl Kind {
 
     fn code(self) -> Code {
         match self {
-            Self::NoQuorum | Self::NotLeader => Code::Unavailable,
+            Self::NoQuorum | Self::NotLeader | Self::Interrupted => Code::Unavailable,
             Self::Conflict => Code::Aborted,
             Self::UnknownOutcome => Code::DeadlineExceeded,
             Self::NotMember | Self::Refused => Code::FailedPrecondition,
@@ -66,6 +72,18 @@ pub(crate) fn is(kind: Kind, status: &Status) -> bool {
     status.metadata().get(KEY).is_some_and(|word| word == kind.word())
 }
 
+/// Whether a failed request never left this node: no connection could be made to send it over.
+pub(crate) fn was_never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<DialError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +93,14 @@ mod tests {
         let status = error(Kind::Conflict, "revision 3, not 2");
         assert_eq!(status.code(), Code::Aborted);
         assert_eq!(status.metadata().get(KEY).unwrap(), "conflict");
+    }
+
+    #[test]
+    fn only_a_request_without_a_connection_was_never_sent() {
+        let refused = Status::from_error(Box::new(DialError { tried: Vec::new() }));
+        assert!(was_never_sent(&refused));
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(!was_never_sent(&Status::from_error(Box::new(reset))));
+        assert!(!was_never_sent(&Status::unavailable("from the other side")));
     }
 }
