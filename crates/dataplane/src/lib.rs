@@ -4,7 +4,8 @@
 //! and sysctls. [`linux`] is the real one; [`fake`] is a stateful kernel in memory that can be told
 //! to fail. One suite of rules (tests/src/contract.rs) holds for both, so that what the simulator
 //! shows on the fake is true of Linux. [`realserver`] sets up a DR or TUN real server.
-//! [`fence`] is the kernel's own block on VIP traffic past a lease's deadline.
+//! [`fence`] is the kernel's own block on VIP traffic past a lease's deadline, [`watch`] tells that
+//! something in the kernel changed, [`scheduling`] keeps a thread from being held up.
 //!
 //! Nothing here decides what a kernel shall hold (`quorate_model::plan` does), and no `unsafe`
 //! stands outside `sys`.
@@ -18,14 +19,18 @@ use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, DeviceAddresses, ObservedServices};
 use quorate_model::plan::Action;
 
+use crate::fence::{FenceError, Slot};
+
 pub mod announce;
 mod error;
 pub mod fake;
 pub mod fence;
 pub mod linux;
 pub mod realserver;
+pub mod scheduling;
 mod sys;
 pub mod sysctl;
+pub mod watch;
 
 pub use error::{DataplaneError, Errno, Operation};
 pub use sysctl::{DirectorNeeds, SysctlFinding, SysctlMode, SysctlProblem};
@@ -81,6 +86,33 @@ pub trait Dataplane: Send {
     /// # Errors
     /// Where the address may still stand.
     fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError>;
+
+    /// Arms the fence (design §4) on every device but lo, with these VIPs in it, closed; what an
+    /// earlier process left there is taken off afterwards. `vips` are all that may stand on this host.
+    ///
+    /// # Errors
+    /// Where it does not stand as asked: no VIP may be configured then. Arming again is safe.
+    fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError>;
+
+    /// Fences an address, closed, before it is configured; where it is fenced already, the slot that
+    /// it has.
+    ///
+    /// # Errors
+    /// Where it is not fenced: it must not be configured then.
+    fn fence(&mut self, vip: IpAddr) -> Result<Slot, FenceError>;
+
+    /// Lets an address go from the fence, after it is gone from the devices.
+    ///
+    /// # Errors
+    /// Where it is still fenced; it is closed then.
+    fn unfence(&mut self, vip: IpAddr) -> Result<(), FenceError>;
+
+    /// Looks at every device: puts the fence on those that are new, and back where it is gone.
+    /// Returns the devices where it had to.
+    ///
+    /// # Errors
+    /// Where it does not stand on every device afterwards: the VIPs have to go.
+    fn mend_fence(&mut self) -> Result<Vec<DeviceName>, FenceError>;
 
     /// Tells the neighbours of a device that this host has the address: gratuitous ARP in request
     /// and reply form, or an unsolicited neighbour advertisement. A device without link-layer

@@ -1,6 +1,7 @@
 //! The only `unsafe` of the workspace: socket options that no safe crate of ours offers, frames
-//! over AF_PACKET, and BPF maps mapped into memory. Every function is safe to call with any argument. It decides nothing and knows no
-//! protocol. What needs it is tested by the contract suite (tests/src/contract.rs).
+//! over AF_PACKET, BPF maps mapped into memory, a thread's scheduling. Every function is safe to
+//! call with any argument. It decides nothing and knows no protocol. What needs it is tested by the
+//! contract suite (tests/src/contract.rs).
 #![allow(unsafe_code, reason = "this module is where the workspace keeps it")]
 
 use std::io;
@@ -116,6 +117,28 @@ impl MappedWords {
         Ok(Self { start, count })
     }
 
+    /// As many words of ordinary memory, all zero.
+    pub(crate) fn in_memory(count: usize) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let length = count.checked_mul(size_of::<u64>()).ok_or_else(invalid)?;
+        // SAFETY: no address and no file are given: the kernel makes new, private, zeroed memory.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(invalid)?;
+        Ok(Self { start, count })
+    }
+
     /// One word; none past the end.
     pub(crate) fn get(&self, index: usize) -> Option<&AtomicU64> {
         if index >= self.count {
@@ -132,4 +155,22 @@ impl Drop for MappedWords {
         // SAFETY: exactly what `map` mapped; every reference into it borrows from `self`.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * size_of::<u64>()) };
     }
+}
+
+/// Gives the calling thread this real-time priority under SCHED_RR (sched(7)); threads and programs
+/// that it starts do not inherit it.
+pub(crate) fn schedule_round_robin(priority: i32) -> io::Result<()> {
+    // SAFETY: `sched_param` is one integer (on glibc), for which all zeroes is a valid value.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = priority;
+    // SAFETY: 0 is the calling thread; `parameters` is a live `sched_param` that the kernel only
+    // reads.
+    let done = unsafe {
+        libc::sched_setscheduler(
+            0,
+            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
+            &raw const parameters,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

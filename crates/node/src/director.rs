@@ -1,5 +1,5 @@
-//! The director loop: the one task that runs `quorate_model::director`, feeds it events and
-//! carries its effects out. Raft, probes, reconcile threads, peers and the API talk to it over
+//! The director loop: the one task that runs `quorate_model::director`, feeds it events, sets the
+//! fence and carries its effects out. It runs on the thread of `renewals`. Raft, probes, reconcile threads, peers and the API talk to it over
 //! bounded channels, and to each other only through it.
 //!
 //! ```text
@@ -20,6 +20,7 @@ use quorate_model::id::NodeId;
 use quorate_model::ownership::message::Message;
 use quorate_model::ownership::quorum::Membership;
 use quorate_model::time::Instant;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
@@ -31,6 +32,11 @@ use crate::raft::handle::RaftHandle;
 use crate::raft::status::{RaftRole, RaftStatus};
 use crate::raft::store::Store;
 use crate::reconcile::{AddressThread, ServiceThread};
+use crate::renewals::Renewals;
+
+mod gate;
+
+use self::gate::Gate;
 
 /// Events that may wait for the loop; who finds it full waits.
 pub(crate) const EVENTS_MAX: usize = 1_024;
@@ -62,6 +68,8 @@ pub(crate) struct Parts {
     pub(crate) addresses: Option<AddressThread>,
     /// Whether a group is changing its owner, for who changes the voters.
     pub(crate) takeover: watch::Sender<bool>,
+    /// The thread to run on.
+    pub(crate) renewals: Renewals,
 }
 
 enum Question {
@@ -109,14 +117,20 @@ pub(crate) fn start(parts: Parts) -> DirectorHandle {
     let probes = Probes::new(parts.sender.clone());
     let state = parts.raft.state();
     let raft = parts.raft.status();
-    let running = Loop { parts, probes, stopping: Vec::new() };
-    tokio::spawn(running.run(receiver, state, raft));
+    let gate = Gate::new(parts.addresses.clone());
+    let renewals = parts.renewals.clone();
+    let workers = Handle::current();
+    let running = Loop { parts, probes, gate, workers, stopping: Vec::new() };
+    renewals.spawn(running.run(receiver, state, raft));
     DirectorHandle { questions }
 }
 
 struct Loop {
     parts: Parts,
     probes: Probes,
+    gate: Gate,
+    /// Where all runs that may take its time.
+    workers: Handle,
     stopping: Vec<oneshot::Sender<()>>,
 }
 
@@ -159,9 +173,16 @@ impl Loop {
                     }
                     None => return,
                 },
+                () = self.gate.changed() => {
+                    self.gate.set(&self.parts.director);
+                    continue;
+                }
                 () = wait_until(deadline) => Event::Tick,
             };
-            for effect in self.parts.director.step(clock::now(), event) {
+            let effects = self.parts.director.step(clock::now(), event);
+            // First of all: what is to be closed is closed before anything else is done about it.
+            self.gate.set(&self.parts.director);
+            for effect in effects {
                 self.carry_out(effect);
             }
             let takeover = self.parts.director.takeover(clock::now());
@@ -197,7 +218,10 @@ impl Loop {
                     addresses.announce(address, until);
                 }
             }
-            Effect::Probe(targets) => self.probes.aim(&targets),
+            Effect::Probe(targets) => {
+                let _on_the_workers = self.workers.enter();
+                self.probes.aim(&targets);
+            }
         }
     }
 
@@ -208,7 +232,7 @@ impl Loop {
     fn persist(&self, promises: Promises) {
         let durable = self.parts.store.persist_promises(&(&promises).into());
         let sender = self.parts.sender.clone();
-        tokio::spawn(async move {
+        self.workers.spawn(async move {
             // A failed write ends the process elsewhere; nothing may be answered on it here.
             if durable.wait().await.is_ok() {
                 let _ = sender.send(Event::Persisted(promises)).await;
@@ -222,7 +246,7 @@ impl Loop {
         }
         let raft = self.parts.raft.clone();
         let sender = self.parts.sender.clone();
-        tokio::spawn(async move {
+        self.workers.spawn(async move {
             let proposal = raft.propose(Command::Grant { at: clock::wall(), grants });
             match tokio::time::timeout(PROPOSAL_TIMEOUT, proposal).await {
                 Ok(Ok(reply)) => debug!(?reply, "granted"),

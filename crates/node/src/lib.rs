@@ -1,7 +1,7 @@
 //! quorated: Raft, storage, transport, clock, director loop, probes, API.
 //!
-//! Pure decisions are `quorate-model`'s; this crate carries them out. Inside it, the API, Raft and
-//! the probes talk to the director loop over bounded channels, not to each other; `reconcile`
+//! Pure decisions are `quorate-model`'s; this crate carries them out. The director loop runs on a
+//! thread and runtime of its own (`renewals`). Inside this crate, the API, Raft and the probes talk to the director loop over bounded channels, not to each other; `reconcile`
 //! alone calls the dataplane.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod peer;
 mod probes;
 pub mod raft;
 mod reconcile;
+mod renewals;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::config::NodeConfig;
 use crate::identity::file::{self, IdentityFileError};
-use crate::node::Node;
+use crate::node::{Kernel, Node};
 use crate::raft::store::StoreError;
 use crate::raft::store::lock::{DataDirectory, LockError};
 use crate::reconcile::remove_left_over;
@@ -102,36 +103,42 @@ pub fn abort_on_panic() {
 /// If it can't start, or had to end.
 pub fn run(config: NodeConfig) -> Result<(), StartError> {
     let directory = DataDirectory::lock(&config.data_dir)?;
-    if config.role == Role::Director {
-        clear_kernel(&config.data_dir)?;
-    }
+    let kernel = match config.role {
+        Role::Director => clear_kernel(&config.data_dir)?,
+        Role::Witness => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(config, directory));
+    let ended = runtime.block_on(serve(config, directory, kernel));
     // Whatever still waits (a probe, an idle connection) ends with the process.
     runtime.shutdown_background();
     ended
 }
 
-/// Removes the VIPs that a former daemon left, before anything else.
-fn clear_kernel(data_dir: &Path) -> Result<(), StartError> {
+/// Closes and removes the VIPs that a former daemon left, before anything else. What holds the new
+/// fence is returned for whoever keeps addresses from then on.
+fn clear_kernel(data_dir: &Path) -> Result<Option<Kernel>, StartError> {
     let mut linux = match Linux::new() {
         Ok(linux) => linux,
         Err(cause) => {
             warn!(%cause, "the kernel can't be used: this director will own no VIP");
-            return Ok(());
+            return Ok(None);
         }
     };
     for left in remove_left_over(&mut linux, data_dir)? {
         info!(device = %left.device, address = %left.net, "removed a VIP of a former daemon");
     }
-    Ok(())
+    Ok(Some(Kernel(Box::new(linux))))
 }
 
-async fn serve(config: NodeConfig, directory: DataDirectory) -> Result<(), StartError> {
+async fn serve(
+    config: NodeConfig,
+    directory: DataDirectory,
+    kernel: Option<Kernel>,
+) -> Result<(), StartError> {
     let (fatal, mut ended) = mpsc::channel(1);
     let identity = file::load(&config.data_dir)?;
     let (socket, http) = (config.socket.clone(), config.http);
-    let node = Node::new(config, directory, fatal.clone());
+    let node = Node::new(config, directory, kernel, fatal.clone());
     let listener = api::local::bind(&socket).await?;
     match identity {
         Some(identity) => node.resume(identity).await?,

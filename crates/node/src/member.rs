@@ -19,6 +19,7 @@ use crate::director::DirectorHandle;
 use crate::raft::handle::RaftHandle;
 use crate::raft::node::PeerCalls;
 use crate::reconcile::ServiceThread;
+use crate::renewals::Renewals;
 
 /// How long the services thread may take to read the kernel's counters.
 const COUNTERS_TIMEOUT: Duration = Duration::from_millis(400);
@@ -42,6 +43,8 @@ pub(crate) struct Member {
     pub(crate) services: Option<ServiceThread>,
     pub(crate) calls: PeerCalls,
     pub(crate) api: Option<SocketAddr>,
+    /// The thread that renews.
+    pub(crate) renewals: Renewals,
 }
 
 impl Member {
@@ -92,6 +95,8 @@ impl Member {
             problems.extend(services.view().problems);
         }
         problems.extend(view.addresses.failed.values().cloned());
+        problems.extend(view.addresses.strange.values().cloned());
+        problems.extend(view.addresses.unfenced.clone());
         for (group, obstacles) in view.obstacles.get(&self.me).into_iter().flatten() {
             for obstacle in obstacles {
                 problems.insert(format!("can't own {group}: {obstacle}"));

@@ -1,7 +1,7 @@
 //! The node as a whole: waiting to be told its cluster, then a member of it. Founding, joining and
 //! coming back end in the same place, `begin`, which starts every part of a member.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use quorate_api::peer::v1 as peer;
@@ -29,7 +29,8 @@ use crate::peer::tls;
 use crate::raft::node::{RaftNode, Surroundings};
 use crate::raft::store::Store;
 use crate::raft::store::lock::DataDirectory;
-use crate::reconcile::{AddressThread, MakeDataplane, ServiceThread};
+use crate::reconcile::{AddressThread, MakeDataplane, ServiceThread, watch_kernel};
+use crate::renewals::Renewals;
 
 /// How long a joined node may take to become a voter: the leader spaces changes of the voters.
 const VOTER_TIMEOUT: Duration = Duration::from_secs(180);
@@ -40,6 +41,15 @@ const DELIVERIES_MAX: usize = 1_024;
 /// Entries between two snapshots.
 const SNAPSHOT_EVERY: u64 = 1_000;
 
+/// The kernel as the start has left it: fenced, and without VIPs.
+pub(crate) struct Kernel(pub(crate) Box<dyn Dataplane>);
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}
+
 /// A node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -48,6 +58,8 @@ pub(crate) struct Node {
     /// The data directory's lock until a store takes it; held by who founds or joins.
     directory: Mutex<Option<DataDirectory>>,
     raft: Mutex<Option<RaftNode>>,
+    /// Until a member's address thread takes it.
+    kernel: std::sync::Mutex<Option<Kernel>>,
     /// Whoever ends the process waits at the other end.
     fatal: mpsc::Sender<String>,
 }
@@ -58,6 +70,7 @@ impl Node {
     pub(crate) fn new(
         config: NodeConfig,
         directory: DataDirectory,
+        kernel: Option<Kernel>,
         fatal: mpsc::Sender<String>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -65,6 +78,7 @@ impl Node {
             member: watch::Sender::new(None),
             directory: Mutex::new(Some(directory)),
             raft: Mutex::new(None),
+            kernel: std::sync::Mutex::new(kernel),
             fatal,
         })
     }
@@ -226,6 +240,7 @@ impl Node {
         let server_tls = tls::server(&identity).map_err(crate::raft::node::StartError::Tls)?;
         let (me, cluster_id) = (identity.node_id, identity.cluster_id);
         let cluster_name = identity.cluster_name.clone();
+        let renewals = Renewals::start()?;
         let raft = RaftNode::start(store, identity, surroundings).await?;
         self.watch_fatal(&raft);
 
@@ -248,6 +263,7 @@ impl Node {
             services: services.clone(),
             addresses,
             takeover,
+            renewals: renewals.clone(),
         });
         let member = Arc::new(Member {
             me,
@@ -258,6 +274,7 @@ impl Node {
             services,
             calls: raft.calls(),
             api: self.config.api,
+            renewals,
         });
         if let Some(address) = self.config.api {
             let directory = raft.directory();
@@ -288,7 +305,10 @@ impl Node {
         };
         let services =
             ServiceThread::start(dataplane(), data, devices.clone(), mode, sender.clone())?;
-        let addresses = AddressThread::start(dataplane(), data, devices, sender.clone())?;
+        let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let make = kernel.map_or_else(dataplane, |Kernel(kernel)| Box::new(|| Ok(kernel)));
+        let addresses = AddressThread::start(make, data, devices, sender.clone())?;
+        watch_kernel(addresses.clone(), sender.clone());
         Ok((Some(services), Some(addresses)))
     }
 

@@ -55,8 +55,11 @@ impl Kernel {
         self.carried.retain(|address, &mut until| {
             now < until && (goal.wanted.contains_key(address) || keeps)
         });
-        for address in goal.wanted.iter().filter(|(_, until)| now < **until).map(|(a, _)| a) {
-            self.carried.insert(address.clone(), now + goal.lifetime);
+        for (address, &until) in &goal.wanted {
+            let open = self.fence.get(&address.net.addr()).copied().unwrap_or_default();
+            if now < until.max(open) {
+                self.carried.insert(address.clone(), now + goal.lifetime);
+            }
         }
     }
 
@@ -75,6 +78,8 @@ impl Kernel {
             present,
             failed: BTreeMap::new(),
             devices: BTreeMap::from([(device.clone(), condition)]),
+            unfenced: None,
+            strange: BTreeMap::new(),
         }
     }
 }

@@ -173,6 +173,7 @@ impl From<Obstacle> for peer::fitness::Obstacle {
             Obstacle::AddressRefused => Self::AddressRefused,
             Obstacle::Starting => Self::Starting,
             Obstacle::Stopping => Self::Stopping,
+            Obstacle::FenceNotArmed => Self::FenceNotArmed,
         }
     }
 }
@@ -189,6 +190,7 @@ fn obstacle(found: i32) -> Result<Obstacle, DecodeError> {
         Ok(Wire::AddressRefused) => Obstacle::AddressRefused,
         Ok(Wire::Starting) => Obstacle::Starting,
         Ok(Wire::Stopping) => Obstacle::Stopping,
+        Ok(Wire::FenceNotArmed) => Obstacle::FenceNotArmed,
         Ok(Wire::Unspecified) | Err(_) => {
             return Err(DecodeError::Unknown { field: "Fitness.obstacles", found });
         }

@@ -14,6 +14,7 @@ use quorate_model::spec::{Forward, Scheduler};
 
 use super::{Announcement, Call};
 use crate::error::{DataplaneError, Errno, Operation};
+use crate::fence::{FenceError, Slot};
 use crate::sysctl::Sysctls;
 use crate::{
     Capabilities, DeviceState, IpvsInfo, IpvsProblem, ObservedAddress, ObservedAddresses,
@@ -51,9 +52,35 @@ pub(super) struct Kernel {
     pub(super) missing_schedulers: BTreeSet<Scheduler>,
     pub(super) failures: BTreeMap<Call, VecDeque<Errno>>,
     pub(super) partial_dumps: u32,
+    /// Whether a fence was armed, since the kernel was made.
+    pub(super) armed: bool,
+    pub(super) fenced: BTreeMap<IpAddr, Slot>,
+    pub(super) fence_problem: Option<FenceError>,
 }
 
 impl Kernel {
+    pub(super) fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError> {
+        if let Some(problem) = &self.fence_problem {
+            return Err(problem.clone());
+        }
+        // The slots of the fence before are nobody's any more.
+        self.fenced.clear();
+        self.armed = true;
+        vips.iter().try_for_each(|&vip| self.fence(vip).map(drop))
+    }
+
+    pub(super) fn fence(&mut self, vip: IpAddr) -> Result<Slot, FenceError> {
+        if !self.armed {
+            return Err(FenceError::NotArmed);
+        }
+        if let Some(slot) = self.fenced.get(&vip) {
+            return Ok(slot.clone());
+        }
+        let slot = Slot::in_memory().map_err(|_| FenceError::Full)?;
+        self.fenced.insert(vip, slot.clone());
+        Ok(slot)
+    }
+
     pub(super) fn capabilities(&self) -> Capabilities {
         let info = IpvsInfo { version: (1, 2, 1), connection_table_size: 4096 };
         let ipvs = match &self.ipvs_problem {

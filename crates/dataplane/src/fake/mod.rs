@@ -5,7 +5,7 @@
 //! fake does is held against Linux by the contract suite (tests/src/contract.rs); what only the
 //! fake can do is tested in `tests.rs` beside this file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use quorate_model::spec::Scheduler;
 
 use self::kernel::{Kernel, Mark};
 use crate::error::{DataplaneError, Errno, Operation};
+use crate::fence::{FenceError, Slot};
 use crate::sysctl;
 use crate::{
     Capabilities, Dataplane, DeviceState, DirectorNeeds, IpvsProblem, ObservedAddresses,
@@ -137,6 +138,18 @@ impl FakeKernel {
         self.kernel().put_address(address, None, Mark::Foreign);
     }
 
+    /// Makes the fence not stand, for this reason, or stand again. Whoever asks is told at the next
+    /// arming or mending.
+    pub fn set_fence_problem(&self, problem: Option<FenceError>) {
+        self.kernel().fence_problem = problem;
+    }
+
+    /// Until when each fenced address is open, as [`Slot::deadline`].
+    #[must_use]
+    pub fn fenced(&self) -> BTreeMap<IpAddr, quorate_model::time::Instant> {
+        self.kernel().fenced.iter().map(|(address, slot)| (*address, slot.deadline())).collect()
+    }
+
     /// The table as it is.
     #[must_use]
     pub fn services(&self) -> ObservedServices {
@@ -230,6 +243,29 @@ impl Dataplane for Fake {
         kernel.needs_net_admin(doing)?;
         kernel.remove_address(address);
         Ok(())
+    }
+
+    fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError> {
+        self.kernel.kernel().arm_fence(vips)
+    }
+
+    fn fence(&mut self, vip: IpAddr) -> Result<Slot, FenceError> {
+        self.kernel.kernel().fence(vip)
+    }
+
+    fn unfence(&mut self, vip: IpAddr) -> Result<(), FenceError> {
+        let slot = self.kernel.kernel().fenced.remove(&vip);
+        slot.iter().for_each(Slot::close);
+        Ok(())
+    }
+
+    fn mend_fence(&mut self) -> Result<Vec<DeviceName>, FenceError> {
+        let kernel = self.kernel.kernel();
+        match (&kernel.fence_problem, kernel.armed) {
+            (Some(problem), _) => Err(problem.clone()),
+            (None, false) => Err(FenceError::NotArmed),
+            (None, true) => Ok(Vec::new()),
+        }
     }
 
     fn announce(&mut self, device: &DeviceName, address: IpAddr) -> Result<(), DataplaneError> {

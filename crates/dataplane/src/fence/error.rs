@@ -81,6 +81,9 @@ pub enum FenceError {
         /// What the kernel said.
         cause: String,
     },
+    /// It was never armed, or could not be.
+    #[error("the fence is not armed")]
+    NotArmed,
     /// There is no such device.
     #[error("cannot fence device {0}: there is no such device")]
     NoDevice(DeviceName),

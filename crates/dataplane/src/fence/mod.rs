@@ -88,6 +88,11 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// A slot that no kernel reads: for a kernel in memory.
+    pub(crate) fn in_memory() -> io::Result<Self> {
+        Ok(Self { words: Arc::new(MappedWords::in_memory(1)?), index: Arc::new(0) })
+    }
+
     /// Lets the VIP's traffic pass until this point of the lease clock.
     pub fn open_until(&self, deadline: Instant) {
         self.store(deadline.0);
@@ -252,21 +257,31 @@ impl Fence {
         self.devices.iter().map(|device| Ok((device.clone(), self.coverage(device)?))).collect()
     }
 
-    /// Puts back what is gone; returns the devices where that failed. On those VIP traffic may
-    /// pass: the VIPs have to go.
-    pub fn repair(&mut self) -> Vec<(DeviceName, FenceError)> {
-        let mut failed = Vec::new();
-        for device in self.devices.clone() {
-            let repaired = match self.coverage(&device) {
-                Ok(Coverage::InPlace | Coverage::NoDevice) => Ok(()),
-                Ok(Coverage::Broken) | Err(_) => self.cover(&device),
+    /// Looks at every device there is: puts the fence on those that are new and back where it is
+    /// gone, as many as it can. Returns the devices where it had to.
+    ///
+    /// # Errors
+    /// Where it does not stand on every device afterwards: VIP traffic may pass there, and the VIPs
+    /// have to go.
+    pub fn mend(&mut self) -> Result<Vec<DeviceName>, FenceError> {
+        let there = self.filters.devices()?;
+        // One that is gone is no more to be looked at; when it comes back it is a new one.
+        self.devices.retain(|device| there.contains(device));
+        let mut mended = Vec::new();
+        let mut failed = None;
+        for device in there {
+            let covered = match self.coverage(&device) {
+                Ok(Coverage::InPlace) if self.devices.contains(&device) => continue,
+                Ok(Coverage::NoDevice) => continue,
+                Ok(Coverage::InPlace | Coverage::Broken) | Err(_) => self.cover(&device),
             };
-            match repaired {
-                Ok(()) | Err(FenceError::NoDevice(_)) => {}
-                Err(error) => failed.push((device, error)),
+            match covered {
+                Ok(()) => mended.push(device),
+                Err(FenceError::NoDevice(_)) => {}
+                Err(error) => failed = Some(error),
             }
         }
-        failed
+        failed.map_or(Ok(mended), Err)
     }
 
     fn coverage(&self, device: &DeviceName) -> Result<Coverage, FenceError> {

@@ -15,6 +15,7 @@ use quorate_model::plan::Action;
 use self::ipvs::Ipvs;
 use self::route::Route;
 use crate::error::{DataplaneError, Errno, Operation};
+use crate::fence::{self, Fence, FenceError, Slot};
 use crate::sysctl::{self, Proc};
 use crate::{
     Capabilities, Dataplane, DeviceState, DirectorNeeds, ObservedAddresses, SysctlFinding,
@@ -33,6 +34,7 @@ pub struct Linux {
     route: Route,
     /// Opened at the first announcement, since it needs CAP_NET_RAW.
     packets: Option<OwnedFd>,
+    fence: Option<Fence>,
 }
 
 impl Linux {
@@ -51,6 +53,7 @@ impl Linux {
             ipvs: Ipvs::open().map_err(fail)?,
             route: Route::open().map_err(fail)?,
             packets: None,
+            fence: None,
         })
     }
 
@@ -130,6 +133,23 @@ impl Dataplane for Linux {
 
     fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError> {
         self.route()?.remove_address(address)
+    }
+
+    fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError> {
+        self.fence = Some(Fence::arm(&fence::devices()?, vips)?);
+        Ok(())
+    }
+
+    fn fence(&mut self, vip: IpAddr) -> Result<Slot, FenceError> {
+        self.fence.as_mut().ok_or(FenceError::NotArmed)?.insert(vip)
+    }
+
+    fn unfence(&mut self, vip: IpAddr) -> Result<(), FenceError> {
+        self.fence.as_mut().map_or(Ok(()), |fence| fence.remove(vip))
+    }
+
+    fn mend_fence(&mut self) -> Result<Vec<DeviceName>, FenceError> {
+        self.fence.as_mut().ok_or(FenceError::NotArmed)?.mend()
     }
 
     fn announce(&mut self, device: &DeviceName, address: IpAddr) -> Result<(), DataplaneError> {

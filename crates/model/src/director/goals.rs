@@ -17,17 +17,24 @@ use crate::spec::Vip;
 /// address every kernel refuses is not handed round between the directors.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
 
+/// How long the kernel keeps a VIP that nobody refreshes (`valid_lft`, ip-address(8)): the second
+/// layer of the fence (design §4), for where the first is bypassed.
+const LIFETIME: Duration = Duration::from_secs(10);
+/// How often it is refreshed while the lease holds.
+const REFRESH_EVERY: Duration = Duration::from_millis(2_500);
+
 /// Which VIPs the kernel shall carry. The newest goal replaces all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AddressGoal {
     /// Its number; rises with each goal.
     pub sequence: u64,
-    /// The VIPs to carry, each only while its time has not come.
+    /// The VIPs to carry, each with the end of its lease as it was when the goal was set. One whose
+    /// time has come may stay, and is added or refreshed only if the fence has been opened anew.
     pub wanted: BTreeMap<DeviceAddress, Instant>,
-    /// How long the kernel may keep a wanted VIP if nobody refreshes it (`valid_lft`,
-    /// ip-address(8); whole seconds).
+    /// How long the kernel may keep a wanted VIP if nobody refreshes it.
     pub lifetime: Duration,
-    /// Every VIP of the configuration on this node: those that are not wanted shall be gone.
+    /// Every VIP of the configuration on this node: they are fenced, and those that are not wanted
+    /// shall be gone.
     pub known: DeviceAddresses,
 }
 
@@ -110,20 +117,19 @@ impl Director {
         self.tell_releases(effects);
     }
 
-    /// The addresses that this node may serve at `now`, each with the end of its lease.
-    fn leased(&self, now: Instant) -> BTreeMap<DeviceAddress, Instant> {
-        let guard = self.guard();
+    /// The addresses of the groups that this node owns, each with the end of its lease. None while
+    /// the fence does not stand: nothing would close them.
+    fn leased(&self) -> BTreeMap<DeviceAddress, Instant> {
         let mut leased = BTreeMap::new();
+        if self.addresses.unfenced.is_some() {
+            return leased;
+        }
         for (group, _) in self.owner.groups() {
             let Some(settings) = self.state.spec.groups.get(group) else { continue };
             for (ip, until) in self.owner.addresses(group) {
-                let closes = until - guard;
                 let vip = settings.addresses.iter().find(|vip| vip.net.addr() == ip);
-                let address = vip.and_then(|vip| self.device_address(vip));
-                if let Some(address) = address
-                    && closes > now
-                {
-                    leased.insert(address, closes);
+                if let Some(address) = vip.and_then(|vip| self.device_address(vip)) {
+                    leased.insert(address, until);
                 }
             }
         }
@@ -135,43 +141,64 @@ impl Director {
         Some(DeviceAddress { device, net: vip.net })
     }
 
-    /// Opens what the leases allow, closes what they no longer do, refreshes the rest.
+    /// Opens what the leases allow, lets go of what this node owns no longer, refreshes the rest.
+    /// An address whose lease has lapsed stays: the fence is closed, and opens with the next lease.
     pub(super) fn serve(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let leased = self.leased(now);
-        let changed = !leased.keys().eq(self.serving.keys());
+        let leased = self.leased();
+        let before = self.serving.len();
         self.serving.retain(|address, _| leased.contains_key(address));
-        for (address, until) in &leased {
-            let fresh = || Serving { until: *until, announcements: Announcements::opened(now) };
-            self.serving.entry(address.clone()).or_insert_with(fresh).until = *until;
+        let mut changed = self.serving.len() != before;
+        for (address, until) in leased {
+            let runs = until > now;
+            match self.serving.get_mut(&address) {
+                None if !runs => {}
+                Some(serving) => {
+                    if runs && !serving.open {
+                        // Its lifetime in the kernel may have run out, and neighbours are told anew.
+                        serving.announcements = Announcements::opened(now);
+                        changed = true;
+                    }
+                    (serving.until, serving.open) = (until, runs);
+                }
+                None => {
+                    let announcements = Announcements::opened(now);
+                    self.serving.insert(address, Serving { until, open: true, announcements });
+                    changed = true;
+                }
+            }
         }
         let closing = self.closing.values().any(|c| c.sequence > self.address_sequence);
-        let refresh = !self.serving.is_empty() && now >= self.next_refresh;
+        let open = self.serving.values().any(|serving| serving.open);
+        let refresh = open && now >= self.next_refresh;
         if changed || closing || refresh {
-            self.aim_addresses(now, leased, effects);
+            self.aim_addresses(now, effects);
         }
     }
 
-    fn aim_addresses(
-        &mut self,
-        now: Instant,
-        wanted: BTreeMap<DeviceAddress, Instant>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let lease = self.state.timing.lease();
-        // The kernel counts whole seconds: the lease rounded up, and one, so that a refresh that
-        // is a little late does not take a served address away.
-        let whole = lease.as_secs() + u64::from(lease.subsec_nanos() > 0);
-        let lifetime = Duration::from_secs(whole + 1);
-        self.address_sequence += 1;
-        self.next_refresh = now + lifetime / 4;
+    /// The configuration's VIPs are others: the kernel fences them from now on.
+    pub(super) fn know_vips(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let known = desired::vips(&self.state.spec, &self.config.devices);
-        let sequence = self.address_sequence;
-        effects.push(Effect::Addresses(AddressGoal { sequence, wanted, lifetime, known }));
+        if known != self.known {
+            self.known = known;
+            self.aim_addresses(now, effects);
+        }
+    }
+
+    fn aim_addresses(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.address_sequence += 1;
+        self.next_refresh = now + REFRESH_EVERY;
+        let wanted = self.serving.iter().map(|(address, serving)| (address.clone(), serving.until));
+        effects.push(Effect::Addresses(AddressGoal {
+            sequence: self.address_sequence,
+            wanted: wanted.collect(),
+            lifetime: LIFETIME,
+            known: self.known.clone(),
+        }));
     }
 
     /// Announces what is due, once the kernel carries it.
     pub(super) fn announce(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        for (address, serving) in &mut self.serving {
+        for (address, serving) in self.serving.iter_mut().filter(|(_, serving)| serving.open) {
             if serving.announcements.due() <= now && self.addresses.present.contains(address) {
                 serving.announcements.sent(now);
                 effects.push(Effect::Announce(address.clone(), serving.until));
@@ -188,6 +215,9 @@ impl Director {
         }
         if self.stopping {
             obstacles.insert(Obstacle::Stopping);
+        }
+        if self.addresses.unfenced.is_some() {
+            obstacles.insert(Obstacle::FenceNotArmed);
         }
         for vip in &settings.addresses {
             obstacles.extend(self.address_obstacle(now, vip));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Closing, Director, Effect};
-use crate::id::{GroupName, NodeId};
+use crate::id::{GroupName, NodeId, Role};
 use crate::kernel::DeviceAddresses;
 use crate::ownership::message::{Message, Obstacle, Renew, RenewReply, Report};
 use crate::ownership::quorum::Membership;
@@ -39,6 +39,9 @@ impl Director {
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
         if configured {
             self.configuration_changed(effects);
+            if self.config.role == Role::Director {
+                self.know_vips(now, effects);
+            }
         }
         self.follow_grants(now);
     }
@@ -190,6 +193,8 @@ impl Director {
                 || (restarted && now.since(known.at) >= suspicion)
         });
         if newer && (self.reports.len() < REPORTS_MAX || self.reports.contains_key(&from)) {
+            let before = self.reports.get(&from).map(|known| &known.report.obstacles);
+            self.heard_news |= self.leads && before != Some(&report.obstacles);
             self.reports.insert(from, ReceivedReport { at: now, report });
         }
     }
@@ -219,6 +224,16 @@ impl Director {
             effects.push(Effect::Send(node, Message::Report(report.clone())));
         }
         self.reports.insert(self.config.me, ReceivedReport { at: now, report });
+    }
+
+    /// Tells what keeps this node from its groups, where that is not what it told last.
+    pub(super) fn tell_obstacles(&mut self, now: Instant, effects: &mut Vec<Effect>) -> bool {
+        let told = self.reports.get(&self.config.me).map(|own| &own.report.obstacles);
+        let news = told.is_some_and(|told| *told != self.obstacles(now));
+        if news {
+            self.send_report(now, effects);
+        }
+        news
     }
 
     /// Sends the releases of groups whose addresses are gone.

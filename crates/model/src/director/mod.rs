@@ -14,7 +14,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::announce::Announcements;
 use crate::command::Grant;
@@ -76,6 +75,10 @@ pub struct AddressReport {
     pub failed: BTreeMap<DeviceAddress, String>,
     /// The devices.
     pub devices: BTreeMap<DeviceName, DeviceCondition>,
+    /// Why the fence does not stand on every device as it should; `None` where it does.
+    pub unfenced: Option<String>,
+    /// VIPs that another program had configured here, for good, with what was done about it.
+    pub strange: BTreeMap<DeviceAddress, String>,
 }
 
 /// What the kernel's IPVS table is after a goal was worked on.
@@ -151,10 +154,14 @@ struct Closing {
     tellings: u32,
 }
 
-/// A served address.
+/// An address that the kernel carries for a group that this node owns.
 #[derive(Debug, Clone)]
 struct Serving {
+    /// The end of its lease: the fence is open until then. May be past: a lapse is not a loss, and
+    /// the address stays behind its closed fence.
     until: Instant,
+    /// Whether the lease ran when it was last looked at.
+    open: bool,
     announcements: Announcements,
 }
 
@@ -174,11 +181,15 @@ pub struct Director {
     closing: BTreeMap<GroupName, Closing>,
     placement: Placement,
     proposing: bool,
+    /// Whether a report brought other obstacles than the one before it.
+    heard_news: bool,
     reports: BTreeMap<NodeId, ReceivedReport>,
     report_sequence: u64,
     next_round: Instant,
     serving: BTreeMap<DeviceAddress, Serving>,
     address_sequence: u64,
+    /// The VIPs of the configuration, as the last address goal named them.
+    known: DeviceAddresses,
     next_refresh: Instant,
     addresses: AddressReport,
     /// When the kernel last refused an address. A director that does not own the group does not
@@ -207,11 +218,13 @@ impl Director {
             closing: BTreeMap::new(),
             placement: Placement::default(),
             proposing: false,
+            heard_news: false,
             reports: BTreeMap::new(),
             report_sequence: 0,
             next_round: now,
             serving: BTreeMap::new(),
             address_sequence: 0,
+            known: DeviceAddresses::new(),
             next_refresh: now,
             addresses: AddressReport::default(),
             refused: BTreeMap::new(),
@@ -226,6 +239,7 @@ impl Director {
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         let decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
+        let kernel_told = matches!(event, Event::Services(_) | Event::Addresses(_));
         match event {
             Event::Tick => {}
             Event::State(state) => self.state_changed(now, state, &mut effects),
@@ -239,6 +253,9 @@ impl Director {
             Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
             Event::Stop => self.stop(now, &mut effects),
         }
+        // What keeps a director from serving is told at once, not with the next round.
+        let news = kernel_told && self.tell_obstacles(now, &mut effects);
+        let decisive = decisive || news || std::mem::take(&mut self.heard_news);
         self.due(now, decisive, &mut effects);
         effects
     }
@@ -246,12 +263,12 @@ impl Director {
     /// When [`Event::Tick`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        let lapse = self.serving.values().map(|serving| serving.until);
-        let carried =
-            self.serving.iter().filter(|(address, _)| self.addresses.present.contains(address));
+        let open = || self.serving.iter().filter(|(_, serving)| serving.open);
+        let lapse = open().map(|(_, serving)| serving.until);
+        let carried = open().filter(|(address, _)| self.addresses.present.contains(address));
         let announce = carried.map(|(_, serving)| serving.announcements.due());
         let times = lapse.chain(announce).chain([self.next_round]);
-        let refresh = (!self.serving.is_empty()).then_some(self.next_refresh);
+        let refresh = open().next().is_some().then_some(self.next_refresh);
         times.chain(refresh).min().unwrap_or(self.next_round)
     }
 
@@ -307,10 +324,5 @@ impl Director {
 
     fn voter_view<'a>(state: &'a ClusterState, membership: &'a Membership) -> VoterView<'a> {
         VoterView { membership, state }
-    }
-
-    /// How long before a lease ends its addresses are taken away: the time that this takes.
-    fn guard(&self) -> Duration {
-        self.state.timing.renew() / 2
     }
 }

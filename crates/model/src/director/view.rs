@@ -36,7 +36,8 @@ pub struct DirectorView {
 
 impl Director {
     /// Until when each address that the kernel shall carry may be served: what the fence is set to
-    /// after every step. An address that is not listed may not be served.
+    /// after every step, before its effects are carried out. A time that has come closes it, and an
+    /// address that is not listed is closed.
     pub fn deadlines(&self) -> impl Iterator<Item = (&DeviceAddress, Instant)> {
         self.serving.iter().map(|(address, serving)| (address, serving.until))
     }

@@ -132,6 +132,8 @@ pub enum Obstacle {
     Starting,
     /// The daemon is stopping.
     Stopping,
+    /// The fence does not stand on every device, so nothing would close a VIP.
+    FenceNotArmed,
 }
 
 impl Obstacle {
@@ -155,6 +157,7 @@ impl std::fmt::Display for Obstacle {
             Self::AddressRefused => "the kernel refused an address",
             Self::Starting => "just started",
             Self::Stopping => "stopping",
+            Self::FenceNotArmed => "the fence is not armed",
         })
     }
 }

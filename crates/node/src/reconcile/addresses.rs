@@ -1,16 +1,23 @@
-//! The thread that keeps the VIPs on this node's devices as the director wants them, and that
-//! announces them.
+//! The thread that keeps the VIPs on this node's devices as the director wants them, the fence
+//! around them, and that announces them. It opens and closes nothing: the slots of the fence are
+//! the director loop's. Every VIP of the configuration is fenced, owned or not: what a former owner
+//! still forwards (the replies of NAT) must not leave it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_dataplane::{Dataplane, DataplaneError, DeviceState, addresses_of};
+use quorate_dataplane::fence::{FenceError, Slot};
+use quorate_dataplane::{
+    Dataplane, DataplaneError, DeviceState, ObservedAddress, ObservedAddresses, addresses_of,
+};
 use quorate_model::director::{AddressGoal, AddressReport, DeviceCondition, Event};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, DeviceAddresses};
 use quorate_model::time::Instant;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::list::List;
@@ -19,14 +26,26 @@ use crate::clock;
 
 /// How often devices and addresses are looked at without being asked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often arming the fence is tried again.
+const ARM_EVERY: Duration = Duration::from_secs(5);
 /// From one announcement to the next: at most 200 a second (design §5).
 const ANNOUNCE_GAP: Duration = Duration::from_millis(5);
 /// Announcements that may wait; those past it are made up for by later ones.
 const ANNOUNCEMENTS_MAX: usize = 4_096;
 
+/// The slots of the fenced VIPs.
+pub(crate) type Slots = BTreeMap<IpAddr, Slot>;
+
+/// How long a VIP that another program had configured is told of.
+const STRANGE_FOR: Duration = Duration::from_secs(300);
+/// As many are told of.
+const STRANGE_MAX: usize = 16;
+
 #[derive(Debug, Default)]
 struct Orders {
     goal: Option<AddressGoal>,
+    /// Something changed in the kernel.
+    look: bool,
     announcements: VecDeque<(DeviceAddress, Instant)>,
 }
 
@@ -34,15 +53,18 @@ struct Orders {
 #[derive(Debug, Clone)]
 pub(crate) struct AddressThread {
     orders: Arc<Mailbox<Orders>>,
+    slots: watch::Receiver<Arc<Slots>>,
 }
 
 enum Task {
     Aim(AddressGoal),
+    Look,
     Announce(DeviceAddress, Instant),
 }
 
-/// Removes the VIPs that a former daemon of this node left in the kernel: whatever its lease was,
-/// this start does not have it. To be called before anything else.
+/// Closes what a former daemon of this node left in the kernel, and removes its VIPs: whatever its
+/// lease was, this start does not have it. To be called before anything else. A fence that can't be
+/// armed keeps nothing from starting: such a director owns nothing.
 ///
 /// # Errors
 ///
@@ -53,6 +75,11 @@ pub(crate) fn remove_left_over(
 ) -> Result<Vec<DeviceAddress>, LeftOverError> {
     let mut list: List<DeviceAddress> = List::open(vip_list(data_dir))?;
     let listed = list.entries();
+    // Closed before it is removed: nothing passes between the old fence and the new one.
+    let vips: Vec<IpAddr> = listed.iter().map(|vip| vip.net.addr()).collect();
+    if let Err(error) = dataplane.arm_fence(&vips) {
+        warn!(%error, "the fence can't be armed: this director will own no VIP");
+    }
     let devices: BTreeSet<DeviceName> = listed.iter().map(|ours| ours.device.clone()).collect();
     let devices: Vec<DeviceName> = devices.into_iter().collect();
     // What is gone already needs no right to remove it: a daemon without any starts all the same.
@@ -93,12 +120,24 @@ impl AddressThread {
         let path = vip_list(data_dir);
         let listed = List::open(path.clone())?;
         let orders: Arc<Mailbox<Orders>> = Arc::default();
-        let handle = Self { orders: Arc::clone(&orders) };
+        let (published, slots) = watch::channel(Arc::new(Slots::new()));
+        let handle = Self { orders: Arc::clone(&orders), slots };
         let work = move || match make() {
             Ok(dataplane) => {
-                let reported = AddressReport::default();
-                let goal = AddressGoal::default();
-                Worker { dataplane, listed, devices, events, goal, reported }.run(&orders);
+                let worker = Worker {
+                    dataplane,
+                    listed,
+                    devices,
+                    events,
+                    goal: AddressGoal::default(),
+                    reported: AddressReport::default(),
+                    slots: Slots::new(),
+                    published,
+                    unfenced: None,
+                    last_tried: None,
+                    strange: BTreeMap::new(),
+                };
+                worker.run(&orders);
             }
             Err(error) => warn!(%error, "addresses can't be kept: this node will own no VIP"),
         };
@@ -112,6 +151,16 @@ impl AddressThread {
     /// Aims at a goal; earlier ones that were not begun are forgotten.
     pub(crate) fn aim(&self, goal: AddressGoal) {
         self.orders.put(|orders| orders.goal = Some(goal));
+    }
+
+    /// The slots of the fenced VIPs: who holds a lease opens and closes them.
+    pub(crate) fn slots(&self) -> watch::Receiver<Arc<Slots>> {
+        self.slots.clone()
+    }
+
+    /// Looks at the kernel now: something changed there, or in the fence.
+    pub(crate) fn look(&self) {
+        self.orders.put(|orders| orders.look = true);
     }
 
     /// Announces an address, unless its lease has ended by then.
@@ -131,15 +180,26 @@ struct Worker {
     events: Events,
     goal: AddressGoal,
     reported: AddressReport,
+    slots: Slots,
+    published: watch::Sender<Arc<Slots>>,
+    /// Why the fence does not stand as it should.
+    unfenced: Option<String>,
+    /// When arming it was last tried in vain.
+    last_tried: Option<Instant>,
+    strange: BTreeMap<DeviceAddress, (Instant, String)>,
 }
 
 impl Worker {
     fn run(mut self, orders: &Mailbox<Orders>) {
+        self.mend();
         self.report(BTreeMap::new());
         loop {
             let task = orders.take(LOOK_EVERY, |orders| {
                 if let Some(goal) = orders.goal.take() {
                     return Some(Task::Aim(goal));
+                }
+                if std::mem::take(&mut orders.look) {
+                    return Some(Task::Look);
                 }
                 orders.announcements.pop_front().map(|(a, until)| Task::Announce(a, until))
             });
@@ -152,7 +212,7 @@ impl Worker {
                     self.announce(&address, until);
                     std::thread::sleep(ANNOUNCE_GAP);
                 }
-                None => self.look(),
+                Some(Task::Look) | None => self.look(),
             }
             if self.events.is_closed() {
                 return;
@@ -162,52 +222,168 @@ impl Worker {
 
     fn aim(&mut self) {
         let mut failed = BTreeMap::new();
-        let present = self.present();
+        let observed = self.observed();
+        let present = addresses_of(&observed);
+        // Fenced before anything is configured, and from when the configuration names it.
+        let unfenced = self.fence_known();
         let wanted = &self.goal.wanted;
         let ours = self.listed.entries().union(&self.goal.known);
         let unwanted: Vec<DeviceAddress> =
             ours.filter(|a| present.contains(a) && !wanted.contains_key(a)).cloned().collect();
         for address in unwanted {
-            info!(device = %address.device, address = %address.net, "VIP closed");
-            if let Err(error) = self.dataplane.remove_address(&address) {
-                warn!(%error, "a VIP stays");
-                failed.insert(address, error.to_string());
+            self.note_strange(&address, &observed);
+            match self.dataplane.remove_address(&address) {
+                Ok(()) => info!(device = %address.device, address = %address.net, "VIP removed"),
+                Err(error) => {
+                    warn!(%error, "a VIP stays, closed by the fence");
+                    failed.insert(address, error.to_string());
+                }
             }
         }
         let wanted = self.goal.wanted.clone();
         if let Err(error) = self.listed.add(wanted.keys()) {
             // An address that is on no list would outlive a crash unknown to the next daemon.
-            warn!(%error, "no VIP is opened");
+            warn!(%error, "no VIP is configured");
             failed.extend(wanted.keys().map(|a| (a.clone(), error.to_string())));
             self.report(failed);
             return;
         }
         for (address, until) in &wanted {
-            // This thread may have been held up since the goal was set.
-            if clock::now() >= *until {
+            if let Some(error) = unfenced.get(&address.net.addr()) {
+                failed.insert(address.clone(), error.clone());
+                continue;
+            }
+            // This thread may have been held up since the goal was set; the lease may be renewed.
+            if clock::now() >= self.lease_end(address).max(*until) {
                 continue;
             }
             if !present.contains(address) {
-                info!(device = %address.device, address = %address.net, "VIP opened");
+                info!(device = %address.device, address = %address.net, "VIP configured");
             }
             if let Err(error) = self.dataplane.add_address(address, Some(self.goal.lifetime)) {
-                warn!(%error, "a VIP can't be opened");
+                warn!(%error, "a VIP can't be configured");
                 failed.insert(address.clone(), error.to_string());
             }
         }
         self.report(failed);
+        self.unfence_gone();
+    }
+
+    /// Until when the fence is open for an address.
+    fn lease_end(&self, address: &DeviceAddress) -> Instant {
+        self.slots.get(&address.net.addr()).map_or(Instant(0), Slot::deadline)
+    }
+
+    /// Fences every VIP of the configuration; returns those that are not fenced, with the reason.
+    fn fence_known(&mut self) -> BTreeMap<IpAddr, String> {
+        let mut unfenced = BTreeMap::new();
+        let mut new = false;
+        let vips: BTreeSet<IpAddr> =
+            self.goal.known.iter().chain(self.goal.wanted.keys()).map(|a| a.net.addr()).collect();
+        for vip in vips.into_iter().filter(|vip| !self.slots.contains_key(vip)).collect::<Vec<_>>()
+        {
+            match self.dataplane.fence(vip) {
+                Ok(slot) => {
+                    self.slots.insert(vip, slot);
+                    new = true;
+                }
+                Err(error) => {
+                    unfenced.insert(vip, error.to_string());
+                }
+            }
+        }
+        if new {
+            self.published.send_replace(Arc::new(self.slots.clone()));
+        }
+        unfenced
+    }
+
+    /// Lets go of what is no VIP any more, once it is gone from the devices.
+    fn unfence_gone(&mut self) {
+        let kept: BTreeSet<IpAddr> = self
+            .goal
+            .known
+            .iter()
+            .chain(self.goal.wanted.keys())
+            .chain(&self.reported.present)
+            .map(|address| address.net.addr())
+            .collect();
+        let gone: Vec<IpAddr> =
+            self.slots.keys().filter(|vip| !kept.contains(vip)).copied().collect();
+        for vip in &gone {
+            self.slots.remove(vip);
+        }
+        if !gone.is_empty() {
+            // First of all nobody opens it any more.
+            self.published.send_replace(Arc::new(self.slots.clone()));
+        }
+        for vip in gone {
+            if let Err(error) = self.dataplane.unfence(vip) {
+                warn!(%error, "an address that is no VIP any more stays fenced, closed");
+            }
+        }
+    }
+
+    /// Puts the fence where it is missing; arms it where that failed before.
+    fn mend(&mut self) {
+        let now = clock::now();
+        let mended = match self.dataplane.mend_fence() {
+            Err(FenceError::NotArmed) => {
+                if self.last_tried.is_some_and(|at| now.since(at) < ARM_EVERY) {
+                    return;
+                }
+                self.last_tried = Some(now);
+                self.slots.clear();
+                let vips: Vec<IpAddr> =
+                    self.listed.entries().iter().map(|vip| vip.net.addr()).collect();
+                self.dataplane.arm_fence(&vips).map(|()| Vec::new())
+            }
+            other => other,
+        };
+        let unfenced = match mended {
+            Ok(devices) => {
+                for device in devices {
+                    info!(%device, "the fence was put on this device");
+                }
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if unfenced != self.unfenced {
+            match &unfenced {
+                Some(error) => warn!(%error, "the fence does not stand: this director owns no VIP"),
+                None => info!("the fence stands"),
+            }
+            self.unfenced = unfenced;
+        }
+    }
+
+    /// A VIP that another program configured for good is told of, with what it means.
+    fn note_strange(&mut self, address: &DeviceAddress, observed: &ObservedAddresses) {
+        let for_ever = observed.get(address).is_some_and(|a| !a.ours && a.lifetime.is_none());
+        if !for_ever || self.strange.len() >= STRANGE_MAX {
+            return;
+        }
+        let text = format!(
+            "VIP {} was configured on {} by another program and has been removed: take it out of \
+             the distribution's network files, or stop that program",
+            address.net, address.device
+        );
+        warn!("{text}");
+        self.strange.insert(address.clone(), (clock::now(), text));
     }
 
     /// Looks at the kernel unasked, and speaks only where something is different.
     fn look(&mut self) {
         let before = self.reported.clone();
+        self.mend();
+        self.fence_known();
         let now = self.observe(before.failed.clone());
         let strange = now.present.iter().any(|a| !self.goal.wanted.contains_key(a));
-        let missing = self
-            .goal
-            .wanted
-            .iter()
-            .any(|(address, until)| !now.present.contains(address) && clock::now() < *until);
+        let missing = self.goal.wanted.iter().any(|(address, until)| {
+            let until = self.lease_end(address).max(*until);
+            !now.present.contains(address) && clock::now() < until
+        });
         if strange || missing {
             self.aim();
         } else if now != before {
@@ -224,14 +400,16 @@ impl Worker {
         }
     }
 
-    fn present(&mut self) -> DeviceAddresses {
+    fn observed(&mut self) -> ObservedAddresses {
         match self.dataplane.observe_addresses(&self.devices) {
-            Ok(found) => addresses_of(&found),
+            Ok(found) => found,
             Err(error) => {
                 // Unknown counts as present: what must go is removed even if it is gone already,
                 // and no release is told for it.
                 warn!(%error, "addresses can't be read");
-                self.listed.entries().union(&self.goal.known).cloned().collect()
+                let unknown = ObservedAddress { ours: true, lifetime: None };
+                let ours = self.listed.entries().union(&self.goal.known);
+                ours.map(|address| (address.clone(), unknown)).collect()
             }
         }
     }
@@ -239,7 +417,7 @@ impl Worker {
     fn observe(&mut self, failed: BTreeMap<DeviceAddress, String>) -> AddressReport {
         let ours: DeviceAddresses =
             self.listed.entries().union(&self.goal.known).cloned().collect();
-        let present = self.present().intersection(&ours).cloned().collect();
+        let present = addresses_of(&self.observed()).intersection(&ours).cloned().collect();
         let mut devices = BTreeMap::new();
         for device in &self.devices {
             let condition = match self.dataplane.device(device) {
@@ -253,7 +431,18 @@ impl Worker {
             };
             devices.insert(device.clone(), condition);
         }
-        AddressReport { sequence: self.goal.sequence, present, failed, devices }
+        let now = clock::now();
+        self.strange.retain(|_, (at, _)| now.since(*at) < STRANGE_FOR);
+        let strange =
+            self.strange.iter().map(|(address, (_, text))| (address.clone(), text.clone()));
+        AddressReport {
+            sequence: self.goal.sequence,
+            present,
+            failed,
+            devices,
+            unfenced: self.unfenced.clone(),
+            strange: strange.collect(),
+        }
     }
 
     fn report(&mut self, failed: BTreeMap<DeviceAddress, String>) {

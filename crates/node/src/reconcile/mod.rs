@@ -9,9 +9,11 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate_dataplane::watch::Watch;
 use quorate_dataplane::{Dataplane, DataplaneError};
 use quorate_model::director::Event;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 mod addresses;
 mod list;
@@ -20,7 +22,7 @@ mod services;
 mod tests;
 
 pub use addresses::LeftOverError;
-pub(crate) use addresses::{AddressThread, remove_left_over};
+pub(crate) use addresses::{AddressThread, Slots, remove_left_over};
 pub use list::ListError;
 pub(crate) use services::ServiceThread;
 
@@ -63,6 +65,41 @@ impl<T> Mailbox<T> {
         let (mut guard, _) =
             self.changed.wait_timeout(guard, wait).unwrap_or_else(PoisonError::into_inner);
         take(&mut guard)
+    }
+}
+
+/// How long the watch sleeps at a stretch: only to see that the daemon ends.
+const WATCH_LIMIT: Duration = Duration::from_secs(1);
+/// From one word of the kernel to the next: whoever changes devices by the hundred does not keep
+/// the address thread from all else.
+const WATCH_GAP: Duration = Duration::from_millis(5);
+
+/// Starts the thread that has the address thread look whenever the kernel says that a device, an
+/// address or a filter changed: a removed filter is put back at once, a lost device is told at once.
+/// Without it the thread looks by itself every half second.
+pub(crate) fn watch_kernel(addresses: AddressThread, events: Events) {
+    let watch = match Watch::open() {
+        Ok(watch) => watch,
+        Err(error) => {
+            return warn!(%error, "the kernel's changes are seen late: no socket to hear of them");
+        }
+    };
+    let work = move || {
+        while !events.is_closed() {
+            match watch.wait(WATCH_LIMIT) {
+                Ok(true) => {
+                    addresses.look();
+                    std::thread::sleep(WATCH_GAP);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    return warn!(%error, "the kernel's changes are seen late from now on");
+                }
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("kernel-watch".to_owned()).spawn(work) {
+        warn!(%error, "the kernel's changes are seen late: no thread to hear of them");
     }
 }
 

@@ -24,7 +24,8 @@ fn up() -> DeviceState {
 }
 
 fn on(kernel: &FakeKernel) -> MakeDataplane {
-    let dataplane = kernel.dataplane();
+    let mut dataplane = kernel.dataplane();
+    dataplane.arm_fence(&[]).unwrap();
     Box::new(move || Ok(Box::new(dataplane) as Box<dyn Dataplane>))
 }
 

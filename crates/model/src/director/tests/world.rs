@@ -55,8 +55,10 @@ pub(super) struct Node {
     pub(super) present: DeviceAddresses,
     /// Whether the kernel leaves address goals undone and unanswered.
     pub(super) stuck: bool,
-    /// Every goal, with when it was set.
-    pub(super) goals: Vec<(Instant, AddressGoal)>,
+    /// Every goal.
+    pub(super) goals: Vec<AddressGoal>,
+    /// What the fence is open for, from each time on that this changed.
+    pub(super) open: Vec<(Instant, Vec<DeviceAddress>)>,
     pub(super) services: Vec<ServiceGoal>,
     pub(super) probed: Vec<BTreeSet<ProbeTarget>>,
     pub(super) announced: Vec<DeviceAddress>,
@@ -150,6 +152,7 @@ impl World {
             present: DeviceAddresses::new(),
             stuck: false,
             goals: Vec::new(),
+            open: Vec::new(),
             services: Vec::new(),
             probed: Vec::new(),
             announced: Vec::new(),
@@ -218,6 +221,14 @@ impl World {
             let effects = director.step(self.now, event);
             let deadline = director.next_deadline();
             assert!(deadline > self.now, "n{id} asks for a step that it has just had");
+            let open: Vec<DeviceAddress> = director
+                .deadlines()
+                .filter(|(_, until)| *until > self.now)
+                .map(|(address, _)| address.clone())
+                .collect();
+            if open != self.serves(id) {
+                self.nodes.get_mut(&id).unwrap().open.push((self.now, open));
+            }
             for effect in effects {
                 self.carry_out(id, effect);
             }
@@ -241,7 +252,7 @@ impl World {
             }
             Effect::Grant(grants) => node.proposed.push(grants),
             Effect::Addresses(goal) => {
-                node.goals.push((now, goal));
+                node.goals.push(goal);
                 if !node.stuck {
                     let carried = self.carry(id);
                     self.queue.push_back((id, carried));
@@ -261,10 +272,19 @@ impl World {
     fn carry(&mut self, id: u64) -> Event {
         let now = self.now;
         let node = self.nodes.get_mut(&id).unwrap();
-        let (_, goal) = node.goals.last().unwrap();
-        let wanted = goal.wanted.iter().filter(|(_, until)| **until > now);
-        node.present = wanted.map(|(address, _)| address.clone()).collect();
-        Event::Addresses(self.report(id, self.nodes[&id].goals.last().unwrap().1.sequence))
+        let goal = node.goals.last().unwrap();
+        let present = std::mem::take(&mut node.present);
+        let open: DeviceAddresses = node
+            .director
+            .deadlines()
+            .filter(|(_, until)| *until > now)
+            .map(|(address, _)| address.clone())
+            .collect();
+        let carried = |(address, _): &(&DeviceAddress, &Instant)| {
+            open.contains(*address) || present.contains(*address)
+        };
+        node.present = goal.wanted.iter().filter(carried).map(|(a, _)| a.clone()).collect();
+        Event::Addresses(self.report(id, self.nodes[&id].goals.last().unwrap().sequence))
     }
 
     fn report(&self, id: u64, sequence: u64) -> AddressReport {
@@ -273,6 +293,7 @@ impl World {
             present: self.nodes[&id].present.clone(),
             failed: BTreeMap::new(),
             devices: BTreeMap::from([(eth0(), DeviceCondition::Up)]),
+            ..AddressReport::default()
         }
     }
 
@@ -309,16 +330,19 @@ impl World {
         &self.nodes[&id].director
     }
 
-    /// The VIPs that the newest goal of a node wants, by their last octet.
+    /// The VIPs for which a node's fence is open.
     pub(super) fn serves(&self, id: u64) -> Vec<DeviceAddress> {
-        let goal = self.nodes[&id].goals.last();
-        goal.map(|(_, goal)| goal.wanted.keys().cloned().collect()).unwrap_or_default()
+        self.nodes[&id].open.last().map(|(_, open)| open.clone()).unwrap_or_default()
     }
 
-    /// When each goal of a node that wants no VIP was set.
+    /// When a node first opened the fence for anything.
+    pub(super) fn opened_at(&self, id: u64) -> Option<Instant> {
+        self.nodes[&id].open.iter().find(|(_, open)| !open.is_empty()).map(|(at, _)| *at)
+    }
+
+    /// When a node's fence was closed for everything, each time after it was open.
     pub(super) fn closed_at(&self, id: u64) -> Vec<Instant> {
-        let goals = self.nodes[&id].goals.iter();
-        goals.filter(|(_, goal)| goal.wanted.is_empty()).map(|(at, _)| *at).collect()
+        self.nodes[&id].open.iter().filter(|(_, open)| open.is_empty()).map(|(at, _)| *at).collect()
     }
 
     /// The end of the lease that a node holds.

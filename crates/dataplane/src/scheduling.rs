@@ -1,0 +1,69 @@
+//! What keeps the renewal thread from being held up: real-time priority, and memory that is not
+//! paged out. Both need rights that a daemon may lack; it works without them, later under load.
+//! Tests: below.
+
+use std::io;
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::sys;
+
+/// The lowest real-time priority: above every ordinary thread, below the kernel's own.
+const PRIORITY: i32 = 1;
+
+/// Gives the calling thread real-time priority (SCHED_RR, sched(7)).
+///
+/// # Errors
+/// With the reason and what to do, for a person.
+pub fn prioritise() -> Result<(), String> {
+    sys::schedule_round_robin(PRIORITY).map_err(|error| {
+        format!(
+            "no real-time priority: {error}; give the unit LimitRTPRIO=1 or AmbientCapabilities=CAP_SYS_NICE"
+        )
+    })
+}
+
+/// Keeps every page of this process in memory once it was used (mlockall(2), MCL_ONFAULT).
+///
+/// # Errors
+/// With the reason and what to do, for a person. Nothing is locked then.
+pub fn lock_memory() -> Result<(), String> {
+    let advice = "give the unit LimitMEMLOCK=infinity or AmbientCapabilities=CAP_IPC_LOCK";
+    // Under a limit a later allocation would fail, which is worse than a page that is read back.
+    let unlimited = getrlimit(Resource::Memlock).current.is_none();
+    let capable =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if !unlimited && !capable {
+        return Err(format!("memory is not locked: RLIMIT_MEMLOCK is too low; {advice}"));
+    }
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    mlockall(flags)
+        .map_err(|error| format!("memory is not locked: {}; {advice}", io::Error::from(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_gets_real_time_priority_or_a_reason_that_says_what_to_do() {
+        let policy = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // Field 41 of proc_pid_stat(5): 2 is SCHED_RR. The name in brackets may hold spaces.
+            let rest = stat.rsplit_once(')').unwrap().1.to_owned();
+            rest.split_whitespace().nth(38).unwrap().to_owned()
+        };
+        std::thread::spawn(move || match prioritise() {
+            // SCHED_RESET_ON_FORK is a flag of its own.
+            Ok(()) => assert_eq!(policy(), "2"),
+            Err(reason) => {
+                assert!(reason.contains("LimitRTPRIO"), "{reason}");
+                assert_eq!(policy(), "0");
+            }
+        })
+        .join()
+        .unwrap();
+    }
+}
