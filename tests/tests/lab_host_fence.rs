@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use quorate_dataplane::fence::{self, Coverage, Fence, FenceError, Slot};
 use quorate_dataplane::linux::Linux;
+use quorate_dataplane::watch::Watch;
 use quorate_dataplane::{Dataplane, DeviceState};
 use quorate_model::id::DeviceName;
 use quorate_model::time::Instant;
@@ -293,11 +294,11 @@ fn a_fence_armed_anew_is_closed_and_replaces_the_one_that_stood() {
     }
     // Two that stand at once are left by a death between the two steps of replacing.
     let [first, second] = [scene.arm(&[V4]), scene.arm(&[V4])];
-    let repaired = scene.in_director(|| {
+    let mended = scene.in_director(|| {
         let mut first = first;
-        first.repair()
+        first.mend().unwrap()
     });
-    assert_eq!(repaired, []);
+    assert!(mended.contains(&scene.device()), "{mended:?}");
     drop(second);
     let _third = scene.arm(&[V4]);
     let filters = scene.filters();
@@ -315,12 +316,15 @@ fn a_removed_filter_is_noticed_and_put_back_and_purge_removes_all() {
     };
     assert_eq!(check(&fence), Coverage::InPlace);
     scene.assert_answers(V4, false);
+    let watch = scene.in_director(|| Watch::open().unwrap());
+    while watch.wait(Duration::ZERO).unwrap() {}
     for removal in [
         format!("tc filter del dev {INTERFACE} ingress"),
         format!("tc filter del dev {INTERFACE} egress"),
         format!("tc qdisc del dev {INTERFACE} clsact"),
     ] {
         scene.director(&removal);
+        assert!(watch.wait(LIMIT).unwrap(), "the kernel tells of {removal}");
         assert_eq!(check(&fence), Coverage::Broken, "after {removal}");
         assert!(scene.in_director(|| fence.mend()).unwrap().contains(&device), "after {removal}");
         assert_eq!(check(&fence), Coverage::InPlace, "after {removal}");
