@@ -92,7 +92,7 @@ mod tests {
     #[tokio::test]
     async fn a_busy_main_runtime_does_not_hold_the_thread_up() {
         let renewals = Renewals::start().unwrap();
-        let (answer, done) = std::sync::mpsc::channel();
+        let (answer, done) = std::sync::mpsc::sync_channel(1);
         renewals.spawn(async move {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             answer.send(()).unwrap();

@@ -1,6 +1,8 @@
 //! What a director does, driven by hand (`tests/world.rs`): one rule a test. Every step of every
 //! test also shows that `next_deadline` lies ahead.
 
+use std::time::Duration;
+
 use super::*;
 use crate::kernel::{Destination, ObservedDestination, ObservedService};
 use crate::ownership::message::Renew;
