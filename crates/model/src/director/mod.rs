@@ -225,12 +225,14 @@ impl Director {
     /// Takes an event and says what is to be done now.
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
+        let mut decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
         match event {
             Event::Tick => {}
             Event::State(state) => self.state_changed(now, state, &mut effects),
             Event::Raft { leads, membership } => self.raft_changed(now, leads, membership),
-            Event::Message(from, message) => self.message(now, from, message, &mut effects),
+            Event::Message(from, message) => {
+                decisive = self.message(now, from, message, &mut effects);
+            }
             Event::Persisted(written) => self.persisted(now, written, &mut effects),
             Event::Proposed => self.proposing = false,
             Event::ServicesFound(found) => self.services_found(found, &mut effects),
