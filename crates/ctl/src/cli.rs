@@ -81,6 +81,19 @@ pub enum Command {
     Services(Services),
     /// Move a VIP group to another director and pin it there
     Transfer(Transfer),
+    /// Make a director give its groups away and take none; returns once it owns nothing that can
+    /// move
+    #[command(after_help = EVACUATE_EXAMPLES)]
+    Evacuate(Evacuate),
+    /// Let an evacuated director own groups again
+    #[command(after_help = "Example:\n  quorate restore lb1")]
+    Restore(Restore),
+    /// From now on no group moves by itself: no failover, no return to a preferred director
+    #[command(after_help = PAUSE_EXAMPLES)]
+    Pause,
+    /// Groups move by themselves again
+    #[command(after_help = "Example:\n  quorate resume && quorate status --wait")]
+    Resume,
     /// List and remove nodes
     #[command(subcommand)]
     Node(Node),
@@ -90,6 +103,14 @@ pub enum Command {
     /// Print the version of this program
     Version,
 }
+
+const EVACUATE_EXAMPLES: &str = "Example, a director's upgrade:\n  quorate evacuate lb1 --yes\n  \
+    systemctl restart quorated      # on lb1\n  quorate restore lb1\n\nA group that no other \
+    director can take stays where it is; then the exit code is 3, and each such group is named with \
+    the reason.";
+const PAUSE_EXAMPLES: &str = "Example, work on a switch:\n  quorate pause\n  quorate resume\n\n\
+    While the cluster is paused a dead owner's groups stay down. `quorate transfer` and `quorate \
+    evacuate` still move groups.";
 
 /// `quorate init`.
 #[derive(Debug, Args)]
@@ -211,6 +232,26 @@ pub struct Transfer {
     /// Don't ask
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// `quorate evacuate`.
+#[derive(Debug, Args)]
+pub struct Evacuate {
+    /// The director
+    pub node: String,
+    /// How long to wait for its groups to move
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m")]
+    pub wait: Duration,
+    /// Don't ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `quorate restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The director
+    pub node: String,
 }
 
 /// `quorate node`.

@@ -91,6 +91,25 @@ pub enum GrantReason {
     Preempt,
     /// An operator asked for it.
     Transfer,
+    /// The owner is evacuated.
+    Evacuated,
+}
+
+impl GrantReason {
+    /// Whether an operator asked for the move. Only these are made while the cluster is paused,
+    /// besides a restarted owner's new grant, which moves nothing.
+    #[must_use]
+    pub fn is_ordered(self) -> bool {
+        match self {
+            Self::Transfer | Self::Evacuated => true,
+            Self::First
+            | Self::Restarted
+            | Self::OwnerSilent
+            | Self::OwnerDeaf
+            | Self::OwnerUnfit
+            | Self::Preempt => false,
+        }
+    }
 }
 
 impl std::fmt::Display for GrantReason {
@@ -103,8 +122,18 @@ impl std::fmt::Display for GrantReason {
             Self::OwnerUnfit => "owner not eligible",
             Self::Preempt => "returned to a preferred director",
             Self::Transfer => "asked for by an operator",
+            Self::Evacuated => "owner evacuated",
         })
     }
+}
+
+/// What an operator ordered, and what holds until it is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Who did.
+    pub author: String,
+    /// When, by the leader's clock.
+    pub at: UnixMillis,
 }
 
 /// A new configuration.
@@ -178,6 +207,15 @@ pub enum Command {
         /// The node; `None`: placement is automatic again.
         node: Option<NodeId>,
     },
+    /// An operator evacuates a director, or restores it.
+    Evacuate {
+        /// The node.
+        node: NodeId,
+        /// The order; `None`: it may own groups again.
+        order: Option<Order>,
+    },
+    /// An operator pauses the cluster, or lets it go on (`None`).
+    Pause(Option<Order>),
     /// A client certificate for remote `quorate` is valid from now on.
     AddClient {
         /// The name of the context.
@@ -203,6 +241,10 @@ impl std::fmt::Display for Command {
             Self::Forget(node) => write!(f, "forget {node}"),
             Self::Pin { group, node: Some(node) } => write!(f, "pin {group} to {node}"),
             Self::Pin { group, node: None } => write!(f, "unpin {group}"),
+            Self::Evacuate { node, order: Some(_) } => write!(f, "evacuate {node}"),
+            Self::Evacuate { node, order: None } => write!(f, "restore {node}"),
+            Self::Pause(Some(_)) => f.write_str("pause"),
+            Self::Pause(None) => f.write_str("resume"),
             Self::AddClient { name, .. } => write!(f, "add client {name}"),
         }
     }

@@ -11,6 +11,7 @@ pub mod desired;
 pub mod director;
 pub mod id;
 pub mod kernel;
+pub mod leadership;
 pub mod membership;
 pub mod ownership;
 pub mod placement;

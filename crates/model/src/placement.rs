@@ -80,13 +80,23 @@ impl PlacementView<'_> {
         })
     }
 
-    /// The directors that may own a group now, best first.
+    /// The directors that may be granted a group now, best first. An evacuated one takes none.
     #[must_use]
     pub fn candidates(&self, group: &GroupName) -> Vec<NodeId> {
+        let mut nodes = self.fit(group);
+        nodes.retain(|&node| !self.state.is_evacuated(node));
+        nodes
+    }
+
+    /// The directors that may own a group now, best first: the candidates, and an evacuated owner,
+    /// which keeps what nobody else can take.
+    fn fit(&self, group: &GroupName) -> Vec<NodeId> {
+        let owner = self.state.grants.get(group).map(|grant| grant.owner);
         let mut fit: Vec<(NodeId, BTreeSet<Obstacle>)> = self
             .state
             .nodes
             .keys()
+            .filter(|&&node| Some(node) == owner || !self.state.is_evacuated(node))
             .filter_map(|&node| Some((node, self.obstacles(node, group)?)))
             .filter(|(_, obstacles)| obstacles.iter().all(|o| o.is_soft()))
             .collect();
@@ -131,7 +141,12 @@ impl Placement {
         self.note_eligible(view);
         let mut grants = Vec::new();
         for group in view.state.spec.groups.keys() {
-            let wanted = self.wanted(view, group, &view.candidates(group));
+            let fit = view.fit(group);
+            let ordered = ordered(view, group, &fit);
+            let wanted = match &view.state.paused {
+                None => self.wanted(view, group, &fit, ordered),
+                Some(_) => ordered,
+            };
             let Some((node, reason)) = wanted else { continue };
             self.note_failure(view, group, reason);
             grants.extend(grant(view, group, node, reason));
@@ -148,7 +163,8 @@ impl Placement {
             GrantReason::First
             | GrantReason::Restarted
             | GrantReason::Preempt
-            | GrantReason::Transfer => false,
+            | GrantReason::Transfer
+            | GrantReason::Evacuated => false,
         };
         let owner = view.state.grants.get(group).map(|grant| grant.owner);
         if let Some(owner) = owner.filter(|_| failed)
@@ -187,22 +203,20 @@ impl Placement {
         &self,
         view: PlacementView<'_>,
         group: &GroupName,
-        candidates: &[NodeId],
+        fit: &[NodeId],
+        ordered: Option<(NodeId, GrantReason)>,
     ) -> Option<(NodeId, GrantReason)> {
-        let best = *candidates.first()?;
+        let best = fit.iter().copied().find(|&node| !view.state.is_evacuated(node));
         let Some(grant) = view.state.grants.get(group) else {
+            let best = best?;
             let waits = self.waits_for_a_better(view, group, best);
             return (!waits).then_some((best, GrantReason::First));
         };
         let owner = grant.owner;
-        let other = candidates.iter().copied().find(|&node| node != owner);
-        let to_other = |reason| other.map(|node| (node, reason));
-        if let Some(report) = view.fresh(owner)
-            && report.incarnation != grant.incarnation
-        {
-            // A restarted daemon never takes up an old grant.
-            if candidates.contains(&owner) {
-                return Some((owner, GrantReason::Restarted));
+        let to_other = |reason| other(view, fit, owner).map(|node| (node, reason));
+        if restarted(view, grant) {
+            if fit.contains(&owner) {
+                return ordered;
             }
             if !view.is_starting(owner, group) {
                 return to_other(GrantReason::OwnerUnfit);
@@ -215,7 +229,10 @@ impl Placement {
         if view.majority_heard(group, grant, |heard| heard.deaf.is_some_and(|t| t >= suspicion)) {
             return to_other(GrantReason::OwnerDeaf);
         }
-        if !candidates.contains(&owner) {
+        if ordered.is_some() {
+            return ordered;
+        }
+        if !fit.contains(&owner) {
             if view.is_starting(owner, group) {
                 return None;
             }
@@ -224,11 +241,8 @@ impl Placement {
             let says_so = view.fresh(owner).is_some() || !view.state.may_own(owner, group);
             return if says_so { to_other(GrantReason::OwnerUnfit) } else { None };
         }
-        match view.state.pins.get(group) {
-            Some(&pin) if pin == owner => None,
-            Some(&pin) if candidates.contains(&pin) => Some((pin, GrantReason::Transfer)),
-            _ => self.preempts(view, group, (best, owner)).then_some((best, GrantReason::Preempt)),
-        }
+        let best = best?;
+        self.preempts(view, group, (best, owner)).then_some((best, GrantReason::Preempt))
     }
 
     /// Whether a better director is about to be ready for a group that had no owner so far: a
@@ -237,8 +251,11 @@ impl Placement {
         let since = self.ownerless_since.get(group).copied().unwrap_or(view.now);
         let soon = view.now.since(since) < view.state.timing.lease() * 2;
         let rank = view.rank(best, group);
-        let better =
-            |&node: &NodeId| view.rank(node, group) < rank && view.is_starting(node, group);
+        let better = |&node: &NodeId| {
+            view.rank(node, group) < rank
+                && view.is_starting(node, group)
+                && !view.state.is_evacuated(node)
+        };
         soon && view.state.nodes.keys().any(better)
     }
 
@@ -256,6 +273,43 @@ impl Placement {
             since.is_some_and(|&since| view.now.since(since) >= settings.preempt_delay);
         settings.preempt && preferred && long_enough
     }
+}
+
+/// Whether the owner's daemon is another than the one that was granted the group: it never takes up
+/// an old grant.
+fn restarted(view: PlacementView<'_>, grant: &GrantRecord) -> bool {
+    view.fresh(grant.owner).is_some_and(|report| report.incarnation != grant.incarnation)
+}
+
+/// The best director that may be granted what this owner has.
+fn other(view: PlacementView<'_>, fit: &[NodeId], owner: NodeId) -> Option<NodeId> {
+    fit.iter().copied().find(|&node| node != owner && !view.state.is_evacuated(node))
+}
+
+/// What is decided even while the cluster is paused: what an operator ordered, and a new grant for
+/// an owner that restarted, which moves nothing.
+fn ordered(
+    view: PlacementView<'_>,
+    group: &GroupName,
+    fit: &[NodeId],
+) -> Option<(NodeId, GrantReason)> {
+    let state = view.state;
+    let grant = state.grants.get(group);
+    if let Some(grant) = grant {
+        let owner = grant.owner;
+        if state.is_evacuated(owner)
+            && let Some(node) = other(view, fit, owner)
+        {
+            return Some((node, GrantReason::Evacuated));
+        }
+        if restarted(view, grant) && fit.contains(&owner) {
+            return Some((owner, GrantReason::Restarted));
+        }
+    }
+    let pin = state.pins.get(group).copied()?;
+    let elsewhere = grant.is_none_or(|grant| grant.owner != pin);
+    let candidate = fit.contains(&pin) && !state.is_evacuated(pin);
+    (elsewhere && candidate).then_some((pin, GrantReason::Transfer))
 }
 
 fn grant(

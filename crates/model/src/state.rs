@@ -1,19 +1,20 @@
 //! The replicated state: what every node computes from the same log, entry by entry.
 //!
-//! `apply` is deterministic. It answers with a [`Reply`], or refuses and changes nothing. Its
-//! tests are in `state/tests.rs`.
+//! `apply` is deterministic. It answers with a [`Reply`], or refuses and changes nothing. What
+//! operators order about ownership, and grants, are in `orders`. Tests: `state/tests.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::command::{
-    CertificateAuthority, Command, Configure, Digest, Grant, GrantReason, NodeDescription,
+    CertificateAuthority, Command, Configure, Digest, GrantReason, NodeDescription, Order,
     RequestId, UnixMillis,
 };
 use crate::id::{Epoch, GroupName, Incarnation, LogIndex, NodeId, NodeName, Revision, Role};
 use crate::spec::{self, ClusterSpec, Format, KnownNode};
 use crate::time::{Timing, promise};
 
+mod orders;
 #[cfg(test)]
 mod tests;
 
@@ -96,6 +97,10 @@ pub struct ClusterState {
     pub grants: BTreeMap<GroupName, GrantRecord>,
     /// Groups that an operator pinned.
     pub pins: BTreeMap<GroupName, NodeId>,
+    /// Directors that give their groups away and take none.
+    pub evacuated: BTreeMap<NodeId, Order>,
+    /// While it is there, no group moves by itself.
+    pub paused: Option<Order>,
     /// Configurations that were taken, oldest first, with what was answered.
     pub requests: VecDeque<TakenRequest>,
 }
@@ -116,6 +121,11 @@ pub struct TakenRequest {
 pub enum Reply {
     /// It was applied.
     Done,
+    /// What an operator ordered is so; `changed` is false where it already was.
+    Ordered {
+        /// Whether this command changed it.
+        changed: bool,
+    },
     /// The configuration in force; `changed` is false where it already was.
     Configured {
         /// Its number.
@@ -185,6 +195,14 @@ pub enum Refused {
     /// The last node can't be removed.
     #[error("the last node of a cluster can't be removed: stop its daemon instead")]
     LastNode,
+    /// The node is evacuated.
+    #[error(
+        "node {0} is evacuated: let it own groups again first (quorate restore {0}), or choose another"
+    )]
+    Evacuated(NodeName),
+    /// A witness can't be evacuated.
+    #[error("node {0} is a witness: it never owns a VIP group, so there is nothing to evacuate")]
+    Witness(NodeName),
     /// The node can't own VIPs.
     #[error("node {0} can't own a VIP group: it is a witness, is leaving, or `only` excludes it")]
     NotADirector(NodeName),
@@ -219,6 +237,8 @@ impl ClusterState {
             Command::Leave(node) => self.leave(*node),
             Command::Forget(node) => Ok(self.forget(*node)),
             Command::Pin { group, node } => self.pin(group, *node),
+            Command::Evacuate { node, order } => self.evacuate(*node, order.as_ref()),
+            Command::Pause(order) => Ok(self.pause(order.as_ref())),
             Command::AddClient { name, public_key } => self.add_client(name, *public_key),
         };
         Ok(outcome.unwrap_or_else(Reply::Refused))
@@ -341,31 +361,6 @@ impl ClusterState {
         Ok(Ok(Reply::Configured { revision, changed }))
     }
 
-    fn grant(&mut self, index: LogIndex, at: UnixMillis, grants: &[Grant]) -> Reply {
-        let mut granted = Vec::new();
-        for grant in grants {
-            let current = self.grants.get(&grant.group).map_or(Epoch(0), |r| r.epoch);
-            if current != grant.previous || !self.may_own(grant.owner, &grant.group) {
-                continue;
-            }
-            let record = GrantRecord {
-                epoch: Epoch(index.0),
-                owner: grant.owner,
-                incarnation: grant.incarnation,
-                reason: grant.reason,
-                at,
-            };
-            self.grants.insert(grant.group.clone(), record);
-            // A pin holds until its owner fails.
-            let failed = !matches!(grant.reason, GrantReason::Transfer | GrantReason::Restarted);
-            if failed && self.pins.get(&grant.group).is_some_and(|&pin| pin != grant.owner) {
-                self.pins.remove(&grant.group);
-            }
-            granted.push(grant.group.clone());
-        }
-        Reply::Granted(granted)
-    }
-
     fn add_token(
         &mut self,
         secret: Digest,
@@ -437,26 +432,8 @@ impl ClusterState {
 
     fn forget(&mut self, node: NodeId) -> Reply {
         self.nodes.remove(&node);
+        self.evacuated.remove(&node);
         Reply::Done
-    }
-
-    fn pin(&mut self, group: &GroupName, node: Option<NodeId>) -> Result<Reply, Refused> {
-        if !self.spec.groups.contains_key(group) {
-            return Err(Refused::NoSuchGroup(group.clone()));
-        }
-        match node {
-            None => {
-                self.pins.remove(group);
-            }
-            Some(node) => {
-                let record = self.nodes.get(&node).ok_or(Refused::NoSuchNode(node))?;
-                if !self.may_own(node, group) {
-                    return Err(Refused::NotADirector(record.description.name.clone()));
-                }
-                self.pins.insert(group.clone(), node);
-            }
-        }
-        Ok(Reply::Done)
     }
 
     fn add_client(&mut self, name: &str, public_key: Digest) -> Result<Reply, Refused> {

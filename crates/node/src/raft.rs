@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod handle;
+mod leadership;
 pub mod machine;
 mod membership;
 pub mod node;

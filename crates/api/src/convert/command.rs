@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate_model::command::{
-    CertificateAuthority, Command, Configure, Grant, GrantReason, RequestId, UnixMillis,
+    CertificateAuthority, Command, Configure, Grant, GrantReason, Order, RequestId, UnixMillis,
 };
 use quorate_model::id::{Epoch, Incarnation, NodeId, Revision};
 use quorate_model::spec::Format;
@@ -88,6 +88,7 @@ impl From<GrantReason> for peer::GrantReason {
             GrantReason::OwnerUnfit => Self::OwnerUnfit,
             GrantReason::Preempt => Self::Preempt,
             GrantReason::Transfer => Self::Transfer,
+            GrantReason::Evacuated => Self::Evacuated,
         }
     }
 }
@@ -101,6 +102,7 @@ pub(super) fn grant_reason(found: i32) -> Result<GrantReason, DecodeError> {
         Ok(peer::GrantReason::OwnerUnfit) => Ok(GrantReason::OwnerUnfit),
         Ok(peer::GrantReason::Preempt) => Ok(GrantReason::Preempt),
         Ok(peer::GrantReason::Transfer) => Ok(GrantReason::Transfer),
+        Ok(peer::GrantReason::Evacuated) => Ok(GrantReason::Evacuated),
         Ok(peer::GrantReason::Unspecified) | Err(_) => {
             Err(DecodeError::Unknown { field: "Grant.reason", found })
         }
@@ -130,6 +132,18 @@ impl TryFrom<peer::Grant> for Grant {
             incarnation: Incarnation(grant.incarnation),
             reason: grant_reason(grant.reason)?,
         })
+    }
+}
+
+impl From<&Order> for peer::Order {
+    fn from(order: &Order) -> Self {
+        Self { author: order.author.clone(), at_unix_ms: order.at.0 }
+    }
+}
+
+impl From<peer::Order> for Order {
+    fn from(order: peer::Order) -> Self {
+        Self { author: order.author, at: UnixMillis(order.at_unix_ms) }
     }
 }
 
@@ -204,6 +218,13 @@ impl From<&Command> for peer::Command {
                 group: group.as_str().to_owned(),
                 node: node.map(|node| node.0),
             }),
+            Command::Evacuate { node, order } => Proto::Evacuate(peer::Evacuate {
+                node: node.0,
+                order: order.as_ref().map(Into::into),
+            }),
+            Command::Pause(order) => {
+                Proto::Pause(peer::Pause { order: order.as_ref().map(Into::into) })
+            }
             Command::AddClient { name, public_key } => Proto::AddClient(peer::AddClient {
                 name: name.clone(),
                 public_key: public_key.0.to_vec(),
@@ -250,6 +271,11 @@ impl TryFrom<peer::Command> for Command {
             Proto::Pin(pin) => {
                 Self::Pin { group: name("Pin.group", &pin.group)?, node: pin.node.map(NodeId) }
             }
+            Proto::Evacuate(evacuate) => Self::Evacuate {
+                node: NodeId(evacuate.node),
+                order: evacuate.order.map(Into::into),
+            },
+            Proto::Pause(pause) => Self::Pause(pause.order.map(Into::into)),
             Proto::AddClient(client) => Self::AddClient {
                 public_key: digest("AddClient.public_key", &client.public_key)?,
                 name: client.name,

@@ -91,6 +91,12 @@ impl From<&ClusterState> for peer::State {
                     node: Some(node.0),
                 })
                 .collect(),
+            evacuated: state
+                .evacuated
+                .iter()
+                .map(|(node, order)| peer::Evacuate { node: node.0, order: Some(order.into()) })
+                .collect(),
+            paused: state.paused.as_ref().map(Into::into),
             requests: state
                 .requests
                 .iter()
@@ -160,6 +166,11 @@ impl TryFrom<peer::State> for ClusterState {
                 let node = NodeId(required("Pin.node", pin.node)?);
                 Ok((name("Pin.group", &pin.group)?, node))
             })?,
+            evacuated: collect(state.evacuated, |evacuate| {
+                let order = required("Evacuate.order", evacuate.order)?;
+                Ok((NodeId(evacuate.node), order.into()))
+            })?,
+            paused: state.paused.map(Into::into),
             requests: collect(state.requests, |request| {
                 Ok(TakenRequest {
                     request: request_id(&request.id)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message as _;
 use quorate_model::command::{
     CertificateAuthority, Command, Configure, Digest, Grant, GrantReason, LinkAddress,
-    NodeDescription, RequestId, UnixMillis,
+    NodeDescription, Order, RequestId, UnixMillis,
 };
 use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision, Role};
 use quorate_model::membership::Membership;
@@ -36,6 +36,10 @@ fn authority() -> CertificateAuthority {
     CertificateAuthority { certificate: vec![1, 2], private_key: vec![3] }
 }
 
+fn order() -> Order {
+    Order { author: "local uid 0".to_owned(), at: UnixMillis(8) }
+}
+
 fn commands() -> Vec<Command> {
     let configure = Configure {
         request: RequestId(7),
@@ -53,6 +57,7 @@ fn commands() -> Vec<Command> {
         GrantReason::OwnerUnfit,
         GrantReason::Preempt,
         GrantReason::Transfer,
+        GrantReason::Evacuated,
     ];
     let grants = reasons.map(|reason| Grant {
         group: "web".parse().unwrap(),
@@ -79,6 +84,10 @@ fn commands() -> Vec<Command> {
         Command::Pin { group: "web".parse().unwrap(), node: Some(NodeId(1)) },
         Command::Pin { group: "web".parse().unwrap(), node: None },
         Command::AddClient { name: "ops".to_owned(), public_key: Digest([6; 32]) },
+        Command::Evacuate { node: NodeId(2), order: Some(order()) },
+        Command::Evacuate { node: NodeId(2), order: None },
+        Command::Pause(Some(order())),
+        Command::Pause(None),
     ]
 }
 
@@ -120,6 +129,8 @@ fn a_state_comes_back_from_its_bytes() {
         },
     );
     state.pins.insert("web".parse().unwrap(), NodeId(1));
+    state.evacuated.insert(NodeId(2), order());
+    state.paused = Some(order());
     let taken = TakenRequest { request: RequestId(1), revision: Revision(2), changed: true };
     state.requests.push_back(taken);
     let bytes = peer::State::from(&state).encode_to_vec();

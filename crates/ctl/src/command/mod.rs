@@ -8,7 +8,9 @@ mod configuration;
 mod confirm;
 mod context;
 mod diff;
+mod evacuate;
 mod node;
+mod pause;
 mod realserver;
 mod services;
 mod status;
@@ -58,6 +60,10 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
         Command::Status(arguments) => status::run(scene, arguments).await,
         Command::Services(arguments) => services::run(scene, arguments).await,
         Command::Transfer(arguments) => transfer::run(scene, arguments).await,
+        Command::Evacuate(arguments) => evacuate::run(scene, arguments).await,
+        Command::Restore(arguments) => evacuate::restore(scene, arguments).await,
+        Command::Pause => pause::run(scene).await,
+        Command::Resume => pause::resume(scene).await,
         Command::Node(action) => node::run(scene, action).await,
         Command::Realserver(action) => realserver::run(scene, &action).await,
         Command::Version => version::run(scene),

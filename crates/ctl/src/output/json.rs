@@ -52,6 +52,9 @@ pub struct Cluster {
     pub voters: u32,
     pub voters_reachable: u32,
     pub failures_tolerated: u32,
+    pub paused: bool,
+    pub paused_by: Option<String>,
+    pub paused_since: Option<String>,
 }
 
 /// A node.
@@ -177,6 +180,9 @@ impl From<v1::ClusterStatus> for Cluster {
             voters: cluster.voters,
             voters_reachable: cluster.voters_reachable,
             failures_tolerated: cluster.failures_tolerated,
+            paused: cluster.paused,
+            paused_by: cluster.paused_by,
+            paused_since: cluster.paused_since,
         }
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct State {
     /// After how many looks every owner holds its lease; 0: as it is.
     pub(crate) heals_after: u32,
     pub(crate) removed: Vec<String>,
+    /// What an evacuation answers, look by look; the last one goes on.
+    pub(crate) evacuation: Vec<EvacuateResponse>,
+    pub(crate) evacuated: bool,
+    pub(crate) paused: bool,
     pub(crate) token: String,
     /// The DER of the CA, and what it signs a client's key with.
     pub(crate) authority: Option<super::remote::Authority>,
@@ -275,6 +279,51 @@ impl Admin for Service {
         request: Request<TransferRequest>,
     ) -> Result<Response<TransferResponse>, Status> {
         self.answer(|state| state.transfer(request.into_inner())).await
+    }
+
+    async fn evacuate(
+        &self,
+        _: Request<EvacuateRequest>,
+    ) -> Result<Response<EvacuateResponse>, Status> {
+        self.answer(|state| {
+            let changed = !std::mem::replace(&mut state.evacuated, true);
+            let left = match state.evacuation.as_slice() {
+                [] => EvacuateResponse::default(),
+                [last] => last.clone(),
+                _ => state.evacuation.remove(0),
+            };
+            Ok(EvacuateResponse { changed, ..left })
+        })
+        .await
+    }
+
+    async fn restore(
+        &self,
+        _: Request<RestoreRequest>,
+    ) -> Result<Response<RestoreResponse>, Status> {
+        self.answer(|state| {
+            let changed = std::mem::replace(&mut state.evacuated, false);
+            Ok(RestoreResponse { changed })
+        })
+        .await
+    }
+
+    async fn pause(&self, _: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        self.answer(|state| {
+            Ok(PauseResponse {
+                changed: !std::mem::replace(&mut state.paused, true),
+                paused_by: "client ada".to_owned(),
+                paused_since: "2026-01-02T03:04:05Z".to_owned(),
+            })
+        })
+        .await
+    }
+
+    async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
+        self.answer(|state| {
+            Ok(ResumeResponse { changed: std::mem::replace(&mut state.paused, false) })
+        })
+        .await
     }
 
     async fn remove_node(

@@ -8,6 +8,7 @@ mod configuration;
 mod context;
 mod failures;
 mod fake;
+mod orders;
 mod reference;
 mod remote;
 mod run;

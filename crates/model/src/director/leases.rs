@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Closing, Director, Effect};
-use crate::id::{GroupName, NodeId, Role};
+use crate::id::{Epoch, GroupName, NodeId, Role};
 use crate::kernel::DeviceAddresses;
 use crate::ownership::message::{Message, Obstacle, Renew, RenewReply, Report};
 use crate::ownership::quorum::Membership;
@@ -79,7 +79,7 @@ impl Director {
     }
 
     /// The epoch under which this start of this node owns a group.
-    fn granted(&self, group: &GroupName) -> Option<crate::id::Epoch> {
+    fn granted(&self, group: &GroupName) -> Option<Epoch> {
         let grant = self.state.grants.get(group)?;
         let mine = grant.owner == self.config.me && grant.incarnation == self.config.incarnation;
         mine.then_some(grant.epoch)
@@ -126,16 +126,27 @@ impl Director {
         from: NodeId,
         message: Message,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         match message {
             Message::Renew(renew) => self.vote(now, from, &renew, effects),
             Message::RenewReply(reply) => self.voted(now, from, &reply),
-            Message::Released(groups) => {
-                for (group, epoch) in &groups {
-                    self.voter.released(from, group, *epoch);
-                }
-            }
-            Message::Report(report) => self.reported(now, from, report),
+            Message::Released(groups) => self.released(now, from, &groups),
+            Message::Report(report) => return self.reported(now, from, report),
+        }
+        false
+    }
+
+    /// A former owner serves these groups no more.
+    fn released(&mut self, now: Instant, from: NodeId, groups: &BTreeMap<GroupName, Epoch>) {
+        for (group, epoch) in groups {
+            self.voter.released(from, group, *epoch);
+        }
+        // The other voters are told at the same time: whoever waits for a promise to end asks them
+        // again now. It is only a hint; what counts is what they answer. It ends with the lease, so
+        // a former owner can't make this one ask without end.
+        let waits = |(group, _)| self.owner.lease_until(group).is_some_and(|until| until <= now);
+        if self.owner.groups().any(waits) {
+            self.next_round = now;
         }
     }
 
@@ -183,7 +194,9 @@ impl Director {
         }
     }
 
-    fn reported(&mut self, now: Instant, from: NodeId, report: Report) {
+    /// Returns whether it says something new of what the node can own: the leader decides at once
+    /// then.
+    fn reported(&mut self, now: Instant, from: NodeId, report: Report) -> bool {
         // Numbers rise over the restarts of a daemon, so a late report of the one before is told
         // from that of the next. Over a restart of the machine they fall, and it was silent.
         let suspicion = self.state.timing.suspicion();
@@ -192,11 +205,12 @@ impl Director {
             known.report.sequence < report.sequence
                 || (restarted && now.since(known.at) >= suspicion)
         });
-        if newer && (self.reports.len() < REPORTS_MAX || self.reports.contains_key(&from)) {
-            let before = self.reports.get(&from).map(|known| &known.report.obstacles);
-            self.heard_news |= self.leads && before != Some(&report.obstacles);
-            self.reports.insert(from, ReceivedReport { at: now, report });
+        if !newer || (self.reports.len() >= REPORTS_MAX && !self.reports.contains_key(&from)) {
+            return false;
         }
+        let able = (report.incarnation, report.obstacles.clone());
+        let before = self.reports.insert(from, ReceivedReport { at: now, report });
+        before.is_none_or(|before| (before.report.incarnation, before.report.obstacles) != able)
     }
 
     pub(super) fn send_round(&mut self, now: Instant, effects: &mut Vec<Effect>) {

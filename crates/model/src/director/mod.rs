@@ -181,8 +181,6 @@ pub struct Director {
     closing: BTreeMap<GroupName, Closing>,
     placement: Placement,
     proposing: bool,
-    /// Whether a report brought other obstacles than the one before it.
-    heard_news: bool,
     reports: BTreeMap<NodeId, ReceivedReport>,
     report_sequence: u64,
     next_round: Instant,
@@ -218,7 +216,6 @@ impl Director {
             closing: BTreeMap::new(),
             placement: Placement::default(),
             proposing: false,
-            heard_news: false,
             reports: BTreeMap::new(),
             report_sequence: 0,
             next_round: now,
@@ -238,13 +235,15 @@ impl Director {
     /// Takes an event and says what is to be done now.
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
+        let mut decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
         let kernel_told = matches!(event, Event::Services(_) | Event::Addresses(_));
         match event {
             Event::Tick => {}
             Event::State(state) => self.state_changed(now, state, &mut effects),
             Event::Raft { leads, membership } => self.raft_changed(now, leads, membership),
-            Event::Message(from, message) => self.message(now, from, message, &mut effects),
+            Event::Message(from, message) => {
+                decisive = self.message(now, from, message, &mut effects);
+            }
             Event::Persisted(written) => self.persisted(now, written, &mut effects),
             Event::Proposed => self.proposing = false,
             Event::ServicesFound(found) => self.services_found(found, &mut effects),
@@ -255,8 +254,7 @@ impl Director {
         }
         // What keeps a director from serving is told at once, not with the next round.
         let news = kernel_told && self.tell_obstacles(now, &mut effects);
-        let decisive = decisive || news || std::mem::take(&mut self.heard_news);
-        self.due(now, decisive, &mut effects);
+        self.due(now, decisive || news, &mut effects);
         effects
     }
 

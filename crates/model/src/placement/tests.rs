@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::command::{Digest, NodeDescription, UnixMillis};
+use crate::command::{Digest, NodeDescription, Order, UnixMillis};
 use crate::id::{Epoch, Incarnation, LogIndex, Role};
 use crate::spec::{Format, parse};
 use crate::state::NodeRecord;
@@ -209,4 +209,189 @@ fn a_new_group_waits_a_moment_for_a_better_director_that_is_about_to_be_ready() 
     assert_eq!(world.decide(), None);
     world.reports.get_mut(&NodeId(2)).unwrap().report.obstacles.insert(g(), BTreeSet::new());
     assert_eq!(world.decide(), Some((2, GrantReason::First)));
+}
+
+impl World {
+    fn evacuate(&mut self, node: u64) {
+        let order = Order { author: "ada".to_owned(), at: UnixMillis(0) };
+        self.state.evacuated.insert(NodeId(node), order);
+    }
+
+    fn pause(&mut self) {
+        self.state.paused = Some(Order { author: "ada".to_owned(), at: UnixMillis(0) });
+    }
+
+    fn restarts(&mut self, node: u64) {
+        self.reports.get_mut(&NodeId(node)).unwrap().report.incarnation = Incarnation(77);
+    }
+
+    fn fit(&mut self, node: u64) {
+        let report = &mut self.reports.get_mut(&NodeId(node)).unwrap().report;
+        report.obstacles.insert(g(), BTreeSet::new());
+    }
+}
+
+#[test]
+fn an_evacuated_owner_gives_its_group_to_the_best_other_at_once() {
+    let mut world = World::new(PREFER).owned_by(2);
+    world.evacuate(2);
+    assert_eq!(world.decide(), Some((1, GrantReason::Evacuated)));
+    world.evacuate(1);
+    assert_eq!(world.decide(), Some((3, GrantReason::Evacuated)));
+}
+
+#[test]
+fn an_evacuated_director_that_the_leader_does_not_hear_gives_its_group_away_too() {
+    let mut world = World::new("").owned_by(2);
+    world.reports.remove(&NodeId(2));
+    assert_eq!(world.decide(), None);
+    world.evacuate(2);
+    assert_eq!(world.decide(), Some((1, GrantReason::Evacuated)));
+}
+
+#[test]
+fn what_nobody_else_can_take_stays_with_its_evacuated_owner_until_somebody_can() {
+    let mut world = World::new("only = [\"n1\", \"n2\"]").owned_by(2);
+    world.evacuate(2);
+    world.obstacle(1, Obstacle::DeviceDown);
+    assert_eq!(world.decide(), None, "n3 may not, n1 can't");
+    // Even over a restart of its daemon, which is no taking.
+    world.restarts(2);
+    assert_eq!(world.decide(), Some((2, GrantReason::Restarted)));
+    world.fit(1);
+    assert_eq!(world.decide(), Some((1, GrantReason::Evacuated)));
+}
+
+#[test]
+fn a_group_is_not_moved_off_an_evacuated_owner_to_one_whose_kernel_lacks_its_services() {
+    let mut world = World::new("only = [\"n1\", \"n2\"]").owned_by(2);
+    world.evacuate(2);
+    world.obstacle(1, Obstacle::NotProgrammed);
+    assert_eq!(world.decide(), None);
+    // Better some services than none, once the evacuated one serves none.
+    world.obstacle(2, Obstacle::DeviceDown);
+    assert_eq!(world.decide(), Some((1, GrantReason::Evacuated)));
+}
+
+#[test]
+fn an_evacuated_director_takes_no_group_though_nobody_else_is_eligible() {
+    let mut world = World::new("only = [\"n2\", \"n3\"]");
+    world.evacuate(2);
+    world.obstacle(3, Obstacle::DeviceDown);
+    assert_eq!(world.decide(), None, "no first owner");
+    let mut world = World::new("only = [\"n2\", \"n3\"]").owned_by(3);
+    world.evacuate(2);
+    world.hear(&[1, 2], SECOND, None);
+    assert_eq!(world.decide(), None, "no successor");
+    world.state.evacuated.clear();
+    assert_eq!(world.decide(), Some((2, GrantReason::OwnerSilent)));
+}
+
+#[test]
+fn a_new_group_does_not_wait_for_a_better_director_that_is_evacuated() {
+    let mut world = World::new(PREFER);
+    world.obstacle(2, Obstacle::Starting);
+    world.evacuate(2);
+    assert_eq!(world.decide(), Some((1, GrantReason::First)));
+}
+
+#[test]
+fn after_a_restore_a_group_returns_when_the_preempt_delay_is_over() {
+    let mut world = World::new(PREFER).owned_by(1);
+    world.evacuate(2);
+    world.decide();
+    world.pass(SECOND * 100);
+    assert_eq!(world.decide(), None);
+    world.state.evacuated.clear();
+    assert_eq!(world.decide(), None, "it is eligible from now on");
+    world.pass(SECOND * 10);
+    assert_eq!(world.decide(), Some((2, GrantReason::Preempt)));
+}
+
+#[test]
+fn a_pin_to_an_evacuated_director_waits_for_its_restore() {
+    let mut world = World::new("").owned_by(1);
+    world.state.pins.insert(g(), NodeId(3));
+    world.evacuate(3);
+    assert_eq!(world.decide(), None);
+    world.state.evacuated.clear();
+    assert_eq!(world.decide(), Some((3, GrantReason::Transfer)));
+}
+
+#[test]
+fn several_groups_leave_an_evacuated_director_in_one_decision_each_by_its_own_order() {
+    let more = "[group.h]\ninterface = \"public\"\naddresses = [\"10.0.0.2/32\"]\n\
+                prefer = [\"n3\"]\n[group.i]\ninterface = \"public\"\n\
+                addresses = [\"10.0.0.3/32\"]\n";
+    let mut world = World::new(&format!("prefer = [\"n2\", \"n1\"]\n{more}")).owned_by(2);
+    for (name, owner) in [("h", 2), ("i", 3)] {
+        let name: GroupName = name.parse().unwrap();
+        let grant = GrantRecord { owner: NodeId(owner), ..world.state.grants[&g()].clone() };
+        let grant = GrantRecord { incarnation: Incarnation(owner), ..grant };
+        world.state.grants.insert(name.clone(), grant);
+        for received in world.reports.values_mut() {
+            received.report.obstacles.insert(name.clone(), BTreeSet::new());
+        }
+    }
+    world.evacuate(2);
+    let view = PlacementView {
+        now: world.now,
+        state: &world.state,
+        membership: &world.membership,
+        reports: &world.reports,
+    };
+    let grants = world.placement.decide(view);
+    let moves: Vec<(&str, u64)> = grants.iter().map(|g| (g.group.as_str(), g.owner.0)).collect();
+    assert_eq!(moves, [("g", 1), ("h", 3)], "i is another's");
+    assert!(grants.iter().all(|grant| grant.reason == GrantReason::Evacuated));
+}
+
+#[test]
+fn nothing_moves_by_itself_while_the_cluster_is_paused() {
+    let mut world = World::new(PREFER);
+    world.pause();
+    assert_eq!(world.decide(), None, "no first owner");
+
+    let mut world = World::new(PREFER).owned_by(1);
+    world.pause();
+    world.pass(SECOND * 100);
+    assert_eq!(world.decide(), None, "no return to a better director");
+    world.hear(&[1, 2, 3], SECOND, None);
+    assert_eq!(world.decide(), None, "no failover of a silent owner");
+    world.hear(&[1, 2, 3], Duration::ZERO, Some(SECOND));
+    assert_eq!(world.decide(), None, "nor of a deaf one");
+    world.obstacle(1, Obstacle::DeviceDown);
+    assert_eq!(world.decide(), None, "nor of one that is not fit");
+    world.state.paused = None;
+    assert_eq!(world.decide(), Some((2, GrantReason::OwnerDeaf)));
+}
+
+#[test]
+fn an_owner_that_restarts_in_a_pause_gets_its_own_group_back() {
+    let mut world = World::new(PREFER).owned_by(1);
+    world.pause();
+    world.restarts(1);
+    world.obstacle(1, Obstacle::Starting);
+    world.hear(&[1, 2, 3], SECOND, None);
+    assert_eq!(world.decide(), None);
+    world.fit(1);
+    assert_eq!(world.decide(), Some((1, GrantReason::Restarted)));
+}
+
+#[test]
+fn an_operator_moves_groups_in_a_pause_dead_owners_ones_too() {
+    let mut world = World::new("").owned_by(1);
+    world.pause();
+    world.reports.remove(&NodeId(1));
+    world.hear(&[2, 3], SECOND, None);
+    world.state.pins.insert(g(), NodeId(3));
+    assert_eq!(world.decide(), Some((3, GrantReason::Transfer)));
+    world.state.pins.clear();
+    world.evacuate(1);
+    assert_eq!(world.decide(), Some((2, GrantReason::Evacuated)));
+
+    let mut world = World::new("");
+    world.pause();
+    world.state.pins.insert(g(), NodeId(3));
+    assert_eq!(world.decide(), Some((3, GrantReason::Transfer)), "a new group, where asked for");
 }

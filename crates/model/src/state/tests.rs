@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::command::LinkAddress;
+use crate::command::{Grant, LinkAddress};
+
+mod orders;
 
 const WEB: &str = "[group.web]\ninterface = \"public\"\naddresses = [\"10.0.0.100/32\"]\n";
 const DB: &str = "[group.db]\ninterface = \"public\"\naddresses = [\"10.0.0.101/32\"]\n";

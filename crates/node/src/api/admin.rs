@@ -264,6 +264,50 @@ impl v1::admin_server::Admin for AdminService {
         }
     }
 
+    async fn evacuate(
+        &self,
+        request: Request<v1::EvacuateRequest>,
+    ) -> Result<Response<v1::EvacuateResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Evacuate(request.into_inner())).await? {
+            Written::Evacuate(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn restore(
+        &self,
+        request: Request<v1::RestoreRequest>,
+    ) -> Result<Response<v1::RestoreResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Restore(request.into_inner())).await? {
+            Written::Restore(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn pause(
+        &self,
+        request: Request<v1::PauseRequest>,
+    ) -> Result<Response<v1::PauseResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Pause(request.into_inner())).await? {
+            Written::Pause(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ResumeResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Resume(request.into_inner())).await? {
+            Written::Resume(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
     async fn remove_node(
         &self,
         request: Request<v1::RemoveNodeRequest>,

@@ -1,4 +1,5 @@
-//! What only the Raft leader can do: the writes of the API. A follower forwards them here.
+//! What only the Raft leader can do: the writes of the API. A follower forwards them here. Those
+//! that operators order about the cluster's directors are in `orders`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,12 @@ impl Member {
             Request::Transfer(transfer) => {
                 Response::Transfer(self.transfer(caller, transfer).await?)
             }
+            Request::Evacuate(evacuate) => {
+                Response::Evacuate(self.evacuate(caller, evacuate).await?)
+            }
+            Request::Restore(restore) => Response::Restore(self.restore(caller, restore).await?),
+            Request::Pause(_) => Response::Pause(self.pause(caller).await?),
+            Request::Resume(_) => Response::Resume(self.resume(caller).await?),
             Request::RemoveNode(remove) => {
                 Response::RemoveNode(self.remove_node(caller, remove).await?)
             }
@@ -47,24 +54,13 @@ impl Member {
         })
     }
 
-    async fn commit(&self, command: Command) -> Result<Reply, Status> {
+    pub(super) async fn commit(&self, command: Command) -> Result<Reply, Status> {
         let proposal = self.raft.propose(command);
         match tokio::time::timeout(COMMIT_TIMEOUT, proposal).await {
             Ok(Ok(Reply::Refused(refused))) => Err(refusal(&refused)),
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(ProposeError::NotLeader { .. })) => {
-                Err(error(Kind::NotLeader, "this node does not lead the cluster"))
-            }
-            // Nothing was written, and it may pass in a moment.
-            Ok(Err(cause @ ProposeError::NoQuorum)) => {
-                Err(error(Kind::NotLeader, cause.to_string()))
-            }
-            Ok(Err(ProposeError::Stopped(cause))) => Err(error(Kind::UnknownOutcome, cause)),
-            Ok(Err(ProposeError::Unknown(_))) | Err(_) => Err(error(
-                Kind::UnknownOutcome,
-                "no majority of the voters confirmed the write in time; it may still be applied: \
-                 see `quorate status`, and send the same request again",
-            )),
+            Ok(Err(cause)) => Err(not_proposed(cause)),
+            Err(_) => Err(not_proposed(ProposeError::Unknown(COMMIT_TIMEOUT))),
         }
     }
 
@@ -176,12 +172,12 @@ impl Member {
                 )
             });
         }
-        let Some((node, _)) = state.node_named(to) else {
-            let names: Vec<String> =
-                state.nodes.values().map(|record| record.description.name.to_string()).collect();
-            let text = format!("the cluster has no node {to:?}; it has {}", names.join(", "));
-            return Err(error(Kind::Refused, text));
-        };
+        let node = named(state, to)?;
+        if state.is_evacuated(node)
+            && let Some(record) = state.nodes.get(&node)
+        {
+            return Err(refusal(&Refused::Evacuated(record.description.name.clone())));
+        }
         if candidates.contains(&node) {
             return Ok(node);
         }
@@ -198,7 +194,7 @@ impl Member {
         Err(error(Kind::Refused, format!("{to} can't own {group} now: {reasons}")))
     }
 
-    async fn is_held_by(&self, group: &GroupName, node: NodeId) -> bool {
+    pub(super) async fn is_held_by(&self, group: &GroupName, node: NodeId) -> bool {
         let state = self.state();
         let Some(grant) = state.grants.get(group).filter(|grant| grant.owner == node) else {
             return false;
@@ -228,12 +224,7 @@ impl Member {
         request: v1::RemoveNodeRequest,
     ) -> Result<v1::RemoveNodeResponse, Status> {
         let state = self.state();
-        let Some((node, _)) = state.node_named(&request.name) else {
-            return Err(error(
-                Kind::Refused,
-                format!("the cluster has no node {:?}", request.name),
-            ));
-        };
+        let node = named(&state, &request.name)?;
         self.commit(Command::Leave(node)).await?;
         info!(name = request.name, caller, "node is being removed");
         let mut watch = self.raft.state();
@@ -308,6 +299,31 @@ fn format(found: i32) -> Result<Format, Status> {
     }
 }
 
+/// Why Raft did not take a command, or does not say what became of it.
+pub(super) fn not_proposed(cause: ProposeError) -> Status {
+    match cause {
+        // Nothing was written, and it may pass in a moment.
+        ProposeError::NotLeader { .. } | ProposeError::NoQuorum => {
+            error(Kind::NotLeader, cause.to_string())
+        }
+        ProposeError::Stopped(cause) => error(Kind::UnknownOutcome, cause),
+        ProposeError::Unknown(_) => error(
+            Kind::UnknownOutcome,
+            "no majority of the voters confirmed the write in time; it may still be applied: \
+             see `quorate status`, and send the same request again",
+        ),
+    }
+}
+
+/// The node of this name.
+pub(super) fn named(state: &ClusterState, name: &str) -> Result<NodeId, Status> {
+    state.node_named(name).map(|(node, _)| node).ok_or_else(|| {
+        let names = state.nodes.values().map(|record| record.description.name.to_string());
+        let names = names.collect::<Vec<_>>().join(", ");
+        error(Kind::Refused, format!("the cluster has no node {name:?}; it has {names}"))
+    })
+}
+
 fn refusal(refused: &Refused) -> Status {
     let kind = match refused {
         Refused::Conflict { .. } => Kind::Conflict,
@@ -320,11 +336,13 @@ fn refusal(refused: &Refused) -> Status {
         | Refused::NoSuchNode(_)
         | Refused::NoSuchGroup(_)
         | Refused::LastNode
+        | Refused::Evacuated(_)
+        | Refused::Witness(_)
         | Refused::NotADirector(_) => Kind::Refused,
     };
     error(kind, refused.to_string())
 }
 
-fn unexpected(reply: &Reply) -> Status {
+pub(super) fn unexpected(reply: &Reply) -> Status {
     error(Kind::UnknownOutcome, format!("the log answered with {reply:?}: report this as a bug"))
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod error;
 mod leader;
 pub(crate) mod local;
+mod orders;
 pub(crate) mod remote;
 pub(crate) mod services;
 pub(crate) mod status;

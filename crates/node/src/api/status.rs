@@ -97,37 +97,48 @@ impl Knowledge<'_> {
 
     /// Why the owner is who it is, or why there is none.
     fn group_reason(&self, group: &GroupName, grant: Option<&GrantRecord>, held: bool) -> String {
-        let pinned = self.state.pins.get(group).and_then(|node| self.name(*node));
-        let pin = pinned.map(|name| format!("; pinned to {name}")).unwrap_or_default();
+        let pin = self.pin(group);
+        let paused = self.state.paused.is_some();
         match grant {
-            Some(grant) if held => format!("{}{pin}", grant.reason),
+            Some(grant) if held => format!("{}{pin}{}", grant.reason, self.stays(group, grant)),
             _ if !self.view.quorate => {
                 "no quorum: fewer than half of the voters are heard of here".to_owned()
             }
             Some(grant) => {
                 let owner = self.name(grant.owner).unwrap_or_else(|| "a removed node".to_owned());
-                format!("granted to {owner} ({}), whose lease does not run{pin}", grant.reason)
+                let paused =
+                    if paused { "; the cluster is paused: nothing moves by itself" } else { "" };
+                format!(
+                    "granted to {owner} ({}), whose lease does not run{pin}{paused}",
+                    grant.reason
+                )
             }
-            None => format!("no director is eligible: {}", self.why_none(group)),
+            None if paused => format!(
+                "the cluster is paused, so nobody is granted it: `quorate transfer {group}`, or \
+                 `quorate resume`"
+            ),
+            None => {
+                let why = why_nobody_else(self.state, self.view, group);
+                format!("no director is eligible: {why}")
+            }
         }
     }
 
-    fn why_none(&self, group: &GroupName) -> String {
-        let mut reasons = Vec::new();
-        for (id, record) in &self.state.nodes {
-            let name = &record.description.name;
-            if !self.state.may_own(*id, group) {
-                continue;
-            }
-            match self.view.obstacles.get(id) {
-                None => reasons.push(format!("{name} is unreachable")),
-                Some(obstacles) => {
-                    let obstacles = obstacles.get(group).into_iter().flatten();
-                    reasons.extend(obstacles.map(|obstacle| format!("{name}: {obstacle}")));
-                }
-            }
+    fn pin(&self, group: &GroupName) -> String {
+        let Some(&node) = self.state.pins.get(group) else { return String::new() };
+        let name = self.name(node).unwrap_or_else(|| "a removed node".to_owned());
+        let evacuated = if self.state.is_evacuated(node) { ", which is evacuated" } else { "" };
+        format!("; pinned to {name}{evacuated}")
+    }
+
+    /// Why an evacuated owner still has the group, if it will keep it.
+    fn stays(&self, group: &GroupName, grant: &GrantRecord) -> String {
+        let candidates = self.view.candidates.get(group).map(Vec::as_slice).unwrap_or_default();
+        if !self.state.is_evacuated(grant.owner) || !candidates.is_empty() {
+            return String::new();
         }
-        if reasons.is_empty() { "none is allowed to own it".to_owned() } else { reasons.join("; ") }
+        let why = why_nobody_else(self.state, self.view, group);
+        format!("; its owner is evacuated, and no other director is eligible: {why}")
     }
 
     fn node(&self, id: NodeId, record: &NodeRecord, groups: &[GroupStatus]) -> NodeStatus {
@@ -138,6 +149,7 @@ impl Knowledge<'_> {
         let state = match (reachable, voter) {
             (false, _) => NodeState::Unreachable,
             (true, false) => NodeState::Joining,
+            (true, true) if self.state.is_evacuated(id) => NodeState::Evacuated,
             (true, true) => NodeState::Ready,
         };
         let raft = match (reachable, voter) {
@@ -150,6 +162,12 @@ impl Knowledge<'_> {
         let mut problems: Vec<String> = answer.map(|a| a.problems.clone()).unwrap_or_default();
         if record.leaving {
             problems.push("is being removed from the cluster".to_owned());
+        }
+        if let Some(order) = self.state.evacuated.get(&id) {
+            let (author, since) = (&order.author, rfc3339(order.at));
+            problems.push(format!(
+                "evacuated by {author} since {since}: `quorate restore {name}` ends it"
+            ));
         }
         NodeStatus {
             owns: owns.map(|group| group.name.clone()).collect(),
@@ -173,6 +191,7 @@ impl Knowledge<'_> {
         let quorate = self.view.quorate && self.leader.is_some();
         let whole = nodes.iter().all(|node| node.state == NodeState::Ready as i32)
             && groups.iter().all(|group| group.owner.is_some())
+            && self.state.paused.is_none()
             && self.no_director_hindered();
         let health = match (quorate, whole) {
             (false, _) => Health::NoQuorum,
@@ -193,6 +212,9 @@ impl Knowledge<'_> {
             voters: count(voters.len()),
             voters_reachable: count(reachable.len()),
             failures_tolerated: count(tolerated),
+            paused: self.state.paused.is_some(),
+            paused_by: self.state.paused.as_ref().map(|order| order.author.clone()),
+            paused_since: self.state.paused.as_ref().map(|order| rfc3339(order.at)),
         }
     }
 
@@ -220,6 +242,38 @@ impl Knowledge<'_> {
                 of(owner, name.as_str()).or_else(|| of(own, name.as_str()))
             })
             .collect()
+    }
+}
+
+/// What keeps each director from being granted a group, but for the one that was.
+pub(crate) fn why_nobody_else(
+    state: &ClusterState,
+    view: &DirectorView,
+    group: &GroupName,
+) -> String {
+    let owner = state.grants.get(group).map(|grant| grant.owner);
+    let mut reasons = Vec::new();
+    for (id, record) in &state.nodes {
+        let name = &record.description.name;
+        if !state.may_own(*id, group) || Some(*id) == owner {
+            continue;
+        }
+        if state.is_evacuated(*id) {
+            reasons.push(format!("{name} is evacuated"));
+            continue;
+        }
+        match view.obstacles.get(id) {
+            None => reasons.push(format!("{name} is unreachable")),
+            Some(obstacles) => {
+                let obstacles = obstacles.get(group).into_iter().flatten();
+                reasons.extend(obstacles.map(|obstacle| format!("{name}: {obstacle}")));
+            }
+        }
+    }
+    match owner {
+        _ if !reasons.is_empty() => reasons.join("; "),
+        None => "none is allowed to own it".to_owned(),
+        Some(_) => "no other one is allowed to own it".to_owned(),
     }
 }
 

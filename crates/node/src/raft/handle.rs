@@ -1,5 +1,6 @@
 //! What the rest of the daemon does with Raft: propose, look, wait.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,6 +149,18 @@ impl RaftHandle {
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ProposeError> {
         let sent = self.raft.trigger().transfer_leader(to.0).await;
         sent.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+    }
+
+    /// On the leader: the other members that answered within this time.
+    #[must_use]
+    pub fn reachable(&self, within: Duration) -> BTreeSet<NodeId> {
+        use openraft::Instant as _;
+        let metrics = self.raft.metrics();
+        let watched = metrics.borrow_watched();
+        let heartbeats = watched.heartbeat.iter().flatten();
+        let lately =
+            heartbeats.filter(|(_, at)| at.as_ref().is_some_and(|at| at.elapsed() < within));
+        lately.map(|(&node, _)| NodeId(node)).collect()
     }
 
     /// The replicated state, as this node has applied it; a new value after every apply.

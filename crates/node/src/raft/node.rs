@@ -18,11 +18,11 @@ use tonic::service::interceptor::InterceptedService;
 use super::config::{Timers, config};
 use super::handle::{ProposeError, RaftHandle};
 use super::machine::StateMachine;
-use super::membership;
 use super::status::{RaftStatus, translate};
 use super::store::log::LogStore;
 use super::store::{Fatal, FatalSender, Store};
 use super::types::{Member, Raft};
+use super::{leadership, membership};
 use crate::identity::Identity;
 use crate::peer::admission::AdmissionService;
 use crate::peer::channel::{Channels, Purpose};
@@ -140,7 +140,10 @@ impl RaftNode {
         let mut tasks = JoinSet::new();
         tasks.spawn(publish_status(raft.clone(), status_sender, store.fatal_sender()));
         tasks.spawn(keep_timing(store.clone(), state.clone()));
-        tasks.spawn(membership::run(handle.clone(), me, surroundings.takeover));
+        let heard_within = Duration::from_millis(timers.heartbeat * 3);
+        let takeover = surroundings.takeover;
+        tasks.spawn(leadership::run(handle.clone(), me, heard_within, takeover.clone()));
+        tasks.spawn(membership::run(handle.clone(), me, takeover));
         let transport =
             StreamTransport::new(channels.clone(), heard, state, tokio::runtime::Handle::current());
         raft.run();

@@ -5,5 +5,6 @@
 mod admission;
 mod cluster;
 mod datagrams;
+mod leadership;
 mod links;
 mod member;

@@ -21,6 +21,9 @@ fn answered() -> v1::StatusResponse {
             voters: 3,
             voters_reachable: 2,
             failures_tolerated: 0,
+            paused: true,
+            paused_by: Some("local uid 0".to_owned()),
+            paused_since: Some("2026-01-02T03:04:05Z".to_owned()),
         }),
         nodes: vec![v1::NodeStatus {
             name: "lb1".to_owned(),
@@ -73,7 +76,8 @@ fn the_status_has_every_promised_key() {
         "cluster": {
             "id": "c0ffee", "name": "prod", "health": "degraded", "leader": "lb2", "term": 41,
             "commit_index": 90211, "revision": 118, "unconfirmed_until": null, "voters": 3,
-            "voters_reachable": 2, "failures_tolerated": 0
+            "voters_reachable": 2, "failures_tolerated": 0, "paused": true,
+            "paused_by": "local uid 0", "paused_since": "2026-01-02T03:04:05Z"
         },
         "nodes": [{
             "name": "lb1", "id": 1, "role": "director", "raft": "follower", "state": "ready",
@@ -100,7 +104,8 @@ fn the_status_has_every_promised_key() {
 #[test]
 fn what_is_not_known_is_null_and_never_left_out() {
     let mut status = answered();
-    status.cluster.as_mut().unwrap().leader = None;
+    let cluster = status.cluster.as_mut().unwrap();
+    (cluster.leader, cluster.paused_by, cluster.paused_since) = (None, None, None);
     status.groups[0].owner = None;
     status.groups[0].lease_remaining_ms = None;
     status.groups[0].since = None;
@@ -108,7 +113,9 @@ fn what_is_not_known_is_null_and_never_left_out() {
     for key in ["owner", "lease_remaining_ms", "since"] {
         assert_eq!(document["groups"][0].get(key), Some(&Value::Null), "{key}");
     }
-    assert_eq!(document["cluster"].get("leader"), Some(&Value::Null));
+    for key in ["leader", "paused_by", "paused_since"] {
+        assert_eq!(document["cluster"].get(key), Some(&Value::Null), "{key}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `quorate status` and `quorate node list` for people.
 
 use jiff::Timestamp;
-use quorate_api::v1::{GroupStatus, Health, NodeState, NodeStatus, StatusResponse};
+use quorate_api::v1::{ClusterStatus, GroupStatus, Health, NodeState, NodeStatus, StatusResponse};
 
 use super::{Cell, Style, Tone, align};
 use crate::output::json;
@@ -58,8 +58,25 @@ fn headline(status: &StatusResponse, style: Style) -> String {
     };
     format!(
         "Cluster {}  {health}: {why}{quorum}, {tolerated}\n\
-         Leader {leader}  term {}  commit {}  revision {}{unconfirmed}\n",
-        cluster.name, cluster.term, cluster.commit_index, cluster.revision
+         Leader {leader}  term {}  commit {}  revision {}{unconfirmed}\n{}",
+        cluster.name,
+        cluster.term,
+        cluster.commit_index,
+        cluster.revision,
+        paused(cluster, style)
+    )
+}
+
+/// A line of its own while nothing moves by itself.
+fn paused(cluster: &ClusterStatus, style: Style) -> String {
+    if !cluster.paused {
+        return String::new();
+    }
+    let by = cluster.paused_by.as_deref().unwrap_or("somebody");
+    let since = cluster.paused_since.as_deref().unwrap_or("an unknown time");
+    let word = style.paint("PAUSED", Tone::Bad);
+    format!(
+        "{word} by {by} since {since}: no failover, nothing moves by itself until `quorate resume`\n"
     )
 }
 
@@ -67,6 +84,9 @@ fn headline(status: &StatusResponse, style: Style) -> String {
 #[must_use]
 pub fn troubles(status: &StatusResponse) -> Vec<String> {
     let mut troubles = Vec::new();
+    if status.cluster.as_ref().is_some_and(|cluster| cluster.paused) {
+        troubles.push("paused".to_owned());
+    }
     for node in &status.nodes {
         match node.state() {
             NodeState::Ready if node.problems.is_empty() => {}

@@ -152,3 +152,21 @@ fn a_node_of_no_cluster_is_one_line() {
     let status = status(&v1::StatusResponse::default(), Timestamp::UNIX_EPOCH, Style::default());
     assert_eq!(status, "Node belongs to no cluster yet.\n");
 }
+
+#[test]
+fn a_pause_has_a_line_of_its_own_and_an_evacuated_node_is_named() {
+    let mut example = example();
+    let cluster = example.cluster.as_mut().unwrap();
+    cluster.paused = true;
+    cluster.paused_by = Some("client ada".to_owned());
+    cluster.paused_since = Some("2026-01-04T03:00:00Z".to_owned());
+    example.nodes[1].state = v1::NodeState::Evacuated.into();
+    let text = status(&example, Timestamp::UNIX_EPOCH, Style::default());
+    let lines: Vec<&str> = text.lines().take(3).collect();
+    assert!(lines[0].contains("DEGRADED: paused, lb3 evacuated, db has no owner; "), "{text}");
+    assert_eq!(
+        lines[2],
+        "PAUSED by client ada since 2026-01-04T03:00:00Z: no failover, nothing moves by itself \
+         until `quorate resume`"
+    );
+}

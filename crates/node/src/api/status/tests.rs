@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_api::peer::v1::HeldGroup;
 use quorate_api::v1::{RealServerState, RealServerStatus};
-use quorate_model::command::{Digest, GrantReason, NodeDescription};
+use quorate_model::command::{Digest, GrantReason, NodeDescription, Order};
 use quorate_model::id::{Epoch, Incarnation};
 use quorate_model::ownership::message::Obstacle;
 use quorate_model::spec::{Format, parse};
@@ -302,4 +302,68 @@ fn the_cluster_is_told_as_this_node_knows_it() {
     assert_eq!(cluster.leader.as_deref(), Some("n1"));
     assert_eq!((cluster.term, cluster.commit_index), (4, 9));
     assert_eq!((status.answered_by.as_str(), status.member), ("n1", true));
+}
+
+fn order() -> Order {
+    Order { author: "client ada".to_owned(), at: UnixMillis(1_000) }
+}
+
+#[test]
+fn an_evacuated_node_says_who_ordered_it_and_how_it_ends_and_its_cluster_is_degraded() {
+    let mut world = World::owned_by(1);
+    world.state.evacuated.insert(NodeId(2), order());
+    let node = world.node(2);
+    assert_eq!(node.state(), NodeState::Evacuated);
+    assert_eq!(
+        node.problems,
+        ["evacuated by client ada since 1970-01-01T00:00:01Z: `quorate restore n2` ends it"]
+    );
+    assert_eq!(world.cluster().health(), Health::Degraded);
+    world.lose(2);
+    assert_eq!(world.node(2).state(), NodeState::Unreachable, "which is worse");
+}
+
+#[test]
+fn why_a_group_stays_on_an_evacuated_owner_is_told() {
+    let mut world = World::owned_by(2);
+    world.state.evacuated.insert(NodeId(2), order());
+    assert_eq!(world.group().reason, "owner silent", "it is about to move");
+    world.view.candidates.clear();
+    world.state.evacuated.insert(NodeId(3), order());
+    world.lose(1);
+    assert_eq!(
+        world.group().reason,
+        "owner silent; its owner is evacuated, and no other director is eligible: n1 is \
+         unreachable; n3 is evacuated"
+    );
+    let only = CONFIGURATION.replace("interface", "only = [\"n2\"]\ninterface");
+    world.state.spec = Arc::new(parse(&only, Format::Toml).unwrap());
+    assert!(world.group().reason.ends_with("eligible: no other one is allowed to own it"));
+}
+
+#[test]
+fn a_pin_to_an_evacuated_director_says_that_it_waits() {
+    let mut world = World::owned_by(2);
+    world.state.pins.insert(web(), NodeId(3));
+    world.state.evacuated.insert(NodeId(3), order());
+    assert_eq!(world.group().reason, "owner silent; pinned to n3, which is evacuated");
+}
+
+#[test]
+fn a_paused_cluster_is_degraded_and_says_by_whom_and_what_it_costs() {
+    let mut world = World::owned_by(2);
+    let cluster = world.cluster();
+    assert_eq!((cluster.paused, cluster.paused_by, cluster.paused_since), (false, None, None));
+    world.state.paused = Some(order());
+    let cluster = world.cluster();
+    assert_eq!((cluster.paused, cluster.health()), (true, Health::Degraded));
+    assert_eq!(cluster.paused_by.as_deref(), Some("client ada"));
+    assert_eq!(cluster.paused_since.as_deref(), Some("1970-01-01T00:00:01Z"));
+    world.answers.get_mut(&NodeId(2)).unwrap().held.clear();
+    world.view.heard.clear();
+    let reason = world.group().reason;
+    assert!(reason.ends_with("the cluster is paused: nothing moves by itself"), "{reason}");
+    let mut world = World::of(3);
+    world.state.paused = Some(order());
+    assert!(world.group().reason.contains("`quorate transfer web`"), "{}", world.group().reason);
 }
