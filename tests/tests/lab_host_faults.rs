@@ -28,8 +28,6 @@ use quorate_tests::lab::observer::{Director, now};
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long it is watched that nothing happens.
 const WHILE: Duration = Duration::from_millis(300);
-/// What an observer may take to note an answer that was given in time.
-const SLACK: Duration = Duration::from_millis(5);
 
 struct Scene {
     bed: Quorate,
@@ -163,7 +161,7 @@ fn divide(scene: &mut Scene, parts: &[usize]) {
     });
     assert!(as_it_must_be.is_some(), "{parts:?}: {:?}", watch.owners(1));
     if majority != Some(part(owner)) {
-        let lease = u64::try_from((scene.bed.lease() + SLACK).as_nanos()).unwrap();
+        let lease = u64::try_from((scene.bed.lease() + scene.bed.slack()).as_nanos()).unwrap();
         let late = watch.record.given_between(scene.bed.number(owner), divided + lease, u64::MAX);
         assert!(late.is_none(), "{parts:?}: past its lease: {late:?}");
     }

@@ -48,6 +48,9 @@ fn run(arguments: &Arguments) -> Result<(), LabError> {
     let _closed = io::stdout().lock().write_all(text.as_bytes());
     if arguments.write {
         let path = workspace_dir().join(PAGE);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(LabError::io("make the folder of the page"))?;
+        }
         fs::write(&path, page).map_err(LabError::io(format!("write {}", path.display())))?;
         progress(&format!("written to {}", path.display()));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lab::observer::{Director, Observer};
-use crate::lab::{LabError, Network};
+use crate::lab::{LabError, Network, in_vm};
 
 use super::fault::Fault;
 
@@ -24,6 +24,12 @@ pub trait Bed {
     /// How long an owner may serve once it is not; for a system without leases, after what time
     /// of silence another takes over.
     fn lease(&self) -> Duration;
+    /// What may pass from a blow until it has struck: a signal has to reach threads that run. In the
+    /// virtual machine that takes its time.
+    fn slack(&self) -> Duration {
+        Duration::from_millis(if in_vm() { 500 } else { 5 })
+    }
+
     /// Ends a director's processes with SIGKILL, all of them at once.
     ///
     /// # Errors

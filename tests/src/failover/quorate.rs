@@ -144,16 +144,26 @@ impl Quorate {
         deployment.apply(DIRECTORS[0].0, &setup.configuration())?;
         let vips: Vec<Ipv4Addr> = setup.observed.iter().map(|number| vip(*number)).collect();
         let plan = Plan::new(deployment.network(), CLIENT, &directors, &vips)?;
-        let observer = Observer::start(deployment.network().namespace(CLIENT.0)?, plan)?;
-        let mut bed =
-            Self { observer: Arc::new(observer), deployment, directors, setup, started: now() };
-        bed.settle()?;
+        let mut bed = Self::observing(deployment, setup, plan)?;
         // Raft's timers follow a timing at a node's next start.
         for director in bed.directors.clone() {
             bed.kill(director)?;
             bed.start(director)?;
             bed.settle()?;
         }
+        Ok(bed)
+    }
+
+    /// Begins to observe a deployment that has its cluster and groups, as the setup says.
+    ///
+    /// # Errors
+    /// When the observer can't be started, or the cluster is never whole.
+    pub fn observing(deployment: Deployment, setup: Setup, plan: Plan) -> Result<Self, LabError> {
+        let observer = Observer::start(deployment.network().namespace(CLIENT.0)?, plan)?;
+        let directors = DIRECTORS.iter().take(setup.directors).map(|(name, _)| *name).collect();
+        let observer = Arc::new(observer);
+        let mut bed = Self { observer, deployment, directors, setup, started: now() };
+        bed.settle()?;
         Ok(bed)
     }
 
