@@ -5,6 +5,8 @@
 
 #[cfg(feature = "suites")]
 pub mod contract;
+pub mod dice;
+pub mod failover;
 pub mod lab;
 #[cfg(feature = "suites")]
 pub mod simulation;

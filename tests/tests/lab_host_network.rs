@@ -1,16 +1,23 @@
 //! The lab's own network on the host's kernel: what cut, heal and partition claim is what happens.
 //! Needs root. Run by `cargo xtask test`.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, reason = "what a test relies on fails the test")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what a test relies on fails the test"
+)]
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use quorate_tests::lab::client::{arp_owner, get};
 use quorate_tests::lab::clock::wait_until;
 use quorate_tests::lab::network::{Host, INTERFACE, Network};
+use quorate_tests::lab::observer::{Director, Kind, Observer, Plan, Record};
 use quorate_tests::lab::process::Process;
 use quorate_tests::lab::{artefacts_dir, bin_dir};
 
@@ -164,4 +171,56 @@ fn nothing_stays_behind() {
     assert!(!server.wait(LIMIT).unwrap().success(), "it ends with its host");
     drop(network);
     assert!(!names.iter().any(there));
+}
+
+/// Until what the observer saw since the last look says so.
+fn wait_to_see(observer: &Observer, seen: impl Fn(&Record) -> bool) -> Record {
+    let mut record = observer.take();
+    wait_until(ANSWER, || {
+        record.append(observer.take());
+        seen(&record).then_some(())
+    })
+    .expect("the observer never saw it");
+    record
+}
+
+fn answered(record: &Record, by: Director) -> BTreeSet<Kind> {
+    record.answers.iter().filter(|answer| answer.by == by).map(|answer| answer.kind).collect()
+}
+
+#[test]
+fn an_observer_sees_who_answers_and_when_two_do() {
+    let network = Network::new(&hosts()).unwrap();
+    let vip: IpNet = "192.168.10.181/32".parse().unwrap();
+    let [b, c] = [0, 1].map(Director);
+    let IpAddr::V4(address) = vip.addr() else { panic!("{vip}") };
+    let from = ("a", Ipv4Addr::new(192, 168, 10, 1));
+    let observer = Observer::start(
+        network.namespace("a").unwrap(),
+        Plan::new(&network, from, &["b", "c"], &[address]).unwrap(),
+    )
+    .unwrap();
+    let asked = wait_to_see(&observer, |record| record.ticks > 50);
+    assert_eq!(asked.answers, [], "nobody has it yet");
+    assert!(asked.longest_silence(0).length() >= Duration::from_nanos(asked.to - asked.from));
+
+    let all = [Kind::Arp, Kind::Icmp, Kind::Tcp].into();
+    network.add_address("b", INTERFACE, &vip).unwrap();
+    let one =
+        wait_to_see(&observer, |record| answered(record, b) == all && record.answers.len() > 100);
+    assert_eq!(answered(&one, c), BTreeSet::new());
+    assert_eq!((one.handovers(0), one.doubles(0).answers, one.last_by(0)), (0, 0, Some(b)));
+
+    network.add_address("c", INTERFACE, &vip).unwrap();
+    let two = wait_to_see(&observer, |record| {
+        answered(record, c) == all && record.doubles(0).answers > 50
+    });
+    assert!(two.handovers(0) > 10 && two.doubles(0).time > Duration::ZERO, "{:?}", two.doubles(0));
+
+    network.delete_address("b", INTERFACE, &vip).unwrap();
+    // Its last answers may still be on their way.
+    wait_to_see(&observer, |record| record.ticks > 20);
+    let other = wait_to_see(&observer, |record| record.answers.len() > 50);
+    assert_eq!((other.handovers(0), other.doubles(0).answers, other.last_by(0)), (0, 0, Some(c)));
+    assert_eq!(other.lost, 0);
 }

@@ -29,8 +29,10 @@ enum Task {
     Test(test::TestArguments),
     /// Shows three directors serve a deployment, and survive the loss of its owner
     Demo(programs::DemoArguments),
-    /// Kills daemons at random points of a write load, round after round
+    /// Faults at random points, round after round: `writes` (the default) or `failover`
     Soak(programs::SoakArguments),
+    /// Measures, and prints what was measured beside the budgets
+    Bench(programs::BenchArguments),
     /// Builds the fence's program for the kernel anew, with clang
     Bpf,
     /// Runs a command by hand in the virtual machine that hosts without IPVS use
@@ -44,6 +46,8 @@ enum TaskError {
     Lab(#[from] LabError),
     #[error("cannot {what}: {source}")]
     Io { what: String, source: std::io::Error },
+    #[error("{0} needs root: it makes network namespaces on this host")]
+    NotRoot(&'static str),
     #[error("cargo could not build {0}")]
     Build(&'static str),
     #[error("there is no {0}: it is built from a binary of that name in package quorate-tests")]
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Demo(arguments) => programs::demo(&arguments),
         Task::Soak(arguments) => programs::soak(&arguments),
+        Task::Bench(arguments) => programs::bench(&arguments),
         Task::Bpf => bpf::run(),
         Task::Vm(arguments) => machine::run_by_hand(arguments),
     };

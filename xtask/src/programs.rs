@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `soak`: programs of package quorate-tests, run where their kernel is.
+//! `cargo xtask demo`, `soak` and `bench`: programs of package quorate-tests, run where their kernel is.
 //! Owns how they are built and started; what they do is theirs (`tests/src/bin`). Tried by running
 //! them.
 
@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use quorate_tests::lab::vm::{self, VmCommand};
 use quorate_tests::lab::{Place, artefacts_dir, cache_dir, is_root, kernel_for_ipvs, packages};
 
 use crate::TaskError;
 use crate::machine::{exit_code, passed_on};
-use crate::report::say;
-use crate::run::{cargo, shown};
+use crate::report::complain;
+use crate::run::cargo;
 
 /// How to show Quorate.
 #[derive(Debug, Args)]
@@ -24,15 +24,74 @@ pub(crate) struct DemoArguments {
     keep: bool,
 }
 
-/// How long to try to break it.
+/// What to try to break, and for how long; by itself, the writes.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct SoakArguments {
+    #[command(subcommand)]
+    kind: Option<Soak>,
+    #[command(flatten)]
+    writes: WritesArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Soak {
+    /// Kills daemons at random points of a write load: nothing acknowledged may be lost
+    Writes(WritesArguments),
+    /// Faults at random points, an observer asking all the while: no two directors may answer
+    Failover(FailoverArguments),
+}
+
+#[derive(Debug, Args)]
+struct WritesArguments {
     /// Rounds; each kills daemons at other points
     #[arg(long, default_value_t = 100)]
     rounds: u32,
     /// Whose dice are thrown: the one that a former run printed, to throw the same [default: new]
     #[arg(long)]
     seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct FailoverArguments {
+    /// Faults, over several deployments
+    #[arg(long, default_value_t = 1_000)]
+    faults: u32,
+    /// Whose dice are thrown: the one that a former run printed, to throw the same [default: new]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    #[command(subcommand)]
+    kind: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// How long a VIP is silent when its owner fails, and whether two answer: beside Keepalived
+    Failover(CompareArguments),
+}
+
+#[derive(Debug, Args)]
+struct CompareArguments {
+    /// How often each fault strikes each system [default: 20, quick: 3]
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Whose dice are thrown [default: new]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Prints JSON instead of a page
+    #[arg(long)]
+    json: bool,
+    /// Compares at one heartbeat interval only
+    #[arg(long)]
+    quick: bool,
+    /// Writes the page to docs/benchmarks/failover.md
+    #[arg(long)]
+    write: bool,
 }
 
 /// Runs `lab-demo` where IPVS is, on this terminal.
@@ -46,9 +105,41 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<ExitCode, TaskError> {
 /// Runs `lab-soak`: in namespaces on the host, since it needs true timing and no IPVS; in the
 /// machine only where this user may not make them.
 pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
-    let mut words = vec!["--rounds".to_owned(), arguments.rounds.to_string()];
-    words.extend(arguments.seed.iter().flat_map(|seed| ["--seed".to_owned(), seed.to_string()]));
+    let numbered = |kind: &str, count: &str, number: u32, seed: Option<u64>| {
+        let mut words = vec![kind.to_owned(), count.to_owned(), number.to_string()];
+        words.extend(seed.iter().flat_map(|seed| ["--seed".to_owned(), seed.to_string()]));
+        words
+    };
+    let words = match &arguments.kind {
+        Some(Soak::Failover(failover)) => {
+            numbered("failover", "--faults", failover.faults, failover.seed)
+        }
+        Some(Soak::Writes(writes)) => numbered("writes", "--rounds", writes.rounds, writes.seed),
+        None => numbered("writes", "--rounds", arguments.writes.rounds, arguments.writes.seed),
+    };
     start("lab-soak", words, if is_root() { Place::Host } else { Place::Vm }, false)
+}
+
+/// Runs `lab-bench` on the host: what a machine under emulation measures means nothing.
+pub(crate) fn bench(arguments: &BenchArguments) -> Result<ExitCode, TaskError> {
+    let Bench::Failover(compare) = &arguments.kind;
+    if !is_root() {
+        return Err(TaskError::NotRoot("cargo xtask bench failover"));
+    }
+    packages::ensure(&[packages::COMPARED], &mut packages::say_on_stderr)?;
+    let mut words = vec!["failover".to_owned()];
+    if let Some(rounds) = compare.rounds {
+        words.extend(["--rounds".to_owned(), rounds.to_string()]);
+    }
+    if let Some(seed) = compare.seed {
+        words.extend(["--seed".to_owned(), seed.to_string()]);
+    }
+    for (wanted, word) in
+        [(compare.json, "--json"), (compare.quick, "--quick"), (compare.write, "--write")]
+    {
+        words.extend(wanted.then(|| word.to_owned()));
+    }
+    start("lab-bench", words, Place::Host, false)
 }
 
 /// Builds everything that runs in the lab.
@@ -79,9 +170,10 @@ fn start(
     place: Place,
     terminal: bool,
 ) -> Result<ExitCode, TaskError> {
-    say("building the daemons");
-    let (status, _shown) = shown(&mut build_command())?;
-    if !status.success() {
+    // On standard error: what the program prints stands alone on standard output.
+    complain("building the daemons");
+    let failed = |source| TaskError::Io { what: "start cargo".to_owned(), source };
+    if !build_command().status().map_err(failed)?.success() {
         return Err(TaskError::Build("the daemons"));
     }
     let program = bin_dir().join(name);
@@ -91,14 +183,16 @@ fn start(
     packages::ensure(&[packages::NETWORK, packages::IPVS], &mut packages::say_on_stderr)?;
     match place {
         Place::Host => {
-            say(&format!("running {name} on this host's kernel, in network namespaces"));
+            complain(&format!("running {name} on this host's kernel, in network namespaces"));
             let mut command = Command::new(&program);
             command.args(arguments).envs(environment());
             let failed = |source| TaskError::Io { what: format!("start {name}"), source };
             command.status().map(exit_code).map_err(failed)
         }
         Place::Vm => {
-            say(&format!("running {name} in a virtual machine: this host's kernel has no ip_vs"));
+            complain(&format!(
+                "running {name} in a virtual machine: this host's kernel has no ip_vs"
+            ));
             let mut command = VmCommand::new(program.to_string_lossy(), arguments);
             command.environment = passed_on();
             command.environment.extend(environment());

@@ -1,22 +1,39 @@
-//! `cargo xtask soak`: kills daemons at random points of a write load, round by round. Exits with 0
-//! only if every promise held.
+//! `cargo xtask soak writes | failover`: faults at random points, round by round. Exits with 0 only
+//! if every promise held.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use quorate_tests::failover::quorate::Timing;
+use quorate_tests::failover::soak as failover;
 use quorate_tests::lab::clock;
-use quorate_tests::soak::{self, Options};
+use quorate_tests::soak as writes;
 
-const USAGE: &str = "usage: lab-soak [--rounds N] [--seed N]";
+const USAGE: &str = "usage: lab-soak writes [--rounds N] [--seed N]\n       \
+                     lab-soak failover [--faults N] [--seed N]";
+
+enum Soak {
+    Writes(writes::Options),
+    Failover(failover::Options),
+}
 
 fn main() -> ExitCode {
-    let Some(options) = options(std::env::args().skip(1)) else {
+    let Some(soak) = arguments(std::env::args().skip(1)) else {
         say(USAGE);
         return ExitCode::from(2);
     };
-    match soak::run(&options, &mut say) {
-        Ok(_) => ExitCode::SUCCESS,
+    let held = match soak {
+        Soak::Writes(options) => {
+            writes::run(&options, &mut say).map(|_| true).map_err(|error| error.to_string())
+        }
+        Soak::Failover(options) => failover::run(&options, &mut say)
+            .map(|summary| summary.held())
+            .map_err(|error| error.to_string()),
+    };
+    match held {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("\nThe soak failed: {error}"));
             ExitCode::FAILURE
@@ -31,16 +48,33 @@ fn say(text: &str) {
 }
 
 /// `None` for arguments that mean nothing. Without a seed, the time since boot is as good as any.
-fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
-    let seed = u64::try_from(clock::now().as_micros()).unwrap_or_default();
-    let mut options = Options { rounds: 100, seed, name: "soak".to_owned() };
-    while let Some(argument) = arguments.next() {
-        let value = arguments.next()?;
-        match argument.as_str() {
-            "--rounds" => options.rounds = value.parse().ok()?,
-            "--seed" => options.seed = value.parse().ok()?,
+fn arguments(mut words: impl Iterator<Item = String>) -> Option<Soak> {
+    let kind = words.next()?;
+    let count = match kind.as_str() {
+        "writes" => "--rounds",
+        "failover" => "--faults",
+        _ => return None,
+    };
+    let mut seed = u64::try_from(clock::now().as_micros()).unwrap_or_default();
+    let mut rounds = None;
+    while let Some(word) = words.next() {
+        let value = words.next()?;
+        match word.as_str() {
+            "--seed" => seed = value.parse().ok()?,
+            word if word == count => rounds = Some(value.parse().ok()?),
             _ => return None,
         }
     }
-    Some(options)
+    Some(if kind == "writes" {
+        let rounds = rounds.unwrap_or(100);
+        Soak::Writes(writes::Options { rounds, seed, name: "soak".to_owned() })
+    } else {
+        Soak::Failover(failover::Options {
+            faults: rounds.unwrap_or(1_000),
+            seed,
+            name: "soak_failover".to_owned(),
+            deployments: vec![(3, Timing::FAST), (3, Timing::LAN), (5, Timing::FAST)],
+            long_stops: true,
+        })
+    })
 }

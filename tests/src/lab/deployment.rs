@@ -200,6 +200,22 @@ impl Deployment {
         self.process(name)?.terminate(START_LIMIT)
     }
 
+    /// Stops a node's daemon where it stands (SIGSTOP).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn stop(&mut self, name: &str) -> Result<(), LabError> {
+        self.process(name)?.stop()
+    }
+
+    /// Lets a stopped daemon go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&mut self, name: &str) -> Result<(), LabError> {
+        self.process(name)?.resume()
+    }
+
     /// What a node's daemon wrote so far, over all its starts.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod initramfs;
 pub mod kernel;
 pub mod namespace;
 pub mod network;
+pub mod observer;
 pub mod packages;
 pub mod place;
 pub mod process;

@@ -35,6 +35,10 @@ pub const NETWORK: &[Package] = &[
 pub const IPVS: &[Package] =
     &[Package { name: "ipvsadm", file: "ipvsadm", reason: "shows what the kernel really has" }];
 
+/// For the bench of failover.
+pub const COMPARED: &[Package] =
+    &[Package { name: "keepalived", file: "keepalived", reason: "what failover is compared with" }];
+
 /// For the virtual machine on hosts without IPVS.
 pub const VM: &[Package] = &[
     Package { name: "qemu-system-x86", file: "qemu-system-x86_64", reason: "the machine" },

@@ -4,9 +4,8 @@
 //!
 //! Owns the rounds: who dies, when, and what is done meanwhile. What is right is `history`'s to
 //! say. It runs on the host's kernel with true timing and needs no IPVS. Its test is
-//! `tests/tests/lab_host_soak.rs`; by hand, `cargo xtask soak`.
+//! `tests/tests/lab_host_soak.rs`; by hand, `cargo xtask soak writes`.
 
-mod dice;
 mod history;
 mod look;
 mod writers;
@@ -17,10 +16,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use self::dice::Dice;
 use self::history::{Attempt, Ledger, Outcome};
 use self::look::Looker;
 use self::writers::{Load, configuration};
+use crate::dice::Dice;
 use crate::lab::clock::Stopwatch;
 use crate::lab::deployment::{Deployment, example_hosts};
 use crate::lab::{LabError, artefacts_dir};

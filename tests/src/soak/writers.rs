@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::dice::Dice;
 use super::history::{Attempt, Outcome};
+use crate::dice::Dice;
 use crate::lab::clock::{self, Deadline};
 use crate::lab::{LabError, bin_dir, command};
 

@@ -1,22 +1,22 @@
-//! Dice from a seed (SplitMix64, public domain): which daemons die, and when. The same seed throws
-//! the same; what the cluster does meanwhile is its own. Its test is below.
+//! Dice from a seed (SplitMix64, public domain): what fails, and when, in the soaks and the bench. The
+//! same seed throws the same; what the cluster does meanwhile is its own. Its test is below.
 
 use std::time::Duration;
 
 /// A pair of dice, as it were.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
     /// The dice of this seed.
     #[must_use]
-    pub(super) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Dice of their own for somebody else.
     #[must_use]
-    pub(super) fn split(&mut self) -> Self {
+    pub fn split(&mut self) -> Self {
         Self(self.throw())
     }
 
@@ -29,24 +29,24 @@ impl Dice {
     }
 
     /// A number below `limit`; 0 below 0 too.
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.throw() % limit).unwrap_or_default()
     }
 
     /// True once in so many times.
-    pub(super) fn one_in(&mut self, count: usize) -> bool {
+    pub fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
     /// A time below `limit`, to the microsecond.
-    pub(super) fn time_below(&mut self, limit: Duration) -> Duration {
+    pub fn time_below(&mut self, limit: Duration) -> Duration {
         let micros = usize::try_from(limit.as_micros()).unwrap_or(usize::MAX);
         Duration::from_micros(u64::try_from(self.below(micros)).unwrap_or_default())
     }
 
     /// The same things in another order.
-    pub(super) fn shuffle<T>(&mut self, things: &mut [T]) {
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
         for at in (1..things.len()).rev() {
             things.swap(at, self.below(at + 1));
         }

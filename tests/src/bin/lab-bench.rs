@@ -1,0 +1,89 @@
+//! `cargo xtask bench failover`: Quorate beside Keepalived. Prints a page, or JSON; lines of progress
+//! go to standard error.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use quorate_tests::failover::bench::report::{Machine, document, page};
+use quorate_tests::failover::bench::{self, Options};
+use quorate_tests::lab::{LabError, clock, workspace_dir};
+
+const USAGE: &str =
+    "usage: lab-bench failover [--rounds N] [--seed N] [--quick] [--json] [--write]";
+/// Where the page stands among the others.
+const PAGE: &str = "docs/benchmarks/failover.md";
+
+struct Arguments {
+    options: Options,
+    json: bool,
+    write: bool,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = arguments(std::env::args().skip(1)) else {
+        progress(USAGE);
+        return ExitCode::from(2);
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress(&format!("\nThe bench failed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), LabError> {
+    let machine = Machine::here();
+    let sections = bench::run(&arguments.options, &mut progress)?;
+    let page = page(&arguments.options, &machine, &sections);
+    let text = if arguments.json {
+        format!("{:#}\n", document(&arguments.options, &machine, &sections))
+    } else {
+        page.clone()
+    };
+    // Nobody reads on: the page may still be written.
+    let _closed = io::stdout().lock().write_all(text.as_bytes());
+    if arguments.write {
+        let path = workspace_dir().join(PAGE);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(LabError::io("make the folder of the page"))?;
+        }
+        fs::write(&path, page).map_err(LabError::io(format!("write {}", path.display())))?;
+        progress(&format!("written to {}", path.display()));
+    }
+    Ok(())
+}
+
+fn progress(text: &str) {
+    // Nobody is left to hear it when standard error is closed.
+    let _closed = writeln!(io::stderr(), "{text}");
+}
+
+/// `None` for arguments that mean nothing. Without a seed, the time since boot is as good as any.
+fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
+    if words.next()? != "failover" {
+        return None;
+    }
+    let seed = u64::try_from(clock::now().as_micros()).unwrap_or_default();
+    let mut found = Arguments {
+        options: Options { rounds: 20, seed, quick: false },
+        json: false,
+        write: false,
+    };
+    let mut rounds = None;
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--rounds" => rounds = Some(words.next()?.parse().ok()?),
+            "--seed" => found.options.seed = words.next()?.parse().ok()?,
+            "--quick" => found.options.quick = true,
+            "--json" => found.json = true,
+            "--write" => found.write = true,
+            _ => return None,
+        }
+    }
+    found.options.rounds = rounds.unwrap_or(if found.options.quick { 3 } else { 20 });
+    Some(found)
+}

@@ -1,0 +1,321 @@
+//! Quorate on a bed: three or five directors with the real daemon and plain VIPs, timing of choice.
+//! Used by the bench, the soak and the lab's fault tests.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::bed::{Bed, others};
+use super::{CLIENT, DIRECTORS, hosts, vip};
+use crate::lab::clock::{Stopwatch, now};
+use crate::lab::deployment::Deployment;
+use crate::lab::observer::{Observer, Plan};
+use crate::lab::{LabError, Network};
+
+/// Within this time all must be as it should be again; far past any lease and election.
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
+/// The profile that the cluster begins with; its own timing comes with its configuration.
+const INIT_PROFILE: &str = "fast";
+
+/// A cluster's times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a lease runs.
+    pub lease: Duration,
+    /// How often it is renewed.
+    pub renew: Duration,
+}
+
+impl Timing {
+    /// `fast`, as the pages have it.
+    pub const FAST: Self = Self::of(250, 25);
+    /// `lan`.
+    pub const LAN: Self = Self::of(500, 50);
+    /// `wan`.
+    pub const WAN: Self = Self::of(3_000, 300);
+
+    /// A timing in milliseconds.
+    #[must_use]
+    pub const fn of(lease: u64, renew: u64) -> Self {
+        Self { lease: Duration::from_millis(lease), renew: Duration::from_millis(renew) }
+    }
+
+    /// As the cluster's configuration has it.
+    fn toml(self) -> String {
+        match self {
+            Self::FAST => "\"fast\"".to_owned(),
+            Self::LAN => "\"lan\"".to_owned(),
+            Self::WAN => "\"wan\"".to_owned(),
+            Self { lease, renew } => {
+                format!(
+                    "{{ lease = \"{}ms\", renew = \"{}ms\" }}",
+                    lease.as_millis(),
+                    renew.as_millis()
+                )
+            }
+        }
+    }
+
+    /// How long a voter that has just started refuses renewals (docs/design: the promise).
+    fn promise(self) -> Duration {
+        self.lease.mul_f64(1.02) + Duration::from_millis(10)
+    }
+}
+
+/// What to set up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The folder of the daemons' logs, among the artefacts.
+    pub name: String,
+    /// How many directors: at most five.
+    pub directors: usize,
+    /// The cluster's times.
+    pub timing: Timing,
+    /// How many VIP groups, of one VIP each.
+    pub groups: usize,
+    /// Which of them the observer asks for.
+    pub observed: Vec<usize>,
+    /// Keys that every group has besides, one a line.
+    pub keys: String,
+}
+
+impl Setup {
+    /// One group that stays where it is until it must move.
+    #[must_use]
+    pub fn one_group(name: &str, directors: usize, timing: Timing) -> Self {
+        Self {
+            name: name.to_owned(),
+            directors,
+            timing,
+            groups: 1,
+            observed: vec![0],
+            keys: "preempt = false".to_owned(),
+        }
+    }
+
+    fn configuration(&self) -> String {
+        let mut text = format!("[cluster]\ntiming = {}\n", self.timing.toml());
+        for number in 0..self.groups {
+            let (group, vip, keys) = (group(number), vip(number), &self.keys);
+            let _infallible = write!(
+                text,
+                "\n[group.{group}]\ninterface = \"public\"\naddresses = [\"{vip}/32\"]\n{keys}\n"
+            );
+        }
+        text
+    }
+}
+
+/// The name of a group, by its number.
+#[must_use]
+pub fn group(number: usize) -> String {
+    if number == 0 { "web".to_owned() } else { format!("g{number:03}") }
+}
+
+/// The bed.
+#[derive(Debug)]
+pub struct Quorate {
+    // Before the network that it asks on.
+    observer: Arc<Observer>,
+    deployment: Deployment,
+    directors: Vec<&'static str>,
+    setup: Setup,
+    /// When a daemon was last started.
+    started: Duration,
+}
+
+impl Quorate {
+    /// Forms the cluster, gives it its groups, and begins to observe.
+    ///
+    /// # Errors
+    /// When it can't be set up.
+    pub fn new(setup: Setup) -> Result<Self, LabError> {
+        let mut deployment = Deployment::new(&setup.name, &hosts(setup.directors)?)?;
+        let directors: Vec<&'static str> =
+            DIRECTORS.iter().take(setup.directors).map(|(name, _)| *name).collect();
+        for (name, address) in DIRECTORS.iter().take(setup.directors) {
+            deployment.add_director(name, &address.to_string())?;
+        }
+        // No promise longer than the configuration's is ever given: there is no group before it.
+        deployment.form(&directors, INIT_PROFILE)?;
+        deployment.apply(DIRECTORS[0].0, &setup.configuration())?;
+        let vips: Vec<Ipv4Addr> = setup.observed.iter().map(|number| vip(*number)).collect();
+        let plan = Plan::new(deployment.network(), CLIENT, &directors, &vips)?;
+        let mut bed = Self::observing(deployment, setup, plan)?;
+        // Raft's timers follow a timing at a node's next start.
+        for director in bed.directors.clone() {
+            bed.kill(director)?;
+            bed.start(director)?;
+            bed.settle()?;
+        }
+        Ok(bed)
+    }
+
+    /// Begins to observe a deployment that has its cluster and groups, as the setup says.
+    ///
+    /// # Errors
+    /// When the observer can't be started, or the cluster is never whole.
+    pub fn observing(deployment: Deployment, setup: Setup, plan: Plan) -> Result<Self, LabError> {
+        let observer = Observer::start(deployment.network().namespace(CLIENT.0)?, plan)?;
+        let directors = DIRECTORS.iter().take(setup.directors).map(|(name, _)| *name).collect();
+        let observer = Arc::new(observer);
+        let mut bed = Self { observer, deployment, directors, setup, started: now() };
+        bed.settle()?;
+        Ok(bed)
+    }
+
+    /// The deployment itself.
+    pub fn deployment(&mut self) -> &mut Deployment {
+        &mut self.deployment
+    }
+
+    /// What any director that answers says of the cluster.
+    #[must_use]
+    pub fn status(&self) -> Option<Value> {
+        self.directors.iter().find_map(|director| {
+            let status = self.deployment.status(director)?;
+            status.pointer("/cluster/leader")?.as_str().is_some().then_some(status)
+        })
+    }
+
+    /// The Raft leader, where it is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<String> {
+        Some(self.status()?.pointer("/cluster/leader")?.as_str()?.to_owned())
+    }
+
+    /// The epoch of each observed group.
+    #[must_use]
+    pub fn epochs(&self) -> Option<Vec<u64>> {
+        let status = self.status()?;
+        let groups = status.get("groups")?.as_array()?;
+        let epoch = |number: &usize| {
+            let name = group(*number);
+            groups.iter().find(|g| g["name"] == name.as_str())?.get("epoch")?.as_u64()
+        };
+        self.setup.observed.iter().map(epoch).collect()
+    }
+
+    /// Makes a director the owner of the first group.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn transfer(&self, to: &str) -> Result<(), LabError> {
+        let arguments = ["transfer", "web", "--to", to, "--yes"];
+        self.deployment.quorate_ok(to, &arguments).map(drop)
+    }
+
+    fn is_whole(&self, status: &Value) -> bool {
+        let ready = |node: &Value| node["state"] == "ready";
+        let manned = |group: &Value| {
+            group["owner"].is_string()
+                && group["standby"].as_array().map(Vec::len) == Some(self.directors.len() - 1)
+        };
+        let all = |key: &str, count: usize, holds: &dyn Fn(&Value) -> bool| {
+            let list = status[key].as_array();
+            list.is_some_and(|list| list.len() == count && list.iter().all(holds))
+        };
+        status["cluster"]["health"] == "ok"
+            && all("nodes", self.directors.len(), &ready)
+            && all("groups", self.setup.groups, &manned)
+    }
+}
+
+impl Bed for Quorate {
+    fn directors(&self) -> &[&'static str] {
+        &self.directors
+    }
+
+    fn network(&self) -> &Network {
+        self.deployment.network()
+    }
+
+    fn observer(&self) -> Arc<Observer> {
+        Arc::clone(&self.observer)
+    }
+
+    fn vips(&self) -> u16 {
+        u16::try_from(self.setup.observed.len()).unwrap_or(u16::MAX)
+    }
+
+    fn interval(&self) -> Duration {
+        self.setup.timing.renew
+    }
+
+    fn lease(&self) -> Duration {
+        self.setup.timing.lease
+    }
+
+    fn kill(&mut self, director: &str) -> Result<(), LabError> {
+        self.deployment.kill(director).map(drop)
+    }
+
+    fn stop(&mut self, director: &str) -> Result<(), LabError> {
+        self.deployment.stop(director)
+    }
+
+    fn resume(&mut self, director: &str) -> Result<(), LabError> {
+        self.deployment.resume(director)
+    }
+
+    fn terminate(&mut self, director: &str) -> Result<(), LabError> {
+        self.deployment.terminate(director).map(drop)
+    }
+
+    fn start(&mut self, director: &str) -> Result<(), LabError> {
+        self.deployment.start(director)?;
+        self.started = now();
+        Ok(())
+    }
+
+    fn move_from(&mut self, director: &str) -> Result<(), LabError> {
+        let status = self.status().unwrap_or_default();
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        let to = others(&self.directors, director);
+        let mut to = to.iter().cycle();
+        for group in groups.iter().filter(|group| group["owner"] == director) {
+            let (Some(name), Some(to)) = (group["name"].as_str(), to.next()) else { continue };
+            self.deployment.quorate_ok(director, &["transfer", name, "--to", to, "--yes"])?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), LabError> {
+        let watch = Stopwatch::start();
+        let mut last = None;
+        let whole = self.deployment.wait_for("a whole cluster", SETTLE_LIMIT, |_| {
+            last = self.status();
+            Ok(last.as_ref().is_some_and(|status| self.is_whole(status)))
+        });
+        whole.map_err(|error| LabError::Unreadable {
+            what: format!("the cluster after {:?}: {error}", watch.elapsed()),
+            text: last.unwrap_or_default().to_string(),
+        })?;
+        // A voter that has just started gives no promise yet: a fault now would measure that too.
+        let refusing = (self.started + self.setup.timing.promise()).saturating_sub(now());
+        std::thread::sleep(refusing);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_as_the_cluster_reads_them() {
+        let setup = |timing| Setup { groups: 22, ..Setup::one_group("test", 3, timing) };
+        let text = setup(Timing::of(150, 50)).configuration();
+        for part in [
+            "timing = { lease = \"150ms\", renew = \"50ms\" }",
+            "[group.web]\ninterface = \"public\"\naddresses = [\"192.168.10.180/32\"]\npreempt = false",
+            "[group.g021]\ninterface = \"public\"\naddresses = [\"10.77.0.22/32\"]",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(setup(Timing::LAN).configuration().starts_with("[cluster]\ntiming = \"lan\"\n"));
+    }
+}
