@@ -318,8 +318,8 @@ fn a_pin_to_an_evacuated_director_waits_for_its_restore() {
     assert_eq!(world.decide(), Some((3, GrantReason::Transfer)));
 }
 
-#[test]
-fn several_groups_leave_an_evacuated_director_in_one_decision_each_by_its_own_order() {
+/// Groups g of n2, h of n2 which prefers n3, and i of n3.
+fn active_active() -> World {
     let more = "[group.h]\ninterface = \"public\"\naddresses = [\"10.0.0.2/32\"]\n\
                 prefer = [\"n3\"]\n[group.i]\ninterface = \"public\"\n\
                 addresses = [\"10.0.0.3/32\"]\n";
@@ -330,20 +330,58 @@ fn several_groups_leave_an_evacuated_director_in_one_decision_each_by_its_own_or
         let grant = GrantRecord { incarnation: Incarnation(owner), ..grant };
         world.state.grants.insert(name.clone(), grant);
         for received in world.reports.values_mut() {
+            let heard = Heard { epoch: Epoch(10), silent: Duration::ZERO, deaf: None };
+            received.report.heard.insert(name.clone(), heard);
             received.report.obstacles.insert(name.clone(), BTreeSet::new());
         }
     }
+    world
+}
+
+impl World {
+    fn moves(&mut self) -> Vec<(String, u64, GrantReason)> {
+        let view = PlacementView {
+            now: self.now,
+            state: &self.state,
+            membership: &self.membership,
+            reports: &self.reports,
+        };
+        let grants = self.placement.decide(view);
+        grants.iter().map(|g| (g.group.to_string(), g.owner.0, g.reason)).collect()
+    }
+}
+
+#[test]
+fn several_groups_leave_an_evacuated_director_in_one_decision_each_by_its_own_order() {
+    let mut world = active_active();
+    assert_eq!(world.moves(), []);
     world.evacuate(2);
-    let view = PlacementView {
-        now: world.now,
-        state: &world.state,
-        membership: &world.membership,
-        reports: &world.reports,
-    };
-    let grants = world.placement.decide(view);
-    let moves: Vec<(&str, u64)> = grants.iter().map(|g| (g.group.as_str(), g.owner.0)).collect();
-    assert_eq!(moves, [("g", 1), ("h", 3)], "i is another's");
-    assert!(grants.iter().all(|grant| grant.reason == GrantReason::Evacuated));
+    let to = |group: &str, node| (group.to_owned(), node, GrantReason::Evacuated);
+    assert_eq!(world.moves(), [to("g", 1), to("h", 3)], "i is another's");
+}
+
+#[test]
+fn of_groups_on_several_directors_only_those_of_the_failed_one_move() {
+    let mut world = active_active();
+    for report in [1, 3] {
+        let heard = &mut world.reports.get_mut(&NodeId(report)).unwrap().report.heard;
+        for (name, heard) in heard.iter_mut() {
+            if name.as_str() != "i" {
+                heard.silent = SECOND;
+            }
+        }
+    }
+    world.reports.remove(&NodeId(2));
+    let to = |group: &str, node| (group.to_owned(), node, GrantReason::OwnerSilent);
+    assert_eq!(world.moves(), [to("g", 1), to("h", 3)]);
+}
+
+#[test]
+fn a_transfer_moves_its_own_group_and_the_pins_of_others_stay() {
+    let mut world = active_active();
+    world.state.pins.insert("i".parse().unwrap(), NodeId(3));
+    world.state.pins.insert(g(), NodeId(3));
+    assert_eq!(world.moves(), [("g".to_owned(), 3, GrantReason::Transfer)]);
 }
 
 #[test]
