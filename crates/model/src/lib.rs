@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod announce;
+pub mod claim;
 pub mod command;
 pub mod desired;
 pub mod director;
