@@ -21,3 +21,4 @@ pub mod probe;
 pub mod spec;
 pub mod state;
 pub mod time;
+pub mod watch;
