@@ -21,7 +21,8 @@ use std::time::Duration;
 use quorate_dataplane::Dataplane;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    DesiredService, Destination, DeviceAddress, ObservedServices, ServiceKey, ServiceSettings,
+    DesiredService, Destination, DeviceAddress, MacAddress, ObservedServices, ServiceKey,
+    ServiceSettings,
 };
 use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
@@ -40,6 +41,12 @@ pub trait Environment {
 
     /// Adds an address to that device as another program would.
     fn add_foreign_address(&mut self, address: &DeviceAddress);
+
+    /// Gives an address of that device's network to a neighbour, and returns its MAC.
+    fn give_neighbour(&mut self, address: &DeviceAddress) -> MacAddress;
+
+    /// Takes it away again.
+    fn take_neighbour(&mut self, address: &DeviceAddress);
 
     /// Adds a service without real servers that another program would make, with settings that
     /// Quorate can't express.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use quorate_dataplane::fake::FakeKernel;
 use quorate_dataplane::{DeviceState, MacAddress};
+use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ObservedService, ServiceKey};
 use quorate_model::spec::Scheduler;
@@ -42,6 +43,16 @@ impl Environment for World {
         self.0.put_foreign_address(address);
     }
 
+    fn give_neighbour(&mut self, address: &DeviceAddress) -> MacAddress {
+        let mac = MacAddress([2, 0, 0, 0, 0, 2]);
+        self.0.set_neighbour(&question(address), Some(mac));
+        mac
+    }
+
+    fn take_neighbour(&mut self, address: &DeviceAddress) {
+        self.0.set_neighbour(&question(address), None);
+    }
+
     fn add_foreign_service(&mut self, key: &ServiceKey) {
         let service = ObservedService {
             settings: None,
@@ -60,6 +71,10 @@ impl Environment for World {
     fn let_pass(&mut self, time: Duration) {
         self.0.advance(time);
     }
+}
+
+fn question(address: &DeviceAddress) -> Question {
+    Question { device: address.device.clone(), address: address.net.addr() }
 }
 
 fn run(rules: &[Rule]) {

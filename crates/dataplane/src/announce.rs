@@ -78,7 +78,7 @@ fn neighbour_advertisement(mac: MacAddress, address: Ipv6Addr, router: bool) -> 
 
 /// The ICMPv6 checksum over pseudo-header and message (RFC 4443 §2.3); the message has an even
 /// length and its checksum field is zero.
-fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
+pub(crate) fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
     let words = |bytes: &[u8]| -> u32 {
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum()
     };

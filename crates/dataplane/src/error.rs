@@ -57,6 +57,8 @@ pub enum Operation {
     RemoveAddress(DeviceAddress),
     /// Announcing an address.
     Announce(DeviceName, IpAddr),
+    /// Asking the neighbours of a device who has an address.
+    Ask(DeviceName),
     /// Reading a sysctl.
     ReadSysctl(PathBuf),
     /// Writing a sysctl.
@@ -84,6 +86,7 @@ impl fmt::Display for Operation {
                 write!(f, "remove address {net} from {device}")
             }
             Self::Announce(device, address) => write!(f, "announce {address} on {device}"),
+            Self::Ask(device) => write!(f, "ask who has the VIPs on {device}"),
             Self::ReadSysctl(path) => write!(f, "read {}", path.display()),
             Self::WriteSysctl(path) => write!(f, "write {}", path.display()),
         }

@@ -10,11 +10,11 @@
 //! Nothing here decides what a kernel shall hold (`quorate_model::plan` does), and no `unsafe`
 //! stands outside `sys`.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, DeviceAddresses, ObservedServices};
 use quorate_model::plan::Action;
@@ -22,6 +22,7 @@ use quorate_model::plan::Action;
 use crate::fence::{FenceError, Slot};
 
 pub mod announce;
+mod ask;
 mod error;
 pub mod fake;
 pub mod fence;
@@ -33,6 +34,7 @@ pub mod sysctl;
 pub mod watch;
 
 pub use error::{DataplaneError, Errno, Operation};
+pub use quorate_model::kernel::MacAddress;
 pub use sysctl::{DirectorNeeds, SysctlFinding, SysctlMode, SysctlProblem};
 
 /// Everything that Quorate does with a kernel. Every call blocks, for seconds at worst; one
@@ -122,6 +124,10 @@ pub trait Dataplane: Send {
     /// Where a frame could not be handed to the device.
     fn announce(&mut self, device: &DeviceName, address: IpAddr) -> Result<(), DataplaneError>;
 
+    /// Asks the neighbours of devices who has these addresses, three times within 300 ms, and
+    /// tells for each who answered. Blocks for that long. What this host has itself is no answer.
+    fn ask(&mut self, questions: &BTreeSet<Question>) -> BTreeMap<Question, Answer>;
+
     /// Checks, and in [`SysctlMode::Set`] sets and reads back, the sysctls that a director needs.
     fn director_sysctls(&mut self, needs: &DirectorNeeds, mode: SysctlMode) -> Vec<SysctlFinding>;
 }
@@ -163,17 +169,6 @@ pub enum IpvsProblem {
     /// ip_vs could not be asked for another reason.
     #[error("{0}")]
     Failed(DataplaneError),
-}
-
-/// A link-layer address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
 }
 
 /// Whether a device can carry traffic.

@@ -52,14 +52,77 @@ pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sends one whole frame, link-layer header included, out of the device with this index.
-pub(crate) fn send_frame(socket: &OwnedFd, device_index: u32, frame: &[u8]) -> io::Result<()> {
+/// A socket that receives the frames of one protocol (in host byte order) that a device gets, as
+/// they are, and never waits. An empty filter takes them all.
+pub(crate) fn listening_socket(
+    device_index: u32,
+    protocol: u16,
+    filter: &[libc::sock_filter],
+) -> io::Result<OwnedFd> {
+    // SAFETY: `socket` takes no pointers. Protocol 0 subscribes to no frames until it is bound.
+    let fd = unsafe {
+        libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened, is valid, and nothing else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if !filter.is_empty() {
+        let len = libc::c_ushort::try_from(filter.len()).map_err(io::Error::other)?;
+        let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
+        // The kernel copies the `len` instructions of the live slice, and checks each; it changes
+        // none of them.
+        set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+    }
+    let (to, length) = link_layer(device_index, protocol)?;
+    // SAFETY: `to` is a live `sockaddr_ll` and its size is passed. The kernel only reads it.
+    let bound = unsafe { libc::bind(fd, std::ptr::from_ref(&to).cast(), length) };
+    if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A filter that takes the frames whose bytes at these places are these.
+pub(crate) fn bytes_equal(wanted: &[(u32, u8)]) -> Vec<libc::sock_filter> {
+    // BPF_LD | BPF_B | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K (linux/bpf_common.h).
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut filter = Vec::new();
+    for &(place, value) in wanted {
+        filter.push(step(LOAD_BYTE, 0, place));
+        // Equal goes on behind the rejection that follows.
+        filter.push(libc::sock_filter { jt: 1, ..step(JUMP_IF_EQUAL, 0, value.into()) });
+        filter.push(step(RETURN, 0, 0));
+    }
+    filter.push(step(RETURN, 0, u32::MAX));
+    filter
+}
+
+/// Takes one frame that waits in a socket; one that is longer than the buffer is cut.
+pub(crate) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is a live slice that is ours alone, and its own length is passed.
+    let received =
+        unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
+fn link_layer(
+    device_index: u32,
+    protocol: u16,
+) -> io::Result<(libc::sockaddr_ll, libc::socklen_t)> {
     // SAFETY: `sockaddr_ll` is plain integers, for which all zeroes is a valid value.
     let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     to.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    to.sll_protocol = protocol.to_be();
     to.sll_ifindex = i32::try_from(device_index).map_err(io::Error::other)?;
-    let length =
-        libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
+    let length = size_of::<libc::sockaddr_ll>();
+    Ok((to, libc::socklen_t::try_from(length).map_err(io::Error::other)?))
+}
+
+/// Sends one whole frame, link-layer header included, out of the device with this index.
+pub(crate) fn send_frame(socket: &OwnedFd, device_index: u32, frame: &[u8]) -> io::Result<()> {
+    let (to, length) = link_layer(device_index, 0)?;
     // SAFETY: `frame` is a live slice and its own length is passed; `to` is a live `sockaddr_ll` and
     // its size is passed. The kernel only reads both.
     let sent = unsafe {

@@ -103,6 +103,10 @@ name! {
     ServiceName
 }
 name! {
+    /// The name of a track: something that a director has to see to be fit for a group.
+    TrackName
+}
+name! {
     /// The name that the cluster's configuration uses for a network interface; each node's
     /// `node.toml` maps it to a device.
     InterfaceName

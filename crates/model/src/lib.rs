@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod announce;
+pub mod claim;
 pub mod command;
 pub mod desired;
 pub mod director;
@@ -20,3 +21,4 @@ pub mod probe;
 pub mod spec;
 pub mod state;
 pub mod time;
+pub mod watch;

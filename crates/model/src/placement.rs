@@ -12,6 +12,7 @@ use crate::ownership::message::{Heard, Obstacle, Report};
 use crate::ownership::quorum::Membership;
 use crate::state::{ClusterState, GrantRecord};
 use crate::time::Instant;
+use crate::watch::arbitration_interval;
 
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,20 @@ impl PlacementView<'_> {
     /// The directors that may own a group now, best first: the candidates, and an evacuated owner,
     /// which keeps what nobody else can take.
     fn fit(&self, group: &GroupName) -> Vec<NodeId> {
+        self.fit_by(group, &Obstacle::SOFT)
+    }
+
+    /// Whether all that sets a node back is that it reaches no arbitration address while another
+    /// director does.
+    fn lacks_arbitration_alone(&self, node: NodeId, group: &GroupName) -> bool {
+        let others: Vec<Obstacle> =
+            Obstacle::SOFT.into_iter().filter(|o| *o != Obstacle::ArbitrationFailed).collect();
+        !self.fit(group).contains(&node) && self.fit_by(group, &others).contains(&node)
+    }
+
+    /// The directors without a hard obstacle, best first; those of `counted` are counted only
+    /// while another such director does not have them.
+    fn fit_by(&self, group: &GroupName, counted: &[Obstacle]) -> Vec<NodeId> {
         let owner = self.state.grants.get(group).map(|grant| grant.owner);
         let mut fit: Vec<(NodeId, BTreeSet<Obstacle>)> = self
             .state
@@ -100,9 +115,10 @@ impl PlacementView<'_> {
             .filter_map(|&node| Some((node, self.obstacles(node, group)?)))
             .filter(|(_, obstacles)| obstacles.iter().all(|o| o.is_soft()))
             .collect();
-        // A soft obstacle counts only while another director has none.
-        if fit.iter().any(|(_, obstacles)| obstacles.is_empty()) {
-            fit.retain(|(_, obstacles)| obstacles.is_empty());
+        for soft in counted {
+            if fit.iter().any(|(_, obstacles)| !obstacles.contains(soft)) {
+                fit.retain(|(_, obstacles)| !obstacles.contains(soft));
+            }
         }
         let mut nodes: Vec<NodeId> = fit.into_iter().map(|(node, _)| node).collect();
         nodes.sort_by_key(|&node| self.rank(node, group));
@@ -131,6 +147,8 @@ impl PlacementView<'_> {
 #[derive(Debug, Clone, Default)]
 pub struct Placement {
     eligible_since: BTreeMap<(GroupName, NodeId), Instant>,
+    /// Since when each group's owner has reached no arbitration address while another did.
+    unreached_since: BTreeMap<GroupName, Instant>,
     /// Since when each group without an owner could have had one.
     ownerless_since: BTreeMap<GroupName, Instant>,
 }
@@ -139,6 +157,7 @@ impl Placement {
     /// The grants to propose now. Call it often, and only while this node is the Raft leader.
     pub fn decide(&mut self, view: PlacementView<'_>) -> Vec<Grant> {
         self.note_eligible(view);
+        self.note_unreached(view);
         let mut grants = Vec::new();
         for group in view.state.spec.groups.keys() {
             let fit = view.fit(group);
@@ -193,8 +212,29 @@ impl Placement {
         }
     }
 
+    fn note_unreached(&mut self, view: PlacementView<'_>) {
+        let unreached = |group: &GroupName| {
+            let owner = view.state.grants.get(group).map(|grant| grant.owner);
+            owner.is_some_and(|owner| view.lacks_arbitration_alone(owner, group))
+        };
+        let groups: BTreeSet<&GroupName> =
+            view.state.spec.groups.keys().filter(|group| unreached(group)).collect();
+        self.unreached_since.retain(|group, _| groups.contains(group));
+        for group in groups {
+            self.unreached_since.entry(group.clone()).or_insert(view.now);
+        }
+    }
+
+    /// Whether the owner's lost arbitration may still turn out to be everybody's: the directors
+    /// notice it one after another, within one interval of their echo requests.
+    fn others_may_lose_it_too(&self, view: PlacementView<'_>, group: &GroupName) -> bool {
+        let wait = arbitration_interval(view.state.timing) * 2;
+        self.unreached_since.get(group).is_some_and(|&since| view.now.since(since) < wait)
+    }
+
     /// Forgets what was seen: for a node that leads no longer.
     pub fn reset(&mut self) {
+        self.unreached_since.clear();
         self.eligible_since.clear();
         self.ownerless_since.clear();
     }
@@ -233,7 +273,7 @@ impl Placement {
             return ordered;
         }
         if !fit.contains(&owner) {
-            if view.is_starting(owner, group) {
+            if view.is_starting(owner, group) || self.others_may_lose_it_too(view, group) {
                 return None;
             }
             // An owner that is not heard of here may be heard by the others: only suspicion

@@ -7,7 +7,8 @@
 //!  peers ── datagrams ─────────┤                      ├── datagrams ──► peers
 //!  store ── persisted ─────────┼──► Director::step ───┼── promises ──► store
 //!  reconcile ── reports ───────┤                      ├── goals ──► reconcile
-//!  probes ── verdicts ─────────┘                      └── targets ──► probes
+//!  probes ── verdicts ─────────┤                      ├── targets ──► probes
+//!  watch ── verdicts ──────────┘                      └── tracks ──► watch
 //! ```
 
 use std::sync::Arc;
@@ -31,8 +32,9 @@ use crate::probes::Probes;
 use crate::raft::handle::RaftHandle;
 use crate::raft::status::{RaftRole, RaftStatus};
 use crate::raft::store::Store;
-use crate::reconcile::{AddressThread, ServiceThread};
+use crate::reconcile::{AddressThread, QuestionThread, ServiceThread};
 use crate::renewals::Renewals;
+use crate::watch::Watches;
 
 mod gate;
 
@@ -66,6 +68,8 @@ pub(crate) struct Parts {
     pub(crate) services: Option<ServiceThread>,
     /// The kernel's addresses; a witness has none.
     pub(crate) addresses: Option<AddressThread>,
+    /// Who asks the network; a witness asks nothing.
+    pub(crate) questions: Option<QuestionThread>,
     /// Whether a group is changing its owner, for who changes the voters.
     pub(crate) takeover: watch::Sender<bool>,
     /// The thread to run on.
@@ -115,12 +119,13 @@ impl DirectorHandle {
 pub(crate) fn start(parts: Parts) -> DirectorHandle {
     let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
     let probes = Probes::new(parts.sender.clone());
+    let watches = Watches::new(parts.sender.clone());
     let state = parts.raft.state();
     let raft = parts.raft.status();
     let gate = Gate::new(parts.addresses.clone());
     let renewals = parts.renewals.clone();
     let workers = Handle::current();
-    let running = Loop { parts, probes, gate, workers, stopping: Vec::new() };
+    let running = Loop { parts, probes, watches, gate, workers, stopping: Vec::new() };
     renewals.spawn(running.run(receiver, state, raft));
     DirectorHandle { questions }
 }
@@ -128,6 +133,7 @@ pub(crate) fn start(parts: Parts) -> DirectorHandle {
 struct Loop {
     parts: Parts,
     probes: Probes,
+    watches: Watches,
     gate: Gate,
     /// Where all runs that may take its time.
     workers: Handle,
@@ -221,6 +227,15 @@ impl Loop {
             Effect::Probe(targets) => {
                 let _on_the_workers = self.workers.enter();
                 self.probes.aim(&targets);
+            }
+            Effect::Watch(watched) => {
+                let _on_the_workers = self.workers.enter();
+                self.watches.aim(&watched);
+            }
+            Effect::Ask(questions) => {
+                if let Some(thread) = &self.parts.questions {
+                    thread.ask(questions);
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! quorated: Raft, storage, transport, clock, director loop, probes, API.
 //!
 //! Pure decisions are `quorate-model`'s; this crate carries them out. The director loop runs on a
-//! thread and runtime of its own (`renewals`). Inside this crate, the API, Raft and the probes talk to the director loop over bounded channels, not to each other; `reconcile`
+//! thread and runtime of its own (`renewals`). Inside this crate, the API, Raft, probes and watches
+//! talk to the director loop over bounded channels, not to each other; `reconcile`
 //! alone calls the dataplane.
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod probes;
 pub mod raft;
 mod reconcile;
 mod renewals;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The lists of what is ours in the kernel can't be kept.
     #[error(transparent)]
     List(#[from] ListError),
+    /// The thread that asks the network can't be started.
+    #[error("cannot start a thread to ask the network who has the VIPs: {0}")]
+    Questions(#[source] io::Error),
     /// The local socket can't be served.
     #[error(transparent)]
     Socket(#[from] api::local::SocketError),

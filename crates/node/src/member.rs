@@ -97,6 +97,7 @@ impl Member {
         problems.extend(view.addresses.failed.values().cloned());
         problems.extend(view.addresses.strange.values().cloned());
         problems.extend(view.addresses.unfenced.clone());
+        problems.extend(view.problems.iter().cloned());
         for (group, obstacles) in view.obstacles.get(&self.me).into_iter().flatten() {
             for obstacle in obstacles {
                 problems.insert(format!("can't own {group}: {obstacle}"));

@@ -29,7 +29,7 @@ use crate::peer::tls;
 use crate::raft::node::{RaftNode, Surroundings};
 use crate::raft::store::Store;
 use crate::raft::store::lock::DataDirectory;
-use crate::reconcile::{AddressThread, MakeDataplane, ServiceThread, watch_kernel};
+use crate::reconcile::{AddressThread, MakeDataplane, QuestionThread, ServiceThread, watch_kernel};
 use crate::renewals::Renewals;
 
 /// How long a joined node may take to become a voter: the leader spaces changes of the voters.
@@ -245,7 +245,7 @@ impl Node {
         self.watch_fatal(&raft);
 
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
-        let (services, addresses) = self.keep_kernel(&sender)?;
+        let (services, addresses, questions) = self.keep_kernel(&sender)?;
         let config = DirectorConfig {
             me,
             role: self.config.role,
@@ -262,6 +262,7 @@ impl Node {
             sender,
             services: services.clone(),
             addresses,
+            questions,
             takeover,
             renewals: renewals.clone(),
         });
@@ -290,12 +291,9 @@ impl Node {
     }
 
     /// Starts the threads that keep a director's kernel; a witness has no dataplane.
-    fn keep_kernel(
-        &self,
-        sender: &mpsc::Sender<Event>,
-    ) -> Result<(Option<ServiceThread>, Option<AddressThread>), StartError> {
+    fn keep_kernel(&self, sender: &mpsc::Sender<Event>) -> Result<KernelThreads, StartError> {
         if self.config.role == Role::Witness {
-            return Ok((None, None));
+            return Ok((None, None, None));
         }
         let devices: Vec<DeviceName> = self.config.interfaces.values().cloned().collect();
         let data = &self.config.data_dir;
@@ -309,7 +307,9 @@ impl Node {
         let make = kernel.map_or_else(dataplane, |Kernel(kernel)| Box::new(|| Ok(kernel)));
         let addresses = AddressThread::start(make, data, devices, sender.clone())?;
         watch_kernel(addresses.clone(), sender.clone());
-        Ok((Some(services), Some(addresses)))
+        let questions =
+            QuestionThread::start(dataplane(), sender.clone()).map_err(StartError::Questions)?;
+        Ok((Some(services), Some(addresses), Some(questions)))
     }
 
     /// A failed or doubtful write ends the process: the fence closes by itself.
@@ -337,6 +337,9 @@ impl Node {
         }
     }
 }
+
+/// The threads that call the dataplane.
+type KernelThreads = (Option<ServiceThread>, Option<AddressThread>, Option<QuestionThread>);
 
 fn dataplane() -> MakeDataplane {
     Box::new(|| Ok(Box::new(Linux::new()?) as Box<dyn Dataplane>))

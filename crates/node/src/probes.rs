@@ -85,7 +85,8 @@ async fn probe(target: ProbeTarget, under_way: Arc<Semaphore>, events: mpsc::Sen
     }
 }
 
-async fn sleep_until(time: Instant) {
+/// Waits until a time of the lease clock.
+pub(crate) async fn sleep_until(time: Instant) {
     let mut left = time.since(clock::now());
     // The runtime's timer stops in suspend, the lease clock doesn't: look again.
     while left > Duration::ZERO {

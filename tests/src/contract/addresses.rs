@@ -1,10 +1,12 @@
 //! The rules about devices, addresses, announcing and sysctls.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_dataplane::{
     Dataplane, DataplaneError, DeviceState, DirectorNeeds, SysctlMode, addresses_of,
 };
+use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::DeviceAddress;
 
@@ -21,6 +23,9 @@ pub const ADDRESSES: &[Rule] = &[
     Rule { name: "a missing device has no addresses and takes none", check: missing },
     Rule { name: "IPv6 addresses go when the device is set down, IPv4 stay", check: down },
     Rule { name: "addresses are announced on a device that is up only", check: announce },
+    Rule { name: "who has an address is told with its MAC, and that nobody has it", check: ask },
+    Rule { name: "what this host has itself is no answer", check: ask_own },
+    Rule { name: "a device that is down or missing can't be asked through", check: ask_down },
     Rule { name: "the director's sysctls are checked without a change, then set", check: sysctls },
 ];
 
@@ -178,6 +183,48 @@ fn announce(dataplane: Kernel<'_>, world: World<'_>) {
         assert!(matches!(error, DataplaneError::Refused { .. }), "{error:?}");
         world.set_device_up(true);
     }
+}
+
+fn questions(addresses: &[DeviceAddress]) -> BTreeSet<Question> {
+    let question =
+        |of: &DeviceAddress| Question { device: of.device.clone(), address: of.net.addr() };
+    addresses.iter().map(question).collect()
+}
+
+fn ask(dataplane: Kernel<'_>, world: World<'_>) {
+    let vips = VIPS.map(|vip| on(&world.device(), vip));
+    let asked = questions(&vips);
+    let free: BTreeMap<Question, Answer> =
+        asked.iter().map(|question| (question.clone(), Answer::Free)).collect();
+    assert_eq!(dataplane.ask(&asked), free);
+    for vip in &vips {
+        let mac = world.give_neighbour(vip);
+        let mut want = free.clone();
+        want.extend(
+            questions(std::slice::from_ref(vip)).into_iter().map(|q| (q, Answer::InUse(mac))),
+        );
+        assert_eq!(dataplane.ask(&asked), want);
+        world.take_neighbour(vip);
+    }
+    assert_eq!(dataplane.ask(&asked), free);
+}
+
+fn ask_own(dataplane: Kernel<'_>, world: World<'_>) {
+    let vips = VIPS.map(|vip| on(&world.device(), vip));
+    for vip in &vips {
+        dataplane.add_address(vip, Some(Duration::from_secs(100))).unwrap();
+    }
+    assert!(dataplane.ask(&questions(&vips)).values().all(|answer| *answer == Answer::Free));
+}
+
+fn ask_down(dataplane: Kernel<'_>, world: World<'_>) {
+    let vips = VIPS.map(|vip| on(&world.device(), vip));
+    world.set_device_up(false);
+    let failed = |answer: &Answer| matches!(answer, Answer::Failed(_));
+    assert!(dataplane.ask(&questions(&vips)).values().all(failed));
+    world.set_device_up(true);
+    let nowhere = VIPS.map(|vip| on(&no_such_device(), vip));
+    assert!(dataplane.ask(&questions(&nowhere)).values().all(failed));
 }
 
 fn sysctls(dataplane: Kernel<'_>, world: World<'_>) {

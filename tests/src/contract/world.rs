@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, ServiceKey};
+use quorate_model::kernel::{DeviceAddress, MacAddress, ServiceKey};
 use quorate_model::spec::{Protocol, SCHEDULERS, Scheduler};
 
 use super::Environment;
@@ -96,6 +96,18 @@ impl Environment for LinuxWorld {
             "ip address add {} dev {} {nodad}",
             address.net, address.device
         ));
+    }
+
+    fn give_neighbour(&mut self, address: &DeviceAddress) -> MacAddress {
+        self.network.add_address("neighbour", INTERFACE, &address.net).unwrap();
+        let text = self.network.mac("neighbour").unwrap();
+        let bytes: Vec<u8> =
+            text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+        MacAddress(bytes.try_into().unwrap())
+    }
+
+    fn take_neighbour(&mut self, address: &DeviceAddress) {
+        self.network.delete_address("neighbour", INTERFACE, &address.net).unwrap();
     }
 
     fn add_foreign_service(&mut self, key: &ServiceKey) {

@@ -16,6 +16,7 @@ pub mod log;
 pub mod mutant;
 pub mod network;
 pub mod node;
+mod questions;
 mod raft;
 pub mod random;
 pub mod setup;

@@ -1,9 +1,10 @@
 //! One node of a run: what survives a crash of its daemon, and the daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use quorate_model::claim::Question;
 use quorate_model::director::{AddressGoal, Director};
 use quorate_model::id::{Epoch, GroupName, NodeId, Round};
 use quorate_model::ownership::message::Message;
@@ -34,6 +35,8 @@ pub enum Happening {
     Services(u64),
     /// The fence is set.
     Fence(Vec<(IpAddr, Instant)>),
+    /// The network was asked who has these addresses.
+    Asked(BTreeSet<Question>),
     /// A proposal ended.
     Proposed,
     /// Entries were applied.

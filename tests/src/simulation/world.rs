@@ -292,6 +292,7 @@ impl World {
                 node.kernel.set_fence(&deadlines);
                 self.look_at_kernels();
             }
+            Happening::Asked(questions) => self.asked(id, &questions),
             Happening::Proposed => self.step(id, Event::Proposed),
             Happening::Applied(state) => self.step(id, Event::State(state)),
             Happening::Raft { leads, membership } => self.tell_raft(id, leads, membership),
@@ -445,7 +446,8 @@ impl World {
             Effect::Services(goal) => {
                 self.after_for(MS, id, Happening::Services(goal.sequence));
             }
-            Effect::Announce(..) | Effect::Probe(_) => {}
+            Effect::Ask(questions) => self.ask(id, questions),
+            Effect::Announce(..) | Effect::Probe(_) | Effect::Watch(_) => {}
         }
     }
 

@@ -174,6 +174,9 @@ impl From<Obstacle> for peer::fitness::Obstacle {
             Obstacle::Starting => Self::Starting,
             Obstacle::Stopping => Self::Stopping,
             Obstacle::FenceNotArmed => Self::FenceNotArmed,
+            Obstacle::ArbitrationFailed => Self::ArbitrationFailed,
+            Obstacle::TrackFailed => Self::TrackFailed,
+            Obstacle::AddressInUse => Self::AddressInUse,
         }
     }
 }
@@ -191,6 +194,9 @@ fn obstacle(found: i32) -> Result<Obstacle, DecodeError> {
         Ok(Wire::Starting) => Obstacle::Starting,
         Ok(Wire::Stopping) => Obstacle::Stopping,
         Ok(Wire::FenceNotArmed) => Obstacle::FenceNotArmed,
+        Ok(Wire::ArbitrationFailed) => Obstacle::ArbitrationFailed,
+        Ok(Wire::TrackFailed) => Obstacle::TrackFailed,
+        Ok(Wire::AddressInUse) => Obstacle::AddressInUse,
         Ok(Wire::Unspecified) | Err(_) => {
             return Err(DecodeError::Unknown { field: "Fitness.obstacles", found });
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
     Destination, DeviceAddress, ObservedDestination, ObservedService, ObservedServices, ServiceKey,
@@ -17,8 +18,8 @@ use crate::error::{DataplaneError, Errno, Operation};
 use crate::fence::{FenceError, Slot};
 use crate::sysctl::Sysctls;
 use crate::{
-    Capabilities, DeviceState, IpvsInfo, IpvsProblem, ObservedAddress, ObservedAddresses,
-    lifetime_s,
+    Capabilities, DeviceState, IpvsInfo, IpvsProblem, MacAddress, ObservedAddress,
+    ObservedAddresses, lifetime_s,
 };
 
 /// Who added an address.
@@ -42,6 +43,8 @@ pub(super) struct Kernel {
     now: Duration,
     devices: BTreeMap<DeviceName, DeviceState>,
     addresses: BTreeMap<DeviceAddress, Address>,
+    /// What hosts on the networks of the devices have.
+    pub(super) neighbours: BTreeMap<Question, MacAddress>,
     sysctls: BTreeMap<Vec<String>, String>,
     pub(super) services: ObservedServices,
     pub(super) applied: Vec<Action>,

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ObservedService, ObservedServices, ServiceKey};
 use quorate_model::plan::Action;
@@ -20,8 +21,8 @@ use crate::error::{DataplaneError, Errno, Operation};
 use crate::fence::{FenceError, Slot};
 use crate::sysctl;
 use crate::{
-    Capabilities, Dataplane, DeviceState, DirectorNeeds, IpvsProblem, ObservedAddresses,
-    SysctlFinding, SysctlMode,
+    Capabilities, Dataplane, DeviceState, DirectorNeeds, IpvsProblem, MacAddress,
+    ObservedAddresses, SysctlFinding, SysctlMode,
 };
 
 mod kernel;
@@ -45,6 +46,8 @@ pub enum Call {
     RemoveAddress,
     /// [`Dataplane::announce`].
     Announce,
+    /// One question of [`Dataplane::ask`].
+    Ask,
 }
 
 /// One announcement that was made.
@@ -148,6 +151,15 @@ impl FakeKernel {
     #[must_use]
     pub fn fenced(&self) -> BTreeMap<IpAddr, quorate_model::time::Instant> {
         self.kernel().fenced.iter().map(|(address, slot)| (*address, slot.deadline())).collect()
+    }
+
+    /// Gives an address to a neighbour of a device, or takes it away.
+    pub fn set_neighbour(&self, question: &Question, mac: Option<MacAddress>) {
+        let neighbours = &mut self.kernel().neighbours;
+        match mac {
+            Some(mac) => neighbours.insert(question.clone(), mac),
+            None => neighbours.remove(question),
+        };
     }
 
     /// The table as it is.
@@ -286,6 +298,34 @@ impl Dataplane for Fake {
                 Ok(())
             }
         }
+    }
+
+    fn ask(&mut self, questions: &BTreeSet<Question>) -> BTreeMap<Question, Answer> {
+        let mut kernel = self.kernel.kernel();
+        let mut ask = |question: &Question| {
+            let device = &question.device;
+            let doing = || Operation::Ask(device.clone());
+            kernel.may_fail(Call::Ask, doing)?;
+            match kernel.device(device) {
+                DeviceState::Missing => {
+                    Err(DataplaneError::NoDevice { doing: doing(), device: device.clone() })
+                }
+                DeviceState::Down => {
+                    let errno = Errno(libc::ENETDOWN);
+                    Err(DataplaneError::Refused { doing: doing(), errno })
+                }
+                DeviceState::Up { mac: None, .. } => Ok(Answer::Free),
+                DeviceState::Up { .. } => {
+                    let neighbour = kernel.neighbours.get(question).copied();
+                    Ok(neighbour.map_or(Answer::Free, Answer::InUse))
+                }
+            }
+        };
+        let mut answer = |question: &Question| {
+            let answered = ask(question).unwrap_or_else(|error| Answer::Failed(error.to_string()));
+            (question.clone(), answered)
+        };
+        questions.iter().map(&mut answer).collect()
     }
 
     fn director_sysctls(&mut self, needs: &DirectorNeeds, mode: SysctlMode) -> Vec<SysctlFinding> {

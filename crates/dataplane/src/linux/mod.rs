@@ -3,11 +3,13 @@
 //! It works, and says what is missing, without ip_vs and without CAP_NET_ADMIN. Tests: `ipvs` for
 //! the bytes; for all else the contract suite (tests/tests/lab_ipvs_contract.rs).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ObservedServices};
 use quorate_model::plan::Action;
@@ -22,6 +24,7 @@ use crate::{
     SysctlMode, announce, sys,
 };
 
+mod ask;
 mod ipvs;
 pub(crate) mod module;
 mod route;
@@ -176,6 +179,16 @@ impl Dataplane for Linux {
             }
         }
         Ok(())
+    }
+
+    fn ask(&mut self, questions: &BTreeSet<Question>) -> BTreeMap<Question, Answer> {
+        match self.route() {
+            Ok(route) => ask::ask(route, questions),
+            Err(error) => {
+                let failed = |q: &Question| (q.clone(), Answer::Failed(error.to_string()));
+                questions.iter().map(failed).collect()
+            }
+        }
     }
 
     fn director_sysctls(&mut self, needs: &DirectorNeeds, mode: SysctlMode) -> Vec<SysctlFinding> {

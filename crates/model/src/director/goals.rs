@@ -223,6 +223,7 @@ impl Director {
             obstacles.extend(self.address_obstacle(now, vip));
         }
         obstacles.extend(self.service_obstacles(group));
+        obstacles.extend(self.fact_obstacles(now, group, settings));
         obstacles
     }
 

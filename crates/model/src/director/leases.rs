@@ -35,6 +35,8 @@ impl Director {
             self.last_grant = Some(now);
         }
         self.state = state;
+        self.watch(effects);
+        self.claims_configured();
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
         if configured {
@@ -47,7 +49,7 @@ impl Director {
     }
 
     /// Takes up what is granted to this start of this node; gives up everything else.
-    fn follow_grants(&mut self, now: Instant) {
+    pub(super) fn follow_grants(&mut self, now: Instant) {
         let mut taken = false;
         let owned: Vec<GroupName> = self.owner.groups().map(|(group, _)| group.clone()).collect();
         for group in owned {
@@ -68,8 +70,9 @@ impl Director {
             if self.given_up.get(group).is_some_and(|&given_up| given_up >= epoch) {
                 continue;
             }
-            let addresses: BTreeSet<IpAddr> =
-                settings.addresses.iter().map(|vip| vip.net.addr()).collect();
+            // Until an address is known to be free it is not even asked of the voters.
+            let free = settings.addresses.iter().filter(|vip| self.may_serve(vip));
+            let addresses: BTreeSet<IpAddr> = free.map(|vip| vip.net.addr()).collect();
             taken |= self.owner.epoch(group) != Some(epoch);
             self.owner.take_up(group, epoch, &addresses);
         }
@@ -79,7 +82,7 @@ impl Director {
     }
 
     /// The epoch under which this start of this node owns a group.
-    fn granted(&self, group: &GroupName) -> Option<Epoch> {
+    pub(super) fn granted(&self, group: &GroupName) -> Option<Epoch> {
         let grant = self.state.grants.get(group)?;
         let mine = grant.owner == self.config.me && grant.incarnation == self.config.incarnation;
         mine.then_some(grant.epoch)

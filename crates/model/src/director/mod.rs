@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::announce::Announcements;
+use crate::claim::{Answer, Question};
 use crate::command::Grant;
 use crate::desired::Verdicts;
 use crate::id::{DeviceName, Epoch, GroupName, Incarnation, InterfaceName, NodeId, Role};
@@ -30,7 +31,9 @@ use crate::placement::{Placement, PlacementView, ReceivedReport};
 use crate::probe::{ProbeTarget, Verdict};
 use crate::state::ClusterState;
 use crate::time::Instant;
+use crate::watch::Watched;
 
+mod facts;
 mod goals;
 mod leases;
 #[cfg(test)]
@@ -120,6 +123,10 @@ pub enum Event {
     Addresses(AddressReport),
     /// Probing came to another verdict.
     Verdict(ProbeTarget, Verdict),
+    /// Trying an arbitration address or a track came to another verdict.
+    Found(Watched, Verdict),
+    /// What [`Effect::Ask`] asked was answered, or nobody answered in time.
+    Answered(BTreeMap<Question, Answer>),
     /// The daemon is told to stop: give everything up.
     Stop,
 }
@@ -141,6 +148,10 @@ pub enum Effect {
     Announce(DeviceAddress, Instant),
     /// Probe these targets, and no others.
     Probe(BTreeSet<ProbeTarget>),
+    /// Try these arbitration addresses and tracks, and no others.
+    Watch(BTreeSet<Watched>),
+    /// Ask the network who has these addresses, then say [`Event::Answered`].
+    Ask(BTreeSet<Question>),
 }
 
 /// A group that this node serves no more, until its release is told.
@@ -197,6 +208,7 @@ pub struct Director {
     service_goal: Option<ServiceGoal>,
     services: Option<ServiceReport>,
     verdicts: Verdicts,
+    facts: facts::Facts,
 }
 
 impl Director {
@@ -229,6 +241,7 @@ impl Director {
             service_goal: None,
             services: None,
             verdicts: Verdicts::new(),
+            facts: facts::Facts::default(),
         }
     }
 
@@ -237,6 +250,8 @@ impl Director {
         let mut effects = Vec::new();
         let mut decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
         let kernel_told = matches!(event, Event::Services(_) | Event::Addresses(_));
+        let found_out = matches!(event, Event::Found(..) | Event::Answered(_));
+        let learned = matches!(event, Event::Addresses(_) | Event::Answered(_));
         match event {
             Event::Tick => {}
             Event::State(state) => self.state_changed(now, state, &mut effects),
@@ -250,10 +265,15 @@ impl Director {
             Event::Services(report) => self.services = Some(report),
             Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
             Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
+            Event::Found(watched, verdict) => self.found(now, &watched, verdict),
+            Event::Answered(answers) => self.answered(now, answers),
             Event::Stop => self.stop(now, &mut effects),
         }
+        if decisive || learned || now >= self.next_round {
+            self.claim(now, &mut effects);
+        }
         // What keeps a director from serving is told at once, not with the next round.
-        let news = kernel_told && self.tell_obstacles(now, &mut effects);
+        let news = (kernel_told || found_out) && self.tell_obstacles(now, &mut effects);
         self.due(now, decisive || news, &mut effects);
         effects
     }

@@ -10,6 +10,7 @@ use crate::spec::{Forward, Protocol};
 use crate::time::promise;
 use world::{CONFIGURATION, PLAIN, WEB, World, eth0, group, vip};
 
+mod facts;
 mod moves;
 mod world;
 

@@ -28,6 +28,8 @@ pub struct DirectorView {
     pub candidates: BTreeMap<GroupName, Vec<NodeId>>,
     /// What is known of the real servers.
     pub verdicts: Verdicts,
+    /// What this node found out about itself that an operator should know, in words.
+    pub problems: BTreeSet<String>,
     /// What the kernel said of this node's addresses.
     pub addresses: AddressReport,
     /// What the kernel said of this node's services; `None` before it was asked.
@@ -82,6 +84,7 @@ impl Director {
             candidates: groups.map(|group| (group.clone(), view.candidates(group))).collect(),
             reachable,
             verdicts: self.verdicts.clone(),
+            problems: self.fact_problems(now),
             addresses: self.addresses.clone(),
             services: self.services.clone(),
         }

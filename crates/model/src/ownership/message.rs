@@ -134,14 +134,25 @@ pub enum Obstacle {
     Stopping,
     /// The fence does not stand on every device, so nothing would close a VIP.
     FenceNotArmed,
+    /// None of the group's arbitration addresses answers.
+    ArbitrationFailed,
+    /// One of the group's tracks fails.
+    TrackFailed,
+    /// Another host has one of the group's addresses, which no member has held yet.
+    AddressInUse,
 }
 
 impl Obstacle {
-    /// Whether a director with this obstacle may own the group where none has fewer: better a
-    /// group with some services than one without an owner (design §3, placement).
+    /// The obstacles that count only while another director, fit otherwise, does not have them,
+    /// the weightiest first: better a group with some services than one without an owner, and
+    /// where nobody reaches the gateway, nothing is gained by a move (design §3, placement).
+    pub const SOFT: [Self; 3] =
+        [Self::AddressRefused, Self::NotProgrammed, Self::ArbitrationFailed];
+
+    /// Whether a director with this obstacle may own the group where none has fewer.
     #[must_use]
     pub fn is_soft(self) -> bool {
-        matches!(self, Self::NotProgrammed | Self::AddressRefused)
+        Self::SOFT.contains(&self)
     }
 }
 
@@ -158,6 +169,9 @@ impl std::fmt::Display for Obstacle {
             Self::Starting => "just started",
             Self::Stopping => "stopping",
             Self::FenceNotArmed => "the fence is not armed",
+            Self::ArbitrationFailed => "it reaches no arbitration address",
+            Self::TrackFailed => "a track fails",
+            Self::AddressInUse => "another host has one of its addresses",
         })
     }
 }

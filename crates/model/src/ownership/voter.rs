@@ -214,6 +214,13 @@ impl Voter {
         (l.holding && now.since(l.last) < lease).then_some(l.epoch)
     }
 
+    /// The addresses of a group that this voter's live promise covers.
+    pub fn promised(&self, now: Instant, group: &GroupName) -> impl Iterator<Item = IpAddr> {
+        let promise = self.promises.get(group).into_iter();
+        let alive = promise.flat_map(move |p| p.addresses.iter().filter(move |(_, t)| **t > now));
+        alive.map(|(address, _)| *address)
+    }
+
     fn decide(
         &mut self,
         now: Instant,

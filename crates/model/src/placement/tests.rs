@@ -9,6 +9,8 @@ use crate::id::{Epoch, Incarnation, LogIndex, Role};
 use crate::spec::{Format, parse};
 use crate::state::NodeRecord;
 
+mod facts;
+
 struct World {
     now: Instant,
     state: ClusterState,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::document::duration_text;
-use super::{Check, CheckKind, ClusterSpec, Listen, RealServer, VipGroup, VirtualService};
+use super::{Check, CheckKind, ClusterSpec, Listen, RealServer, Track, VipGroup, VirtualService};
 
 /// What happens to an object or field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,16 +120,13 @@ impl fmt::Display for Change {
 #[must_use]
 pub fn difference(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     let mut changes = Vec::new();
-    if let Some(timing) = new.timing.filter(|_| new.timing != old.timing) {
-        let mut fields = Fields::default();
-        fields.optional(
-            "timing",
-            old.timing.map(|t| t.to_string()),
-            Some(timing.to_string()),
-            true,
-        );
-        changes.extend(fields.of(Object::Cluster));
+    let mut fields = Fields::default();
+    if let Some(timing) = new.timing {
+        let timing = Some(timing.to_string());
+        fields.optional("timing", old.timing.map(|t| t.to_string()), timing, true);
     }
+    fields.value("arbitration", list(&old.arbitration), list(&new.arbitration), true);
+    changes.extend(fields.of(Object::Cluster));
     objects(&old.groups, &new.groups, &mut changes, Object::Group, group_at, group);
     objects(&old.services, &new.services, &mut changes, Object::Service, service_at, service);
     changes
@@ -237,6 +234,18 @@ impl Fields {
         }
     }
 
+    /// What a director has to see: it decides who serves, and ends no connection by itself.
+    fn tracks(&mut self, old: &[Track], new: &[Track]) {
+        let text = |tracks: &[Track]| tracks.iter().map(Track::to_string).collect();
+        let (old, new): (BTreeSet<String>, BTreeSet<String>) = (text(old), text(new));
+        for gone in old.difference(&new) {
+            self.note("track", Turn::Removed, gone.clone(), String::new(), true);
+        }
+        for come in new.difference(&old) {
+            self.note("track", Turn::Added, String::new(), come.clone(), true);
+        }
+    }
+
     /// Members that are the same but for their order.
     fn order<T: fmt::Display + Ord>(&mut self, field: &'static str, old: &[T], new: &[T]) {
         let set = |items| BTreeSet::<&T>::from_iter(items);
@@ -290,6 +299,9 @@ fn group(old: &VipGroup, new: &VipGroup) -> Fields {
     fields.value("preempt", old.preempt.to_string(), new.preempt.to_string(), true);
     let delay = |group: &VipGroup| duration_text(group.preempt_delay);
     fields.value("preempt_delay", delay(old), delay(new), true);
+    let arbitration = |group: &VipGroup| group.arbitration.as_deref().map(list);
+    fields.optional("arbitration", arbitration(old), arbitration(new), true);
+    fields.tracks(&old.tracks, &new.tracks);
     fields
 }
 
@@ -380,6 +392,26 @@ mod tests {
              kept)\n    \
              - real_server 192.168.10.17:80 weight 1 DR  (ends its connections)\n    \
              + real_server 192.168.10.18:80 weight 1 DR\n"
+        );
+    }
+
+    #[test]
+    fn what_a_director_has_to_reach_and_see_ends_no_connection() {
+        let old = format!("track.a = {{ type = \"process\", name = \"nginx\" }}\n{EXAMPLE}")
+            .replace("[group.web]", "[group.web]\ntrack = \"a\"\narbitration = [\"192.0.2.9\"]");
+        let new = format!(
+            "cluster.arbitration = [\"192.0.2.1\"]\n\
+             track.b = {{ type = \"file\", path = \"/run/off\", exists = false }}\n{EXAMPLE}"
+        )
+        .replace("[group.web]", "[group.web]\ntrack = \"b\"");
+        assert_eq!(
+            said(&old, &new),
+            "~ cluster\n    \
+             ~ arbitration [] -> [192.0.2.1]  (in place, connections kept)\n\
+             ~ group web\n    \
+             - arbitration [192.0.2.9]\n    \
+             - track a: process nginx every 1s timeout 1s rise 2 fall 2\n    \
+             + track b: no file /run/off every 1s timeout 1s rise 2 fall 2\n"
         );
     }
 

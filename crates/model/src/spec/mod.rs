@@ -5,10 +5,11 @@ pub mod difference;
 pub mod document;
 pub mod nodes;
 pub mod read;
+mod track;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,6 +20,7 @@ use crate::time::Timing;
 pub use document::{Diagnostics, Format};
 pub use nodes::{KnownNode, against_nodes};
 pub use read::parse;
+pub use track::{FileRule, Track, TrackKind};
 
 /// How long a better director must have been eligible before a group returns to it, by default.
 pub const PREEMPT_DELAY_DEFAULT: Duration = Duration::from_secs(60);
@@ -30,6 +32,8 @@ pub const WEIGHT_MAX: u32 = 65_535;
 pub struct ClusterSpec {
     /// Lease and renewal interval; absent: the cluster keeps what it has.
     pub timing: Option<Timing>,
+    /// Addresses one of which a director has to reach, for groups that name none of their own.
+    pub arbitration: Vec<IpAddr>,
     /// VIP groups by name.
     pub groups: BTreeMap<GroupName, VipGroup>,
     /// Virtual services by name.
@@ -49,6 +53,19 @@ pub struct VipGroup {
     pub preempt: bool,
     /// How long that director must have been eligible first.
     pub preempt_delay: Duration,
+    /// The group's own arbitration addresses, in place of the cluster's; empty: none.
+    pub arbitration: Option<Vec<IpAddr>>,
+    /// What a director has to see, in the order of the file, none twice.
+    pub tracks: Vec<Track>,
+}
+
+impl ClusterSpec {
+    /// The addresses one of which a director has to reach to be fit for this group: the group's
+    /// own, else the cluster's. Where there is none, nothing is asked.
+    #[must_use]
+    pub fn arbitration_of<'a>(&'a self, group: &'a VipGroup) -> &'a [IpAddr] {
+        group.arbitration.as_deref().unwrap_or(&self.arbitration)
+    }
 }
 
 /// One virtual IP address.

@@ -49,7 +49,25 @@ pub fn against_nodes(spec: &ClusterSpec, nodes: &[KnownNode]) -> Diagnostics {
         }
     }
     real_servers(spec, nodes, &mut out);
+    arbitration(spec, nodes, &mut out);
     out
+}
+
+/// A node always reaches itself, so its address says nothing of the network.
+fn arbitration(spec: &ClusterSpec, nodes: &[KnownNode], out: &mut Diagnostics) {
+    let own = spec.groups.iter().filter_map(|(name, group)| {
+        Some((format!("group.{name}.arbitration"), group.arbitration.as_ref()?))
+    });
+    for (path, list) in own.chain([("cluster.arbitration".to_owned(), &spec.arbitration)]) {
+        let at = At { path, span: None };
+        for address in list {
+            if let Some(node) = nodes.iter().find(|node| node.addresses.contains(address)) {
+                let message =
+                    format!("{address} is node {}, which always reaches itself", node.name);
+                out.push(at.problem(message).help("name a host outside of the cluster"));
+            }
+        }
+    }
 }
 
 /// A director programs every service all the time, as standby too. If it were a real server of
@@ -133,6 +151,22 @@ mod tests {
             said("real_servers = []", "only = [\"d9\"]"),
             "warning group.web.only: no node of this cluster is called d9\n\
              error group.web.only: no director of this cluster may own this group\n"
+        );
+    }
+
+    #[test]
+    fn an_arbitration_address_is_no_node_of_the_cluster() {
+        let source = "cluster.arbitration = [\"192.0.2.1\", \"192.0.2.9\"]\n\
+                      group.web = { interface = \"public\", addresses = [\"192.0.2.80\"], \
+                      arbitration = [\"192.0.2.16\"] }\n";
+        let spec = parse(source, Format::Toml).expect("a right configuration");
+        let nodes = [node("d1", true, "192.0.2.1"), node("w1", false, "192.0.2.16")];
+        assert_eq!(
+            against_nodes(&spec, &nodes).to_string(),
+            "group.web.arbitration: 192.0.2.16 is node w1, which always reaches itself (name a \
+             host outside of the cluster)\n\
+             cluster.arbitration: 192.0.2.1 is node d1, which always reaches itself (name a host \
+             outside of the cluster)"
         );
     }
 

@@ -1,7 +1,7 @@
-//! The only place that calls the dataplane: one thread for IPVS services, one for addresses, so
-//! that a long IPVS load never delays a VIP that must go.
+//! The only place that calls the dataplane: one thread for IPVS services, one for addresses, one
+//! for questions to the network, so that none of these delays a VIP that must go.
 //!
-//! Both are level-triggered. They take the newest goal, however many were missed, compare it with
+//! The first two are level-triggered. They take the newest goal, however many were missed, compare it with
 //! the kernel, act, and report what the kernel holds afterwards. They also look by themselves
 //! every so often, so a table changed by hand comes right again. Tests: `reconcile/tests/`.
 
@@ -17,6 +17,7 @@ use tracing::warn;
 
 mod addresses;
 mod list;
+mod questions;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ mod tests;
 pub use addresses::LeftOverError;
 pub(crate) use addresses::{AddressThread, Slots, remove_left_over};
 pub use list::ListError;
+pub(crate) use questions::QuestionThread;
 pub(crate) use services::ServiceThread;
 
 /// Makes a dataplane in the thread that will use it.

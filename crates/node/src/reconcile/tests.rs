@@ -8,6 +8,7 @@ use quorate_model::id::DeviceName;
 use super::*;
 
 mod addresses;
+mod questions;
 mod services;
 
 /// Far more than a thread ever needs: only a thread that never answers takes so long.

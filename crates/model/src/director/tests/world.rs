@@ -7,6 +7,7 @@ use super::*;
 use crate::command::{Digest, GrantReason, NodeDescription, UnixMillis};
 use crate::desired;
 use crate::id::LogIndex;
+use crate::kernel::MacAddress;
 use crate::spec::{Format, parse};
 use crate::state::{Configuration, GrantRecord, NodeRecord};
 
@@ -62,6 +63,8 @@ pub(super) struct Node {
     pub(super) services: Vec<ServiceGoal>,
     pub(super) probed: Vec<BTreeSet<ProbeTarget>>,
     pub(super) announced: Vec<DeviceAddress>,
+    pub(super) watched: BTreeSet<crate::watch::Watched>,
+    pub(super) asked: Vec<BTreeSet<Question>>,
     pub(super) proposed: Vec<Vec<Grant>>,
 }
 
@@ -80,6 +83,8 @@ pub(super) struct World {
     /// Nodes that nothing is heard of and that hear nothing.
     pub(super) cut: BTreeSet<u64>,
     pub(super) sent: Vec<Sent>,
+    /// Hosts that are no nodes and have a VIP, by its last octet.
+    pub(super) strangers: BTreeMap<u8, MacAddress>,
     queue: VecDeque<(u64, Event)>,
 }
 
@@ -110,6 +115,7 @@ impl World {
             nodes: BTreeMap::new(),
             cut: BTreeSet::new(),
             sent: Vec::new(),
+            strangers: BTreeMap::new(),
             queue: VecDeque::new(),
         };
         for id in 1..=3 {
@@ -156,6 +162,8 @@ impl World {
             services: Vec::new(),
             probed: Vec::new(),
             announced: Vec::new(),
+            watched: BTreeSet::new(),
+            asked: Vec::new(),
             proposed: Vec::new(),
         }
     }
@@ -265,6 +273,12 @@ impl World {
             }
             Effect::Announce(address, _) => node.announced.push(address),
             Effect::Probe(targets) => node.probed.push(targets),
+            Effect::Watch(watched) => node.watched = watched,
+            Effect::Ask(questions) => {
+                let answers = self.ask(id, &questions);
+                self.nodes.get_mut(&id).unwrap().asked.push(questions);
+                self.queue.push_back((id, Event::Answered(answers)));
+            }
         }
     }
 

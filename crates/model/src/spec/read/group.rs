@@ -8,6 +8,8 @@ use crate::id::{GroupName, InterfaceName, NodeName};
 use crate::spec::document::{Diagnostics, Field, Named, Table};
 use crate::spec::{PREEMPT_DELAY_DEFAULT, Vip, VipGroup};
 
+use super::arbitration::Probed;
+use super::track::Tracks;
 use super::{ADDRESSES_MAX, GROUPS_MAX, NODES_NAMED_MAX, address, keys};
 
 /// Longest `preempt_delay`.
@@ -25,7 +27,12 @@ pub(super) struct Groups {
     pub(super) owner: BTreeMap<IpAddr, String>,
 }
 
-pub(super) fn groups(field: &Field<'_>, out: &mut Diagnostics) -> Groups {
+pub(super) fn groups(
+    field: &Field<'_>,
+    tracks: &Tracks,
+    probed: &mut Probed,
+    out: &mut Diagnostics,
+) -> Groups {
     let mut groups = Groups::default();
     let named = field.named::<GroupName>("a group", out);
     if named.len() > GROUPS_MAX {
@@ -35,7 +42,7 @@ pub(super) fn groups(field: &Field<'_>, out: &mut Diagnostics) -> Groups {
     }
     for entry in named {
         groups.declared.insert(entry.text.to_owned());
-        let group = group(&entry, &mut groups, out);
+        let group = group(&entry, &mut groups, (tracks, &mut *probed), out);
         if let (Some(name), Some(group)) = (entry.name, group) {
             groups.read.insert(name, group);
         }
@@ -49,6 +56,7 @@ pub(super) fn groups(field: &Field<'_>, out: &mut Diagnostics) -> Groups {
 fn group(
     entry: &Named<'_, GroupName>,
     groups: &mut Groups,
+    (tracks, probed): (&Tracks, &mut Probed),
     out: &mut Diagnostics,
 ) -> Option<VipGroup> {
     let Some(table) = entry.field.table(&keys::GROUP, out) else {
@@ -77,12 +85,22 @@ fn group(
     let preempt_delay = table.get("preempt_delay").map_or(Some(PREEMPT_DELAY_DEFAULT), |delay| {
         delay.duration("preempt_delay", Duration::ZERO..=PREEMPT_DELAY_MAX, out)
     });
+    let arbitration = match table.get("arbitration") {
+        Some(list) => probed.list(&list, out).map(Some),
+        None => Some(None),
+    };
+    let tracks = match table.get("track") {
+        Some(list) => tracks.named(&list, out),
+        None => Some(Vec::new()),
+    };
     Some(VipGroup {
         addresses: addresses?,
         prefer: prefer?,
         only: only?,
         preempt: preempt?,
         preempt_delay: preempt_delay?,
+        arbitration: arbitration?,
+        tracks: tracks?,
     })
 }
 

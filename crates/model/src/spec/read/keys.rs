@@ -4,7 +4,7 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 10] = [
+pub const TABLES: [&TableKeys; 11] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
@@ -15,6 +15,7 @@ pub const TABLES: [&TableKeys; 10] = [
     &REAL_SERVER,
     &POOL,
     &CHECK,
+    &TRACK,
 ];
 
 pub(super) const ROOT: TableKeys = TableKeys {
@@ -25,12 +26,17 @@ pub(super) const ROOT: TableKeys = TableKeys {
         Key::optional("service"),
         Key::optional("check"),
         Key::optional("pool"),
+        Key::optional("track"),
     ],
     foreign: &[
         ("groups", "[group.NAME]"),
         ("services", "[service.NAME]"),
         ("checks", "[check.NAME]"),
         ("pools", "[pool.NAME]"),
+        ("tracks", "[track.NAME]"),
+        ("vrrp_script", "[track.NAME] with type = \"exec\""),
+        ("vrrp_track_process", "[track.NAME] with type = \"process\""),
+        ("track_file", "[track.NAME] with type = \"file\""),
         ("vrrp_instance", "[group.NAME]"),
         ("virtual_server", "[service.NAME]"),
         ("global_defs", "[cluster]"),
@@ -44,9 +50,9 @@ pub(super) const ROOT: TableKeys = TableKeys {
 
 pub(super) const CLUSTER: TableKeys = TableKeys {
     title: "[cluster]",
-    keys: &[Key::optional("timing")],
+    keys: &[Key::optional("timing"), Key::with_default("arbitration", "[]")],
     foreign: &[("advert_int", "timing = \"fast\", \"lan\" or \"wan\"")],
-    later: &["arbitration", "sync", "sync_warmup", "timeouts", "evacuate_on_disagreement"],
+    later: &["sync", "sync_warmup", "timeouts", "evacuate_on_disagreement"],
 };
 
 pub(super) const TIMING: TableKeys = TableKeys {
@@ -65,6 +71,8 @@ pub(super) const GROUP: TableKeys = TableKeys {
         Key::optional("only"),
         Key::with_default("preempt", "true"),
         Key::with_default("preempt_delay", "\"60s\""),
+        Key::optional("arbitration"),
+        Key::with_default("track", "[]"),
     ],
     foreign: &[
         ("virtual_ipaddress", "addresses = [..]"),
@@ -75,18 +83,12 @@ pub(super) const GROUP: TableKeys = TableKeys {
         ("advert_int", "[cluster] timing"),
         ("state", "prefer = [..], the directors in order"),
         ("dev", "interface"),
+        ("track_script", "track = [..] and a [track.NAME] with type = \"exec\""),
+        ("track_process", "track = [..] and a [track.NAME] with type = \"process\""),
+        ("track_file", "track = [..] and a [track.NAME] with type = \"file\""),
+        ("track_interface", "track = [..] and a [track.NAME] with type = \"interface\""),
     ],
-    later: &[
-        "arbitration",
-        "track",
-        "track_interface",
-        "track_script",
-        "routes",
-        "rules",
-        "notify",
-        "hooks",
-        "evacuate_on_disagreement",
-    ],
+    later: &["routes", "rules", "notify", "hooks", "evacuate_on_disagreement"],
 };
 
 pub(super) const ADDRESS: TableKeys = TableKeys {
@@ -237,4 +239,32 @@ pub(super) const CHECK: TableKeys = TableKeys {
     ],
     foreign: CHECK_FOREIGN,
     later: CHECK_LATER,
+};
+
+pub(super) const TRACK: TableKeys = TableKeys {
+    title: "[track.NAME]",
+    keys: &[
+        Key::required("type"),
+        Key::optional("command"),
+        Key::optional("user"),
+        Key::optional("name"),
+        Key::optional("path"),
+        Key::with_default("exists", "true"),
+        Key::optional("content"),
+        Key::optional("interface"),
+        Key::with_default("interval", "\"1s\""),
+        Key::with_default("timeout", "\"1s\""),
+        Key::with_default("rise", "2"),
+        Key::with_default("fall", "2"),
+    ],
+    foreign: &[
+        ("script", "command = [\"/path\", \"argument\"]"),
+        ("args", "them into command"),
+        ("process", "name"),
+        ("file", "path"),
+        ("device", "interface, a name that each node.toml maps to a device"),
+        ("dev", "interface, a name that each node.toml maps to a device"),
+        ("delay_loop", "interval"),
+    ],
+    later: &["delay", "full_command", "group", "init_fail", "quorum", "reverse", "weight"],
 };

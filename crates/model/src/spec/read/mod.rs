@@ -4,6 +4,7 @@
 //! asked in `spec::nodes`. Its tests are in `read/tests/`.
 
 mod address;
+mod arbitration;
 mod check;
 mod group;
 pub mod keys;
@@ -11,6 +12,7 @@ mod real_server;
 mod service;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::time::{LEASE_MAX, Timing};
 pub use check::{CHECK_INTERVAL_MIN, CHECK_RETRY_MAX, CHECK_TIME_MAX, CHECK_TIME_MIN};
 pub use group::PREEMPT_DELAY_MAX;
 pub use service::PERSISTENCE_MAX;
+pub use track::{TRACK_INTERVAL_MIN, TRACK_STEPS_MAX, TRACK_TIME_MAX};
 
 /// Most VIP groups.
 pub const GROUPS_MAX: usize = 10_000;
@@ -32,6 +35,13 @@ pub const SERVICES_MAX: usize = 10_000;
 pub const LISTEN_MAX: usize = 1_000;
 /// Most entries that all services make in the kernel: real servers times addresses listened on.
 pub const REAL_SERVERS_MAX: usize = 100_000;
+/// Most arbitration addresses that one list names.
+pub const ARBITRATION_MAX: usize = 16;
+/// Most different arbitration addresses in all lists together: each is probed several times a
+/// second by each director.
+pub const ARBITRATION_TOTAL_MAX: usize = 256;
+/// Most tracks.
+pub const TRACKS_MAX: usize = 256;
 /// Most nodes that one list names.
 pub const NODES_NAMED_MAX: usize = 1_000;
 
@@ -49,17 +59,24 @@ pub fn parse(source: &str, format: Format) -> Result<ClusterSpec, Diagnostics> {
 
 fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
     let table = root.table(&keys::ROOT, out)?;
-    let timing = table.get("cluster").and_then(|field| {
-        let timing = field.table(&keys::CLUSTER, out)?.get("timing")?;
-        timing_of(&timing, out)
-    });
-    let groups = table.get("group").map(|field| group::groups(&field, out)).unwrap_or_default();
+    let own = table.get("cluster").and_then(|field| field.table(&keys::CLUSTER, out));
+    let own = |key: &str| own.as_ref().and_then(|table| table.get(key));
+    let timing = own("timing").and_then(|timing| timing_of(&timing, out));
+    let mut probed = arbitration::Probed::default();
+    let arbitration = own("arbitration").and_then(|list| probed.list(&list, out));
+    let tracks = table.get("track").map(|field| track::tracks(&field, out)).unwrap_or_default();
+    let groups = table
+        .get("group")
+        .map(|field| group::groups(&field, &tracks, &mut probed, out))
+        .unwrap_or_default();
+    probed.against(&groups, out);
     let shared = service::Shared::read(&table, &groups, out);
     let services = table
         .get("service")
         .map(|field| service::services(&field, &groups, &shared, out))
         .unwrap_or_default();
-    Some(ClusterSpec { timing, groups: groups.read, services })
+    let arbitration = arbitration.unwrap_or_default();
+    Some(ClusterSpec { timing, arbitration, groups: groups.read, services })
 }
 
 fn timing_of(field: &Field<'_>, out: &mut Diagnostics) -> Option<Timing> {

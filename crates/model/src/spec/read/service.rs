@@ -161,7 +161,7 @@ fn service(
     })
 }
 
-fn unknown<'k>(
+pub(super) fn unknown<'k>(
     at: &At,
     what: &str,
     name: &str,

@@ -1,5 +1,6 @@
 //! What the configuration may say and what it may not, with the place that each error names.
 
+mod facts;
 mod refused;
 mod robust;
 

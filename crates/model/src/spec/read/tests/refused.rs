@@ -3,6 +3,7 @@
 //! A case is the lines that stand in the document, and after `=>` what is said of them:
 //! `line:column: path: message (help)`, all of it. Cases are parted by an empty line.
 
+mod facts;
 mod services;
 
 use super::super::*;
@@ -246,8 +247,8 @@ qorum = 1
         whole,
         r#"
 [cluster]
-arbitration = ["192.0.2.1"]
-=> 2:1: cluster.arbitration: this version of Quorate does not have "arbitration" yet (leave it out)
+sync = true
+=> 2:1: cluster.sync: this version of Quorate does not have "sync" yet (leave it out)
 
 [cluster]
 timing = "lna"
@@ -263,8 +264,11 @@ timing = "lna"
     refused(
         in_group,
         r#"
-track = []
-=> 4:1: group.a.track: this version of Quorate does not have "track" yet (leave it out)
+notify = "/etc/notify"
+=> 4:1: group.a.notify: this version of Quorate does not have "notify" yet (leave it out)
+
+track_script = ["nginx"]
+=> 4:1: group.a.track_script: unknown key "track_script" (write track = [..] and a [track.NAME] with type = "exec" instead)
 
 nopreempt = true
 => 4:1: group.a.nopreempt: unknown key "nopreempt" (write preempt = false instead)

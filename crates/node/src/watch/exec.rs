@@ -1,0 +1,246 @@
+//! Running a track's program: as a user of its own, by no shell, with a time limit, killed with
+//! all its children, its output thrown away, one run at a time.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, getuid, kill_process_group};
+use rustix::thread::clear_ambient_capability_set;
+use tokio::task::{JoinError, JoinHandle};
+
+/// Where a program finds others: what systemd gives its units.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const USERS: &str = "/etc/passwd";
+/// Who runs a program for a daemon that is root, unless somebody is named.
+const NOBODY: &str = "nobody";
+const STOPPING: &str = "the daemon is stopping";
+/// How long a killed program may take to be gone; past it, it hangs in the kernel.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
+
+/// Runs one program again and again.
+#[derive(Debug)]
+pub(super) struct Exec {
+    command: Vec<String>,
+    user: Option<String>,
+    running: Option<Running>,
+}
+
+/// A run under way; killed when dropped.
+#[derive(Debug)]
+struct Running {
+    /// Its process group, which it leads.
+    group: Option<Pid>,
+    /// A thread that waits for it, so that no dead process is left standing there.
+    ended: JoinHandle<io::Result<ExitStatus>>,
+}
+
+impl Exec {
+    pub(super) fn new(command: Vec<String>, user: Option<String>) -> Self {
+        Self { command, user, running: None }
+    }
+
+    /// Runs it once.
+    pub(super) async fn run(&mut self, timeout: Duration) -> Result<(), String> {
+        if self.running.take_if(|running| running.ended.is_finished()).is_none()
+            && self.running.is_some()
+        {
+            return Err("its last run was killed, and hangs in the kernel".to_owned());
+        }
+        let running = self.running.insert(start(&self.command, self.user.clone()).await?);
+        if let Ok(ended) = tokio::time::timeout(timeout, &mut running.ended).await {
+            // Dropped: what it left running would pile up, run by run.
+            self.running = None;
+            return judge(ended);
+        }
+        running.kill();
+        if tokio::time::timeout(KILL_LIMIT, &mut running.ended).await.is_ok() {
+            self.running = None;
+        }
+        Err(format!("it was not over within {timeout:?}, and was killed"))
+    }
+}
+
+impl Running {
+    /// Kills it and all of its process group. While a member lives, the kernel gives the group's
+    /// number to nobody else (`free_pid`); with none left, there is nobody to hit.
+    fn kill(&self) {
+        if let Some(group) = self.group {
+            let _gone_already = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn start(command: &[String], user: Option<String>) -> Result<Running, String> {
+    let words = command.to_vec();
+    // Starting a program reads its file, and that may take its time. Should nobody wait for it any
+    // more by then, it is killed as it is dropped.
+    let started = tokio::task::spawn_blocking(move || {
+        let mut child = spawn(&words, user.as_deref())?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(Running { group, ended: tokio::task::spawn_blocking(move || child.wait()) })
+    });
+    started.await.map_err(|_| STOPPING.to_owned())?
+}
+
+fn spawn(command: &[String], user: Option<&str>) -> Result<Child, String> {
+    let [program, arguments @ ..] = command else { return Err("it has no command".to_owned()) };
+    let user = user.or(getuid().is_root().then_some(NOBODY));
+    let other = match user {
+        Some(name) => Some(look_up(name)?).filter(|(uid, _)| *uid != getuid().as_raw()),
+        None => None,
+    };
+    // What systemd gave the daemon is not for its tracks. It is this thread's, and only counts
+    // when a program is started.
+    let _none_to_give_away = clear_ambient_capability_set();
+    let mut run = Command::new(OsStr::new(program));
+    run.args(arguments).env_clear().env("PATH", PATH).current_dir("/");
+    run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    if let Some((uid, gid)) = other {
+        // The standard library drops the supplementary groups when it sets the user.
+        run.uid(uid).gid(gid);
+    }
+    run.spawn().map_err(|error| match (error.kind(), user) {
+        (io::ErrorKind::PermissionDenied, Some(user)) if other.is_some() => format!(
+            "{program} can't be run as {user}: {error}; the daemon needs CAP_SETUID and \
+             CAP_SETGID for it, and {user} the right to run it"
+        ),
+        _ => format!("{program} can't be run: {error}"),
+    })
+}
+
+fn look_up(user: &str) -> Result<(u32, u32), String> {
+    let users = std::fs::read_to_string(USERS)
+        .map_err(|error| format!("{USERS} can't be read: {error}"))?;
+    find(&users, user).ok_or_else(|| format!("there is no user {user} in {USERS}"))
+}
+
+/// User and group of a name in a passwd(5).
+fn find(users: &str, name: &str) -> Option<(u32, u32)> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next() == Some(name);
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        found.then_some((uid, gid))
+    })
+}
+
+fn judge(ended: Result<io::Result<ExitStatus>, JoinError>) -> Result<(), String> {
+    let status = ended
+        .map_err(|_| STOPPING.to_owned())?
+        .map_err(|error| format!("it can't be waited for: {error}"))?;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(format!("it ended with {code}")),
+        (None, Some(signal)) => Err(format!("signal {signal} ended it")),
+        (None, None) => Err("it ended in an unknown way".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn me() -> String {
+        let users = std::fs::read_to_string(USERS).unwrap();
+        let uid = getuid().as_raw();
+        let of =
+            |line: &&str| find(line, line.split(':').next().unwrap()).map(|f| f.0) == Some(uid);
+        users.lines().find(of).unwrap().split(':').next().unwrap().to_owned()
+    }
+
+    fn shell(script: &str) -> Exec {
+        let words = ["/bin/sh", "-c", script];
+        Exec::new(words.map(str::to_owned).to_vec(), Some(me()))
+    }
+
+    #[test]
+    fn a_user_is_found_by_its_whole_name() {
+        let users = "root:x:0:0:root:/root:/bin/bash\n\nnobody:x:65534:65533:n:/:/bin/false\n";
+        assert_eq!(find(users, "nobody"), Some((65534, 65533)));
+        assert_eq!(find(users, "nobod"), None);
+        assert_eq!(find(users, ""), None);
+    }
+
+    #[tokio::test]
+    async fn zero_passes_and_everything_else_says_how_it_ended() {
+        assert_eq!(shell("exit 0").run(LONG).await, Ok(()));
+        assert_eq!(shell("exit 3").run(LONG).await, Err("it ended with 3".to_owned()));
+        assert_eq!(shell("kill -9 $$").run(LONG).await, Err("signal 9 ended it".to_owned()));
+        let missing = Exec::new(vec!["/no/such/program".to_owned()], None).run(LONG).await;
+        assert!(missing.unwrap_err().starts_with("/no/such/program can't be run: No such file"));
+        let nobody = Exec::new(vec!["/bin/true".to_owned()], Some("no-such-user".to_owned()));
+        let mut nobody = nobody;
+        let reason = nobody.run(LONG).await.unwrap_err();
+        assert_eq!(reason, "there is no user no-such-user in /etc/passwd");
+    }
+
+    #[tokio::test]
+    async fn no_shell_takes_the_words_apart_and_the_environment_is_empty() {
+        let words = ["/usr/bin/test", "$HOME;exit 1", "=", "$HOME;exit 1"].map(str::to_owned);
+        assert_eq!(Exec::new(words.to_vec(), None).run(LONG).await, Ok(()));
+        let clean = shell("test -z \"$CARGO_PKG_NAME\" && test \"$(pwd)\" = / && test ! -t 0");
+        let mut clean = clean;
+        assert_eq!(clean.run(LONG).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_run_past_its_time_is_killed_with_its_children_and_the_next_one_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let script = format!("sleep 3600 & echo $! > {}; wait", pid.display());
+        let mut exec = shell(&script);
+        // Long enough for it to have written its child's number, however busy the machine.
+        let mut timeout = Duration::from_millis(200);
+        let child = loop {
+            let reason = exec.run(timeout).await.unwrap_err();
+            assert_eq!(reason, format!("it was not over within {timeout:?}, and was killed"));
+            assert!(exec.running.is_none(), "it is gone, and the next may begin");
+            if let Ok(child) = std::fs::read_to_string(&pid).unwrap_or_default().trim().parse() {
+                break Pid::from_raw(child).unwrap();
+            }
+            timeout *= 2;
+        };
+        // Init collects it; until then it is dead all the same.
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
+        assert!(matches!(state, None | Some('Z' | 'X')), "{stat}");
+    }
+
+    #[tokio::test]
+    async fn what_a_finished_run_left_running_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let script = format!("sleep 3600 & echo $! > {}", pid.display());
+        assert_eq!(shell(&script).run(LONG).await, Ok(()));
+        let child = std::fs::read_to_string(&pid).unwrap();
+        let path = format!("/proc/{}/stat", child.trim());
+        // The signal was sent; it takes effect when the process runs next.
+        while std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") Z")) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn root_runs_it_as_nobody_or_whom_it_names_without_further_groups() {
+        if !getuid().is_root() {
+            return;
+        }
+        let words = ["/bin/sh", "-c", "test \"$(id -un) $(id -G)\" = \"nobody $(id -g nobody)\""];
+        for user in [None, Some("nobody".to_owned())] {
+            let mut exec = Exec::new(words.map(str::to_owned).to_vec(), user);
+            assert_eq!(exec.run(LONG).await, Ok(()));
+        }
+    }
+}
