@@ -17,6 +17,8 @@ use crate::lab::{LabError, Network};
 
 /// Within this time all must be as it should be again; far past any lease and election.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
+/// How often a planned move is asked for.
+const TRANSFER_TRIES: u32 = 10;
 /// The profile that the cluster begins with; its own timing comes with its configuration.
 const INIT_PROFILE: &str = "fast";
 
@@ -204,8 +206,22 @@ impl Quorate {
     /// # Errors
     /// When it is refused.
     pub fn transfer(&self, to: &str) -> Result<(), LabError> {
-        let arguments = ["transfer", "web", "--to", to, "--yes"];
-        self.deployment.quorate_ok(to, &arguments).map(drop)
+        self.transfer_group("web", to)
+    }
+
+    /// Asks again where the outcome is unknown, as `quorate` says: on a busy machine, an election
+    /// may come in between.
+    fn transfer_group(&self, group: &str, to: &str) -> Result<(), LabError> {
+        let mut last = String::new();
+        for _ in 0..TRANSFER_TRIES {
+            let arguments = ["transfer", group, "--to", to, "--yes"];
+            let finished = self.deployment.quorate(to, &arguments)?;
+            if finished.status.success() {
+                return Ok(());
+            }
+            last = finished.stderr;
+        }
+        Err(LabError::Unreadable { what: format!("a transfer of {group} to {to}"), text: last })
     }
 
     fn is_whole(&self, status: &Value) -> bool {
@@ -278,7 +294,7 @@ impl Bed for Quorate {
         let mut to = to.iter().cycle();
         for group in groups.iter().filter(|group| group["owner"] == director) {
             let (Some(name), Some(to)) = (group["name"].as_str(), to.next()) else { continue };
-            self.deployment.quorate_ok(director, &["transfer", name, "--to", to, "--yes"])?;
+            self.transfer_group(name, to)?;
         }
         Ok(())
     }
