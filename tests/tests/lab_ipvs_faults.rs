@@ -71,7 +71,8 @@ fn strike_owner(bed: &mut Quorate, fault: Fault) -> Seen {
     settle(bed, &mut watch).unwrap();
     let victim = watch.owners(1)[0].and_then(|owner| bed.name(owner)).unwrap();
     let blow = Blow { fault, victim, after: Duration::ZERO };
-    let seen = play(bed, &[blow], Duration::from_secs(1), Watch::start(bed.observer())).unwrap();
+    let watch = Watch::start(bed.observer());
+    let seen = play(bed, &[blow], Duration::from_secs(1), watch).unwrap();
     println!("{victim} {fault}: gap {:?}, {:?} handovers", seen.gap, seen.handovers);
     seen
 }

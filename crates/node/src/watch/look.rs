@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_that_hangs_is_given_up_and_not_begun_a_second_time() {
-        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let (release, hangs) = std::sync::mpsc::sync_channel::<()>(0);
         let mut look = Look::process("nginx".to_owned());
         look.under_way = Some(tokio::task::spawn_blocking(move || {
             hangs.recv().map_err(|_| "released".to_owned())
