@@ -23,6 +23,7 @@ use crate::config::{NodeConfig, Sysctl};
 use crate::director;
 use crate::identity::{self, Identity, NodeProfile, authority, file, token::Token};
 use crate::member::Member;
+use crate::peer::datagrams::LinkSocket;
 use crate::peer::join::join;
 use crate::peer::server::PeerHandler;
 use crate::peer::tls;
@@ -218,10 +219,12 @@ impl Node {
         identity: Identity,
         store: Store,
     ) -> Result<Arc<Member>, StartError> {
-        let mut listeners = Vec::new();
-        for link in &self.config.links {
-            let failed = |cause| StartError::Listen { address: link.listen, cause };
-            listeners.push(TcpListener::bind(link.listen).await.map_err(failed)?);
+        let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
+        for link in self.profile().links {
+            let address = link.listen;
+            let failed = |cause| StartError::Listen { address, cause };
+            listeners.push(TcpListener::bind(address).await.map_err(failed)?);
+            sockets.push(LinkSocket::bind(link).map_err(failed)?);
         }
         let promises = match store.promises()? {
             Some(stored) => stored.try_into()?,
@@ -232,6 +235,8 @@ impl Node {
         let handler: Arc<dyn PeerHandler> = Arc::new(Handler(Arc::clone(self)));
         let surroundings = Surroundings {
             listeners,
+            sockets,
+            datagrams: tokio::runtime::Handle::current(),
             handler,
             deliveries,
             takeover: takeover_watch,
@@ -273,6 +278,7 @@ impl Node {
             director: loop_handle,
             services,
             calls: raft.calls(),
+            links: raft.links(),
             api: self.config.api,
             renewals,
         });

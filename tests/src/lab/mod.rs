@@ -17,6 +17,7 @@ pub mod network;
 pub mod packages;
 pub mod place;
 pub mod process;
+pub mod segment;
 mod sweep;
 pub mod vm;
 
