@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo:rerun-if-changed={root}/{file}");
     }
     let descriptors = protox::compile(files, [root])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Frames are taken apart as they come from the network, without a copy.
+    tonic_prost_build::configure().bytes(".quorate.peer.v1.Frame").compile_fds(descriptors)?;
     Ok(())
 }

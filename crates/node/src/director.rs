@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::peer::datagrams::{PeerTransport, StreamTransport};
+use crate::peer::datagrams::{DatagramTransport, PeerTransport};
 use crate::peer::server::Delivery;
 use crate::probes::Probes;
 use crate::raft::handle::RaftHandle;
@@ -57,7 +57,7 @@ pub(crate) struct Parts {
     /// Where promises are kept.
     pub(crate) store: Store,
     /// To the other nodes.
-    pub(crate) transport: Arc<StreamTransport>,
+    pub(crate) transport: Arc<DatagramTransport>,
     /// From the other nodes.
     pub(crate) datagrams: mpsc::Receiver<Delivery>,
     /// From this node's own parts.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_api::peer::v1::forward_request::Request as Write;
 use quorate_api::peer::v1::forward_response::Response as Written;
-use quorate_api::peer::v1::{HeldGroup, ObserveResponse};
+use quorate_api::peer::v1::{HeldGroup, ObserveResponse, ObservedLink};
 use quorate_model::director::DirectorView;
 use quorate_model::id::NodeId;
 use quorate_model::kernel::ObservedServices;
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use crate::api::error::{KEY, Kind, error, was_never_sent};
 use crate::api::services;
 use crate::director::DirectorHandle;
+use crate::peer::datagrams::{LinkKnowledge, LinkView};
 use crate::raft::handle::RaftHandle;
 use crate::raft::node::PeerCalls;
 use crate::reconcile::ServiceThread;
@@ -42,6 +43,7 @@ pub(crate) struct Member {
     pub(crate) director: DirectorHandle,
     pub(crate) services: Option<ServiceThread>,
     pub(crate) calls: PeerCalls,
+    pub(crate) links: LinkKnowledge,
     pub(crate) api: Option<SocketAddr>,
     /// The thread that renews.
     pub(crate) renewals: Renewals,
@@ -79,6 +81,7 @@ impl Member {
             held: held.collect(),
             services: services::local(&state.spec, &view.verdicts, &observed),
             api: self.api.map(|address| address.to_string()).unwrap_or_default(),
+            links: self.links.view().into_iter().map(observed_link).collect(),
         })
     }
 
@@ -147,4 +150,10 @@ impl Member {
         }
         endpoints.into_iter().collect()
     }
+}
+
+fn observed_link(link: LinkView) -> ObservedLink {
+    let LinkView { node, link, up, loss_ppm, round_trip } = link;
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    ObservedLink { name: link, to: node.0, up, loss_ppm, round_trip_us: round_trip.map(micros) }
 }

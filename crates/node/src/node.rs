@@ -23,6 +23,7 @@ use crate::config::{NodeConfig, Sysctl};
 use crate::director;
 use crate::identity::{self, Identity, NodeProfile, authority, file, token::Token};
 use crate::member::Member;
+use crate::peer::datagrams::LinkSocket;
 use crate::peer::join::join;
 use crate::peer::server::PeerHandler;
 use crate::peer::tls;
@@ -218,20 +219,25 @@ impl Node {
         identity: Identity,
         store: Store,
     ) -> Result<Arc<Member>, StartError> {
-        let mut listeners = Vec::new();
-        for link in &self.config.links {
-            let failed = |cause| StartError::Listen { address: link.listen, cause };
-            listeners.push(TcpListener::bind(link.listen).await.map_err(failed)?);
+        let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
+        for link in self.profile().links {
+            let address = link.listen;
+            let failed = |cause| StartError::Listen { address, cause };
+            listeners.push(TcpListener::bind(address).await.map_err(failed)?);
+            sockets.push(LinkSocket::bind(link).map_err(failed)?);
         }
         let promises = match store.promises()? {
             Some(stored) => stored.try_into()?,
             None => quorate_api::convert::Promises::default(),
         };
+        let renewals = Renewals::start()?;
         let (deliveries, datagrams) = mpsc::channel(DELIVERIES_MAX);
         let (takeover, takeover_watch) = watch::channel(false);
         let handler: Arc<dyn PeerHandler> = Arc::new(Handler(Arc::clone(self)));
         let surroundings = Surroundings {
             listeners,
+            sockets,
+            datagrams: renewals.handle(),
             handler,
             deliveries,
             takeover: takeover_watch,
@@ -240,7 +246,6 @@ impl Node {
         let server_tls = tls::server(&identity).map_err(crate::raft::node::StartError::Tls)?;
         let (me, cluster_id) = (identity.node_id, identity.cluster_id);
         let cluster_name = identity.cluster_name.clone();
-        let renewals = Renewals::start()?;
         let raft = RaftNode::start(store, identity, surroundings).await?;
         self.watch_fatal(&raft);
 
@@ -274,6 +279,7 @@ impl Node {
             director: loop_handle,
             services,
             calls: raft.calls(),
+            links: raft.links(),
             api: self.config.api,
             renewals,
         });

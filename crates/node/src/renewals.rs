@@ -1,5 +1,6 @@
-//! The thread and runtime of its own on which the director loop runs: renewals go out, acks come in
-//! and deadlines are stored to the fence whatever Raft, the disk, probes or a slow reconcile do.
+//! The thread and runtime of its own on which the director loop and the connections of its
+//! datagrams run: renewals go out, acks come in and deadlines are stored to the fence whatever Raft,
+//! the disk, probes or a slow reconcile do.
 //!
 //! It has real-time priority where that is allowed, and the process's memory stays in; where not,
 //! the log and the metrics say so. Nothing that blocks may run here. Its rules are tested below.
@@ -56,6 +57,11 @@ impl Renewals {
         };
         std::thread::Builder::new().name("renewals".to_owned()).spawn(work)?;
         Ok(Self { handle, lacks, _end: Arc::new(end) })
+    }
+
+    /// The runtime, for what brings tasks of its own.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// What the thread could not get.

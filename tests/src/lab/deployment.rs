@@ -97,7 +97,19 @@ impl Deployment {
     /// # Errors
     /// When its files can't be written.
     pub fn add_director(&mut self, name: &str, address: &str) -> Result<(), LabError> {
-        self.add_node(name, address, "director")
+        self.add_node(name, &[("lan", address)], "director")
+    }
+
+    /// Adds a director with several links: name and address of each, the API on the first.
+    ///
+    /// # Errors
+    /// When its files can't be written.
+    pub fn add_director_with(
+        &mut self,
+        name: &str,
+        links: &[(&str, &str)],
+    ) -> Result<(), LabError> {
+        self.add_node(name, links, "director")
     }
 
     /// Adds a witness, as [`Deployment::add_director`] does a director.
@@ -105,18 +117,22 @@ impl Deployment {
     /// # Errors
     /// When its files can't be written.
     pub fn add_witness(&mut self, name: &str, address: &str) -> Result<(), LabError> {
-        self.add_node(name, address, "witness")
+        self.add_node(name, &[("lan", address)], "witness")
     }
 
-    fn add_node(&mut self, name: &str, address: &str, role: &str) -> Result<(), LabError> {
+    fn add_node(&mut self, name: &str, links: &[(&str, &str)], role: &str) -> Result<(), LabError> {
+        let api = links.first().map_or("127.0.0.1", |(_, address)| address);
+        let link = |(link, address): &(&str, &str)| {
+            format!("[[link]]\nname = \"{link}\"\nlisten = \"{address}:7400\"\n\n")
+        };
+        let links: String = links.iter().map(link).collect();
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).map_err(LabError::io("make a node's folder"))?;
         let show = folder.display();
         let config = format!(
             "name = \"{name}\"\nrole = \"{role}\"\ndata_dir = \"{show}/data\"\n\
-             socket = \"{show}/quorate.sock\"\napi = \"{address}:7401\"\n\
-             http = \"127.0.0.1:7402\"\n\n[[link]]\nname = \"lan\"\nlisten = \"{address}:7400\"\n\n\
-             [interfaces]\npublic = \"{INTERFACE}\"\n"
+             socket = \"{show}/quorate.sock\"\napi = \"{api}:7401\"\n\
+             http = \"127.0.0.1:7402\"\n\n{links}[interfaces]\npublic = \"{INTERFACE}\"\n"
         );
         fs::write(folder.join("node.toml"), config).map_err(LabError::io("write a node.toml"))?;
         let log = self.logs.join(format!("{name}.log"));

@@ -18,6 +18,7 @@ pub mod observer;
 pub mod packages;
 pub mod place;
 pub mod process;
+pub mod segment;
 mod sweep;
 pub mod vm;
 

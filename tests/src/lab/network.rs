@@ -20,7 +20,7 @@ use super::{LabError, sweep};
 pub const INTERFACE: &str = "eth0";
 
 /// The name, among the namespaces, of the one with the bridge.
-const BRIDGE: &str = "bridge";
+pub(super) const BRIDGE: &str = "bridge";
 
 /// Time for one `ip` or `nft` command; generous, for emulated machines.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -281,13 +281,13 @@ impl Drop for Network {
 }
 
 /// Without duplicate address detection, which would keep an IPv6 address unusable for a second.
-fn address_line(verb: &str, interface: &str, net: &IpNet) -> String {
+pub(super) fn address_line(verb: &str, interface: &str, net: &IpNet) -> String {
     let nodad = if matches!(net, IpNet::V6(_)) { " nodad" } else { "" };
     format!("addr {verb} {net} dev {interface}{nodad}")
 }
 
 /// Runs lines of `ip` in one process: starting processes is what takes long under emulation.
-fn ip(namespace: Option<&str>, lines: &[String]) -> Result<(), LabError> {
+pub(super) fn ip(namespace: Option<&str>, lines: &[String]) -> Result<(), LabError> {
     let mut batch = tempfile::NamedTempFile::new().map_err(LabError::io("make a batch for ip"))?;
     batch.write_all(lines.join("\n").as_bytes()).map_err(LabError::io("write a batch for ip"))?;
     let mut ip = Command::new("ip");

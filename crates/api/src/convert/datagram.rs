@@ -310,14 +310,14 @@ mod tests {
     #[test]
     fn every_message_arrives_as_it_was_sent() {
         for sent in examples() {
-            let datagram = peer::Datagram { route: None, message: Some(Wire::from(&sent)) };
+            let datagram = peer::Datagram { message: Some(Wire::from(&sent)) };
             assert_eq!(message(datagram), Ok(sent));
         }
     }
 
     #[test]
     fn a_message_without_meaning_is_refused() {
-        let nothing = peer::Datagram { route: None, message: None };
+        let nothing = peer::Datagram { message: None };
         assert!(message(nothing).is_err());
         let bad = peer::RenewGroup {
             addresses: vec![vec![1, 2, 3]],
@@ -325,7 +325,7 @@ mod tests {
             ..Default::default()
         };
         let renew = peer::Renew { groups: vec![bad], ..Default::default() };
-        let datagram = peer::Datagram { route: None, message: Some(Wire::Renew(renew)) };
+        let datagram = peer::Datagram { message: Some(Wire::Renew(renew)) };
         assert!(matches!(message(datagram), Err(DecodeError::Length { .. })));
     }
 }

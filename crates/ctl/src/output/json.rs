@@ -69,6 +69,18 @@ pub struct Node {
     pub version: String,
     pub owns: Vec<String>,
     pub problems: Vec<String>,
+    pub links: Vec<Link>,
+}
+
+/// A link of a node to another, as the first one sees it.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Link {
+    pub name: String,
+    pub to: String,
+    pub up: bool,
+    pub loss: Option<f64>,
+    pub rtt_ms: Option<f64>,
 }
 
 /// A VIP group.
@@ -198,6 +210,21 @@ impl From<v1::NodeStatus> for Node {
             version: node.version,
             owns: node.owns,
             problems: node.problems,
+            links: node.links.into_iter().map(Link::from).collect(),
+        }
+    }
+}
+
+impl From<v1::LinkStatus> for Link {
+    fn from(link: v1::LinkStatus) -> Self {
+        // Past an hour, a round trip is no measurement.
+        let micros = |time: u64| f64::from(u32::try_from(time).unwrap_or(u32::MAX));
+        Self {
+            name: link.name,
+            to: link.to,
+            up: link.up,
+            loss: link.loss_ppm.map(|ppm| f64::from(ppm) / 1e6),
+            rtt_ms: link.round_trip_us.map(|time| micros(time) / 1e3),
         }
     }
 }

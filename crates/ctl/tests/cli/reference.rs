@@ -47,7 +47,7 @@ fn every_exit_code_is_on_the_page() {
 #[test]
 fn every_key_of_the_status_is_on_the_page() {
     use quorate_api::v1::{
-        GroupStatus, NodeStatus, RealServerStatus, ServiceStatus, StatusResponse,
+        GroupStatus, LinkStatus, NodeStatus, RealServerStatus, ServiceStatus, StatusResponse,
     };
     use quorate_ctl::output::json::{Document, Status};
     use serde_json::Value;
@@ -71,7 +71,7 @@ fn every_key_of_the_status_is_on_the_page() {
     let status = StatusResponse {
         member: true,
         cluster: Some(quorate_api::v1::ClusterStatus::default()),
-        nodes: vec![NodeStatus::default()],
+        nodes: vec![NodeStatus { links: vec![LinkStatus::default()], ..NodeStatus::default() }],
         groups: vec![GroupStatus::default()],
         services: vec![service],
         ..StatusResponse::default()

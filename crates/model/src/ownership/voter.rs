@@ -147,8 +147,7 @@ impl Voter {
             }
         }
         if !later.is_empty() {
-            let waiting = Renew { groups: later, ..renew.clone() };
-            self.waiting.insert(from, waiting);
+            self.wait(from, renew, later);
         }
         let reply = (!results.is_empty()).then_some(RenewReply {
             incarnation: renew.incarnation,
@@ -156,6 +155,23 @@ impl Voter {
             results,
         });
         Answer { reply, persist: self.next_write() }
+    }
+
+    /// These groups of a renewal wait for the disk, with those of other parts of the same round.
+    fn wait(&mut self, from: NodeId, renew: &Renew, groups: BTreeMap<GroupName, RenewGroup>) {
+        let &Renew { incarnation, round, membership, lease, .. } = renew;
+        let same = |w: &&mut Renew| {
+            (w.incarnation, w.round, w.membership, w.lease)
+                == (incarnation, round, membership, lease)
+                && w.groups.len() + groups.len() <= GROUPS_MAX
+        };
+        match self.waiting.get_mut(&from).filter(same) {
+            Some(waiting) => waiting.groups.extend(groups),
+            None => {
+                let waiting = Renew { incarnation, round, membership, lease, groups };
+                self.waiting.insert(from, waiting);
+            }
+        }
     }
 
     /// What was asked to be written is on disk: answers what waited for it. Anything else than the

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::peer::v1::ObserveResponse;
+use quorate_api::peer::v1::{ObserveResponse, ObservedLink};
 use quorate_api::v1::{
-    ClusterStatus, GroupStatus, Health, NodeState, NodeStatus, RaftRole, ServiceStatus,
+    ClusterStatus, GroupStatus, Health, LinkStatus, NodeState, NodeStatus, RaftRole, ServiceStatus,
     StatusResponse,
 };
 use quorate_model::command::UnixMillis;
@@ -144,7 +144,7 @@ impl Knowledge<'_> {
     fn node(&self, id: NodeId, record: &NodeRecord, groups: &[GroupStatus]) -> NodeStatus {
         let name = record.description.name.to_string();
         let answer = self.answers.get(&id);
-        let reachable = id == self.me || self.view.reachable.contains(&id) || answer.is_some();
+        let reachable = self.is_reachable(id);
         let voter = self.membership.voters().contains(&id);
         let state = match (reachable, voter) {
             (false, _) => NodeState::Unreachable,
@@ -160,6 +160,8 @@ impl Knowledge<'_> {
         };
         let owns = groups.iter().filter(|group| group.owner.as_ref() == Some(&name));
         let mut problems: Vec<String> = answer.map(|a| a.problems.clone()).unwrap_or_default();
+        let down = self.links_down(id).map(|(link, to)| format!("link {link} to {to} is down"));
+        problems.extend(down);
         if record.leaving {
             problems.push("is being removed from the cluster".to_owned());
         }
@@ -178,7 +180,35 @@ impl Knowledge<'_> {
             state: state.into(),
             version: answer.map(|a| a.version.clone()).unwrap_or_default(),
             problems,
+            links: self.links(id),
         }
+    }
+
+    fn is_reachable(&self, node: NodeId) -> bool {
+        node == self.me || self.view.reachable.contains(&node) || self.answers.contains_key(&node)
+    }
+
+    /// The links of a node as it sees them.
+    fn links(&self, id: NodeId) -> Vec<LinkStatus> {
+        let links = self.answers.get(&id).map(|a| a.links.as_slice()).unwrap_or_default();
+        let status = |link: &ObservedLink| {
+            Some(LinkStatus {
+                name: link.name.clone(),
+                to: self.name(NodeId(link.to))?,
+                up: link.up,
+                loss_ppm: link.loss_ppm,
+                round_trip_us: link.round_trip_us,
+            })
+        };
+        links.iter().filter_map(status).collect()
+    }
+
+    /// The links of a node that are down though the node at the other end is not: those to a dead
+    /// one say nothing new.
+    fn links_down(&self, id: NodeId) -> impl Iterator<Item = (&str, String)> {
+        let links = self.answers.get(&id).map(|a| a.links.as_slice()).unwrap_or_default();
+        let down = links.iter().filter(|link| !link.up && self.is_reachable(NodeId(link.to)));
+        down.filter_map(|link| Some((link.name.as_str(), self.name(NodeId(link.to))?)))
     }
 
     fn cluster(&self, nodes: &[NodeStatus], groups: &[GroupStatus]) -> ClusterStatus {
@@ -192,7 +222,8 @@ impl Knowledge<'_> {
         let whole = nodes.iter().all(|node| node.state == NodeState::Ready as i32)
             && groups.iter().all(|group| group.owner.is_some())
             && self.state.paused.is_none()
-            && self.no_director_hindered();
+            && self.no_director_hindered()
+            && self.state.nodes.keys().all(|&node| self.links_down(node).next().is_none());
         let health = match (quorate, whole) {
             (false, _) => Health::NoQuorum,
             (true, false) => Health::Degraded,

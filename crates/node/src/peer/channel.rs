@@ -1,12 +1,15 @@
 //! Connections to the other nodes, kept and shared.
 //!
-//! Each purpose has a connection of its own, so that a snapshot delays no heartbeat. A connection
-//! that stands but does not answer any more is given up: the next one takes whichever link
-//! answers. One that is still being made is left its time.
+//! Each purpose has connections of its own, so that a snapshot delays no heartbeat: what Raft's
+//! elections hang on, one over each link; the rest, one over whichever link answers first. A
+//! connection that stands but does not answer any more is given up for a new one. One that is still
+//! being made is left its time.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -14,6 +17,7 @@ use quorate_model::id::NodeId;
 use rustls::ClientConfig;
 use tonic::transport::{Channel, Endpoint};
 
+use super::datagrams::LinkKnowledge;
 use super::dial::{DialLimits, dial};
 use super::directory::PeerDirectory;
 use super::tls::node_name;
@@ -41,29 +45,37 @@ pub enum Purpose {
 pub struct Channels {
     directory: PeerDirectory,
     tls: Arc<ClientConfig>,
-    lanes: Arc<Mutex<BTreeMap<(NodeId, Purpose), Lane>>>,
+    links: Option<LinkKnowledge>,
+    lanes: Arc<Mutex<BTreeMap<LaneKey, Lane>>>,
+    answers: Arc<AtomicU64>,
 }
+
+/// The other node, what for, and over which of its links; over any, if none is named.
+type LaneKey = (NodeId, Purpose, Option<SocketAddr>);
 
 /// One connection, which connects when it is used.
 #[derive(Debug, Clone)]
 pub struct Lane {
     /// For tonic's clients.
     pub channel: Channel,
+    key: LaneKey,
     health: Arc<Health>,
 }
 
 #[derive(Debug, Default)]
 struct Health {
-    connected: AtomicBool,
+    /// Where it connected to last, if it ever did.
+    connected: Mutex<Option<SocketAddr>>,
     silent: AtomicU32,
     refused: AtomicBool,
+    /// The number of its last answer, of all answers.
+    answered: AtomicU64,
 }
 
 impl Lane {
-    /// Whether it ever connected.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.health.connected.load(Ordering::Relaxed)
+    /// Where it connected to last, if it ever did.
+    fn connected(&self) -> Option<SocketAddr> {
+        *locked(&self.health.connected)
     }
 
     /// Notes that the other side refuses this node; true the first time.
@@ -72,11 +84,19 @@ impl Lane {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Channels {
-    /// No connections yet.
+    /// No connections yet. Where it is known which links are up, those are taken first.
     #[must_use]
-    pub fn new(directory: PeerDirectory, tls: Arc<ClientConfig>) -> Self {
-        Self { directory, tls, lanes: Arc::default() }
+    pub fn new(
+        directory: PeerDirectory,
+        tls: Arc<ClientConfig>,
+        links: Option<LinkKnowledge>,
+    ) -> Self {
+        Self { directory, tls, links, lanes: Arc::default(), answers: Arc::default() }
     }
 
     /// Who the peers are.
@@ -85,27 +105,63 @@ impl Channels {
         &self.directory
     }
 
-    /// The connection to a node for this purpose.
-    #[must_use]
-    pub fn lane(&self, node: NodeId, purpose: Purpose) -> Lane {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || self.new_lane(node, DialLimits::default());
-        lanes.entry((node, purpose)).or_insert_with(new).clone()
+    fn up(&self, node: NodeId) -> Vec<SocketAddr> {
+        self.links.as_ref().map(|links| links.up(node)).unwrap_or_default()
     }
 
-    /// A connection that is not shared.
+    /// The connection to a node for this purpose, over whichever link answers first. One over a
+    /// link that is down is given up where another link is up.
     #[must_use]
-    pub fn new_lane(&self, node: NodeId, limits: DialLimits) -> Lane {
+    pub fn lane(&self, node: NodeId, purpose: Purpose) -> Lane {
+        let up = self.up(node);
+        let mut lanes = locked(&self.lanes);
+        let key = (node, purpose, None);
+        let at = lanes.get(&key).and_then(Lane::connected);
+        if at.is_some_and(|at| !up.is_empty() && !up.contains(&at)) {
+            lanes.remove(&key);
+        }
+        lanes.entry(key).or_insert_with(|| self.new_lane(key)).clone()
+    }
+
+    /// A connection over each link of a node, best first: one that was not silent lately, and of
+    /// those the one that answered last.
+    #[must_use]
+    pub fn lanes(&self, node: NodeId, purpose: Purpose) -> Vec<Lane> {
+        let links = self.directory.links(node);
+        let mut lanes = locked(&self.lanes);
+        // What leads to a link that the node has no more.
+        lanes.retain(|(to, what, at), _| {
+            (*to, *what) != (node, purpose) || at.is_none_or(|at| links.contains(&at))
+        });
+        let mut found: Vec<Lane> = links
+            .into_iter()
+            .map(|link| {
+                let key = (node, purpose, Some(link));
+                lanes.entry(key).or_insert_with(|| self.new_lane(key)).clone()
+            })
+            .collect();
+        found.sort_by_key(|lane| {
+            let silent = lane.health.silent.load(Ordering::Relaxed) > 0;
+            (silent, Reverse(lane.health.answered.load(Ordering::Relaxed)))
+        });
+        found
+    }
+
+    fn new_lane(&self, key: LaneKey) -> Lane {
+        let (node, _, link) = key;
         let health = Arc::new(Health::default());
         let connector = {
-            let (directory, tls, health) =
-                (self.directory.clone(), Arc::clone(&self.tls), Arc::clone(&health));
+            let (channels, health) = (self.clone(), Arc::clone(&health));
             tower::service_fn(move |_| {
-                let (links, tls, health) =
-                    (directory.links(node), Arc::clone(&tls), Arc::clone(&health));
+                let (channels, health) = (channels.clone(), Arc::clone(&health));
                 async move {
-                    let stream = dial(&links, &node_name(node)?, &tls, limits).await?;
-                    health.connected.store(true, Ordering::Relaxed);
+                    let mut links = channels.directory.links(node);
+                    links.retain(|&at| link.is_none_or(|link| link == at));
+                    let up = channels.up(node);
+                    links.sort_by_key(|at| !up.contains(at));
+                    let name = node_name(node)?;
+                    let stream = dial(&links, &name, &channels.tls, DialLimits::default()).await?;
+                    *locked(&health.connected) = Some(stream.get_ref().0.peer_addr()?);
                     Ok::<_, tonic::codegen::StdError>(TokioIo::new(stream))
                 }
             })
@@ -115,24 +171,29 @@ impl Channels {
             .keep_alive_timeout(KEEP_ALIVE_LIMIT)
             .keep_alive_while_idle(true)
             .connect_with_connector_lazy(connector);
-        Lane { channel, health }
+        Lane { channel, key, health }
     }
 
     /// A request on this connection was answered, even if by an error of the other side.
     pub fn answered(&self, lane: &Lane) {
         lane.health.silent.store(0, Ordering::Relaxed);
+        let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
+        lane.health.answered.store(number, Ordering::Relaxed);
     }
 
     /// A request on this connection was not answered in time.
-    pub fn silent(&self, node: NodeId, purpose: Purpose, lane: &Lane) {
+    pub fn silent(&self, lane: &Lane) {
         let silent = lane.health.silent.fetch_add(1, Ordering::Relaxed) + 1;
-        if silent < SILENCE_MAX || !lane.is_connected() {
+        if silent < SILENCE_MAX || lane.connected().is_none() {
             return;
         }
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = lanes.get(&(node, purpose));
+        let mut lanes = locked(&self.lanes);
+        let current = lanes.get(&lane.key);
         if current.is_some_and(|current| Arc::ptr_eq(&current.health, &lane.health)) {
-            lanes.remove(&(node, purpose));
+            // The next one is not taken for a good one before it has answered.
+            let fresh = self.new_lane(lane.key);
+            fresh.health.silent.store(1, Ordering::Relaxed);
+            lanes.insert(lane.key, fresh);
         }
     }
 }

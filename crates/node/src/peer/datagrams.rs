@@ -1,30 +1,66 @@
-//! Renewals, their answers, releases and reports: small messages that may be lost.
+//! Renewals, their answers, releases and reports: small messages that may be lost, as QUIC DATAGRAM
+//! frames over every link at once.
 //!
-//! They ride on a stream of the service `Peer` to each node. A stream over which nothing comes back
-//! for a few renewal intervals is given up for a new one, so that renewals flow soon after a
-//! healed cut: TCP itself would wait for seconds.
+//! For every other node and every pair of links (`pairs`) there is one connection, which both sides
+//! send on. The node with the lower id dials it. So one side alone judges that a connection is dead
+//! and makes the next, and acknowledgements ride on the datagrams of the other direction; with a
+//! connection for each direction there would be twice as many, and under a cut in one direction
+//! neither could be made. The side that is dialled uses the connection over which it heard last. It
+//! need not judge: a dialler that is alive and unheard dials anew, and one that was restarted does
+//! so at once. Where the dialled side was restarted, its reset key, which it derives from its
+//! private key, tells the dialler with the first datagram (`quic`).
+//!
+//! Every message goes over every link that there is a connection on. It is cut into parts that fit
+//! a frame (`cut`); the receiver drops copies by their number and joins parts, whichever links they
+//! came by (`inbox`). Every frame is authorised by itself against the member list of that moment:
+//! its route, and the key of the connection that it came over.
+//!
+//! All of it runs on the runtime that it was given. Sending takes a lock for as long as it takes to
+//! queue some frames, and wakes the connection's task; nothing is waited for. The tests are beside
+//! the parts, and in `raft/tests`, where nodes run.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prost::Message as _;
+use prost::bytes::Bytes;
+use quinn::{Endpoint, VarInt};
+use quorate_api::convert::{cluster_id, cluster_id_bytes};
 use quorate_api::peer::v1 as peer;
+use quorate_model::command::{Digest, LinkAddress};
 use quorate_model::id::NodeId;
 use quorate_model::state::ClusterState;
+use quorate_model::time::Timing;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::channel::{Channels, with_causes};
-use super::dial::DialLimits;
-use super::network::{client, route};
+use super::directory::{PeerDirectory, Refusal};
+use super::server::Delivery;
+use crate::raft::status::RaftStatus;
 
-/// Messages to one node that wait: more are older than a lease.
-const QUEUE: usize = 32;
-/// Renewal intervals without a word from the other node, after which its stream is given up.
-const SILENCE_INTERVALS: u32 = 4;
-/// Never sooner than this: a busy processor is no cut link.
-const SILENCE_LEAST: Duration = Duration::from_millis(150);
+mod cut;
+mod inbox;
+mod lanes;
+mod links;
+mod pairs;
+mod quic;
+
+use cut::{Parts, cut};
+use inbox::Inbox;
+pub use links::LinkView;
+use links::{Links, Pair};
+pub use quic::LinkSocket;
+
+/// How long a stopping node lets its last datagrams leave.
+const STOP_LIMIT: Duration = Duration::from_millis(50);
+/// Parts of a message wait for the rest a tenth of a renewal interval, and not less than this.
+const PATIENCE_LEAST: Duration = Duration::from_millis(2);
 
 /// Sends small messages, each of which may be lost.
 pub trait PeerTransport: Send + Sync + 'static {
@@ -32,137 +68,286 @@ pub trait PeerTransport: Send + Sync + 'static {
     fn send(&self, to: NodeId, message: peer::datagram::Message);
 }
 
-/// When each node was last heard. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Heard(Arc<Mutex<BTreeMap<NodeId, Instant>>>);
-
-impl Heard {
-    pub(crate) fn note(&self, node: NodeId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
-    }
-
-    fn last(&self, node: NodeId) -> Option<Instant> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied()
-    }
+/// What datagrams need of the rest of the node.
+pub(crate) struct Around {
+    pub(crate) directory: PeerDirectory,
+    pub(crate) state: watch::Receiver<Arc<ClusterState>>,
+    pub(crate) raft: watch::Receiver<Arc<RaftStatus>>,
+    /// Full: what comes is dropped, as a network may do.
+    pub(crate) deliveries: mpsc::Sender<Delivery>,
+    /// One for each link.
+    pub(crate) sockets: Vec<LinkSocket>,
+    /// What all of it runs on.
+    pub(crate) runtime: Handle,
 }
 
-/// Datagrams over streams.
+/// Datagrams over every link at once.
 #[derive(Debug)]
-pub struct StreamTransport {
-    channels: Channels,
-    heard: Heard,
+pub struct DatagramTransport {
+    shared: Arc<Shared>,
+    tasks: AbortHandle,
+}
+
+/// What is known of the links to other nodes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LinkKnowledge(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    directory: PeerDirectory,
     state: watch::Receiver<Arc<ClusterState>>,
-    runtime: tokio::runtime::Handle,
-    queues: Mutex<BTreeMap<NodeId, mpsc::Sender<peer::datagram::Message>>>,
+    deliveries: mpsc::Sender<Delivery>,
+    sockets: Vec<LinkSocket>,
+    endpoints: Vec<Mutex<Endpoint>>,
+    quic: quic::Quic,
+    runtime: Handle,
+    /// Tells this start from others.
+    start: u64,
+    stopping: AtomicBool,
+    links: Mutex<Links>,
+    inboxes: Mutex<BTreeMap<NodeId, Inbox>>,
 }
 
-impl StreamTransport {
-    /// Streams are made on this runtime when they are needed.
-    pub(crate) fn new(
-        channels: Channels,
-        heard: Heard,
-        state: watch::Receiver<Arc<ClusterState>>,
-        runtime: tokio::runtime::Handle,
-    ) -> Self {
-        Self { channels, heard, state, runtime, queues: Mutex::default() }
+impl DatagramTransport {
+    /// Listens and dials from now on. The random bytes are of this start.
+    pub(crate) fn start(
+        around: Around,
+        identity: &crate::identity::Identity,
+        (server, client): (&rustls::ServerConfig, &rustls::ClientConfig),
+        random: [u8; 40],
+    ) -> io::Result<Self> {
+        let (start, ids) = random.split_at(8);
+        let start = start.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        let ids = ids.try_into().map_err(io::Error::other)?;
+        let quic = quic::Quic::new(identity, server, client, ids).map_err(io::Error::other)?;
+        let Around { directory, state, raft, deliveries, sockets, runtime } = around;
+        let timing = state.borrow().timing;
+        let endpoints: io::Result<Vec<_>> = sockets
+            .iter()
+            .map(|socket| quic.endpoint(socket, timing, &runtime).map(Mutex::new))
+            .collect();
+        let shared = Arc::new(Shared {
+            directory,
+            state,
+            deliveries,
+            sockets,
+            endpoints: endpoints?,
+            quic,
+            runtime: runtime.clone(),
+            start,
+            stopping: AtomicBool::new(false),
+            links: Mutex::default(),
+            inboxes: Mutex::default(),
+        });
+        let tasks = runtime.spawn(lanes::run(Arc::clone(&shared), raft)).abort_handle();
+        Ok(Self { shared, tasks })
     }
-}
 
-impl PeerTransport for StreamTransport {
-    fn send(&self, to: NodeId, message: peer::datagram::Message) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        if queues.get(&to).is_none_or(mpsc::Sender::is_closed) {
-            let (sender, messages) = mpsc::channel(QUEUE);
-            let stream = Stream {
-                to,
-                channels: self.channels.clone(),
-                heard: self.heard.clone(),
-                state: self.state.clone(),
-                messages,
-            };
-            self.runtime.spawn(stream.run());
-            queues.insert(to, sender);
-        }
-        if let Some(queue) = queues.get(&to) {
-            // Full: the other side does not take anything; this one is lost, as it may be.
-            let _ = queue.try_send(message);
-        }
+    /// What is known of the links.
+    #[must_use]
+    pub fn links(&self) -> LinkKnowledge {
+        LinkKnowledge(Arc::clone(&self.shared))
     }
-}
 
-/// The stream to one node.
-struct Stream {
-    to: NodeId,
-    channels: Channels,
-    heard: Heard,
-    state: watch::Receiver<Arc<ClusterState>>,
-    messages: mpsc::Receiver<peer::datagram::Message>,
-}
-
-/// What became of a stream.
-enum End {
-    /// Nobody sends any more, or the node is no member any more.
-    Done,
-    /// It must be made anew.
-    Broken,
-}
-
-impl Stream {
-    async fn run(mut self) {
-        while let End::Broken = self.once().await {
-            if self.channels.directory().node(self.to).is_none() {
-                return;
+    /// Lets what was sent leave, and says goodbye.
+    pub(crate) async fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        let left = async {
+            while self.shared.links().is_sending() {
+                sleep(Duration::from_millis(1)).await;
             }
-            // What waited is old now.
-            while self.messages.try_recv().is_ok() {}
-            sleep(self.renew()).await;
+        };
+        // Where a socket takes nothing, nothing can be done.
+        let _ = timeout(STOP_LIMIT, left).await;
+        let endpoints =
+            (0..self.shared.endpoints.len()).filter_map(|link| self.shared.endpoint(link));
+        let endpoints: Vec<Endpoint> = endpoints.collect();
+        for endpoint in &endpoints {
+            endpoint.close(VarInt::from_u32(0), b"stopping");
         }
+        let gone = futures::future::join_all(endpoints.iter().map(Endpoint::wait_idle));
+        let _ = timeout(STOP_LIMIT, gone).await;
+        self.tasks.abort();
+    }
+}
+
+impl Drop for DatagramTransport {
+    fn drop(&mut self) {
+        self.tasks.abort();
+    }
+}
+
+impl PeerTransport for DatagramTransport {
+    fn send(&self, to: NodeId, message: peer::datagram::Message) {
+        let Some(parts) = cut(message) else {
+            tracing::error!("a message to node {to} is larger than any of a cluster: not sent");
+            return;
+        };
+        let mut links = self.shared.links();
+        let sequence = links.next_sequence(to);
+        let whole = !parts.divisible && parts.bodies.len() > 1;
+        links.send(to, &self.shared.frames(to, sequence, parts), whole);
+    }
+}
+
+impl LinkKnowledge {
+    /// Each link to each other node.
+    #[must_use]
+    pub fn view(&self) -> Vec<LinkView> {
+        let shared = &self.0;
+        let names: Vec<String> = shared.sockets.iter().map(|s| s.link.name.clone()).collect();
+        shared.links().view(Instant::now(), shared.silence(), &names)
     }
 
-    fn renew(&self) -> Duration {
-        self.state.borrow().timing.renew()
+    /// Where a node listens on the links to it that are up.
+    #[must_use]
+    pub fn up(&self, node: NodeId) -> Vec<SocketAddr> {
+        let up = self.0.links().up(node, Instant::now(), self.0.silence());
+        let pairs = self.0.pairs_with(node).into_iter();
+        pairs.filter(|(link, _)| up.contains(link)).map(|(_, address)| address).collect()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn links(&self) -> MutexGuard<'_, Links> {
+        locked(&self.links)
+    }
+
+    fn timing(&self) -> Timing {
+        self.state.borrow().timing
+    }
+
+    /// A node or link that was not heard for so long is down.
+    fn silence(&self) -> Duration {
+        self.timing().suspicion()
     }
 
     fn patience(&self) -> Duration {
-        (self.renew() * SILENCE_INTERVALS).max(SILENCE_LEAST)
+        (self.timing().renew() / 10).max(PATIENCE_LEAST)
     }
 
-    async fn once(&mut self) -> End {
-        let limits = DialLimits { connect: self.patience(), ..DialLimits::default() };
-        let lane = self.channels.new_lane(self.to, limits);
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let mut client = client(&lane);
-        let call = client.deliver(ReceiverStream::new(receiver));
-        tokio::pin!(call);
-        // Counted from when the stream stands: connecting has limits of its own.
-        let mut standing: Option<Instant> = None;
-        let mut check = Instant::now() + self.renew();
-        loop {
-            tokio::select! {
-                ended = &mut call => {
-                    if let Err(status) = ended {
-                        tracing::debug!("stream to node {}: {}", self.to, with_causes(&status));
-                    }
-                    return End::Broken;
+    fn endpoint(&self, link: usize) -> Option<Endpoint> {
+        self.endpoints.get(link).map(|endpoint| locked(endpoint).clone())
+    }
+
+    /// The links of this node that meet one of another node's, and where that listens.
+    fn pairs_with(&self, node: NodeId) -> Vec<(usize, SocketAddr)> {
+        let mine: Vec<LinkAddress> = self.sockets.iter().map(|s| s.link.clone()).collect();
+        self.directory.node(node).map_or_else(Vec::new, |n| pairs::pairs(&mine, &n.links))
+    }
+
+    fn frames(&self, to: NodeId, sequence: u64, parts: Parts) -> Vec<Bytes> {
+        let Parts { bodies, divisible } = parts;
+        let route = peer::Route {
+            cluster_id: cluster_id_bytes(self.directory.cluster_id()),
+            to: to.0,
+            from: self.directory.me().0,
+        };
+        let count = u32::try_from(bodies.len()).unwrap_or(u32::MAX);
+        let mut frame = peer::Frame {
+            route: Some(route),
+            start: self.start,
+            sequence,
+            index: 0,
+            count,
+            divisible,
+            body: Bytes::new(),
+        };
+        let mut frames = Vec::with_capacity(bodies.len());
+        for (index, body) in (0..).zip(bodies) {
+            (frame.index, frame.body) = (index, body);
+            frames.push(frame.encode_to_vec().into());
+        }
+        frames
+    }
+
+    /// Takes a frame that came over a connection whose other end has this key. Comes back when
+    /// [`Self::flush`] is to be called for that node, if it is.
+    ///
+    /// # Errors
+    ///
+    /// If its sender is no member now, or it was meant for another node.
+    fn receive(
+        &self,
+        link: usize,
+        (key, connection): (Digest, usize),
+        bytes: Bytes,
+    ) -> Result<Option<Instant>, Refusal> {
+        let Ok(frame) = peer::Frame::decode(bytes) else { return Ok(None) };
+        let Some(route) = &frame.route else { return Ok(None) };
+        let Ok(cluster) = cluster_id(&route.cluster_id) else { return Ok(None) };
+        let from = NodeId(route.from);
+        self.directory.authorise(cluster, NodeId(route.to), from, Some(key))?;
+        let now = Instant::now();
+        self.links().heard((from, link), connection, now);
+        let mut inboxes = locked(&self.inboxes);
+        let inbox = inboxes.entry(from).or_default();
+        let whole = inbox.take(frame, now);
+        let flush_at = inbox.flush_at(self.patience());
+        drop(inboxes);
+        self.deliver(from, whole);
+        Ok(flush_at)
+    }
+
+    /// Hands on what waited long enough for the rest; comes back when the next is due.
+    fn flush(&self, from: NodeId) -> Option<Instant> {
+        let (now, patience) = (Instant::now(), self.patience());
+        let mut inboxes = locked(&self.inboxes);
+        let inbox = inboxes.get_mut(&from)?;
+        let parts = inbox.flush(now, patience);
+        let next = inbox.flush_at(patience);
+        drop(inboxes);
+        self.deliver(from, parts);
+        next
+    }
+
+    fn deliver(&self, from: NodeId, bodies: Vec<Bytes>) {
+        for body in bodies {
+            match peer::Datagram::decode(body) {
+                Ok(peer::Datagram { message: Some(message) }) => {
+                    // Dropped where the director does not keep up: the next round repeats it.
+                    let _ = self.deliveries.try_send(Delivery { from, message });
                 }
-                message = self.messages.recv() => {
-                    let Some(message) = message else { return End::Done };
-                    let route = Some(route(&self.channels, self.to));
-                    let _ = sender.try_send(peer::Datagram { route, message: Some(message) });
-                }
-                () = sleep_until(check) => {
-                    let now = Instant::now();
-                    check = now + self.renew();
-                    if standing.is_none() && lane.is_connected() {
-                        standing = Some(now);
-                    }
-                    let Some(standing) = standing else { continue };
-                    let last = self.heard.last(self.to).map_or(standing, |at| at.max(standing));
-                    if now.saturating_duration_since(last) > self.patience() {
-                        return End::Broken;
-                    }
-                }
+                Ok(_) | Err(_) => tracing::debug!("a datagram of node {from} says nothing"),
             }
         }
+    }
+
+    /// There are these nodes besides this one; what is known of others is forgotten.
+    fn keep(&self, others: &BTreeSet<NodeId>) {
+        let pairs = others.iter().flat_map(|&node| {
+            self.pairs_with(node).into_iter().map(move |(link, _)| -> Pair { (node, link) })
+        });
+        self.links().keep(&pairs.collect());
+        locked(&self.inboxes).retain(|node, _| others.contains(node));
+    }
+}
+
+/// The bytes of the largest frame that there can be.
+#[cfg(test)]
+fn largest_frame() -> usize {
+    let id = u64::MAX;
+    let route = peer::Route { cluster_id: vec![255; 16], to: id, from: id };
+    let frame = peer::Frame {
+        route: Some(route),
+        start: id,
+        sequence: id,
+        index: u32::MAX,
+        count: u32::MAX,
+        divisible: true,
+        body: vec![255; cut::BODY_BYTES].into(),
+    };
+    frame.encoded_len()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_header_of_a_frame_takes_what_is_reckoned_with() {
+        assert_eq!(super::largest_frame(), super::cut::BODY_BYTES + 79);
     }
 }

@@ -3,6 +3,7 @@
 //! It keeps nothing of its own: it reads the replicated state and the Raft membership at the moment
 //! it is asked, so a removal holds from the moment it is applied.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -68,32 +69,54 @@ impl PeerDirectory {
     /// others were when this node joined counts only until it has the cluster's state.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<NodeDescription> {
+        self.look(id, NodeDescription::clone)
+    }
+
+    fn look<T>(&self, id: NodeId, at: impl FnOnce(&NodeDescription) -> T) -> Option<T> {
         let raft = Arc::clone(&self.raft.borrow());
         if let Some(node) = raft.membership.nodes.get(&id) {
-            return Some(node.clone());
+            return Some(at(node));
         }
         let state = Arc::clone(&self.state.borrow());
         if let Some(record) = state.nodes.get(&id) {
-            return Some(record.description.clone());
+            return Some(at(&record.description));
         }
         let unborn = state.cluster_id == 0 && raft.membership.nodes.is_empty();
-        unborn.then(|| self.identity.members.get(&id).cloned()).flatten()
+        unborn.then(|| self.identity.members.get(&id).map(at)).flatten()
     }
 
     /// The key that is pinned for a node.
     #[must_use]
     pub fn pin(&self, id: NodeId) -> Option<Digest> {
-        self.node(id).map(|node| node.public_key)
+        self.look(id, |node| node.public_key)
+    }
+
+    /// The nodes that may be members; those that are have a description.
+    fn known(&self) -> BTreeSet<NodeId> {
+        let raft = Arc::clone(&self.raft.borrow());
+        let state = Arc::clone(&self.state.borrow());
+        let known = state.nodes.keys().chain(raft.membership.nodes.keys());
+        known.chain(self.identity.members.keys()).copied().collect()
+    }
+
+    /// Every member but this node.
+    #[must_use]
+    pub fn others(&self) -> BTreeSet<NodeId> {
+        let mut known = self.known();
+        known.retain(|&node| node != self.me() && self.look(node, |_| ()).is_some());
+        known
+    }
+
+    /// The node that this key is pinned for.
+    #[must_use]
+    pub fn who(&self, key: &Digest) -> Option<NodeId> {
+        self.known().into_iter().find(|&node| self.pin(node) == Some(*key))
     }
 
     /// Whether this key is pinned for any node.
     #[must_use]
     pub fn is_member(&self, key: &Digest) -> bool {
-        let raft = Arc::clone(&self.raft.borrow());
-        let state = Arc::clone(&self.state.borrow());
-        let known = state.nodes.keys().chain(raft.membership.nodes.keys());
-        let known = known.chain(self.identity.members.keys());
-        known.copied().any(|node| self.pin(node) == Some(*key))
+        self.who(key).is_some()
     }
 
     /// Where a node listens.

@@ -21,7 +21,9 @@ use quorate_api::convert::{DecodeError, cluster_id_bytes};
 use quorate_api::peer::v1 as peer;
 use quorate_api::peer::v1::peer_client::PeerClient;
 use quorate_model::id::NodeId;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -89,45 +91,91 @@ pub(crate) fn client(lane: &Lane) -> PeerClient<Channel> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
+/// How a request uses the links.
+#[derive(Debug, Clone, Copy)]
+enum Over {
+    /// All at once: the first answer counts.
+    All,
+    /// The best one; the next where no answer has come after a third of the time, or at once where
+    /// it fails.
+    Best,
+    /// One connection, over whichever link it stands.
+    One,
+}
+
+/// What came of a request over one link.
+type Outcome<T> = (Lane, Result<Result<tonic::Response<T>, Status>, Elapsed>);
+
 impl Way {
+    /// Asks, perhaps over several links: every request of Raft may arrive twice.
     async fn call<T, F>(
         &self,
         action: RPCTypes,
         limit: Duration,
-        request: impl FnOnce(PeerClient<Channel>) -> F,
+        over: Over,
+        request: impl Fn(PeerClient<Channel>) -> F,
     ) -> Result<T, RpcError>
     where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
+        T: Send + 'static,
+        F: Future<Output = Result<tonic::Response<T>, Status>> + Send + 'static,
     {
-        let lane = self.channels.lane(self.target, self.purpose);
-        match timeout(limit, request(client(&lane))).await {
-            Ok(Ok(response)) => {
-                self.channels.answered(&lane);
-                Ok(response.into_inner())
-            }
-            Ok(Err(status)) => Err(self.failed(&lane, &status)),
-            Err(_) => {
-                self.channels.silent(self.target, self.purpose, &lane);
-                let (id, target) = (self.channels.directory().me().0, self.target.0);
-                Err(Timeout { action, id, target, timeout: limit }.into())
+        let lanes = match over {
+            Over::All | Over::Best => self.channels.lanes(self.target, self.purpose),
+            Over::One => vec![self.channels.lane(self.target, self.purpose)],
+        };
+        if lanes.is_empty() {
+            let text = format!("no link of node {} is known", self.target);
+            return Err(Unreachable::from_string(text).into());
+        }
+        let apart = if matches!(over, Over::All) { Duration::ZERO } else { limit / 3 };
+        let end = Instant::now() + limit;
+        let mut lanes = lanes.into_iter();
+        let mut attempts: JoinSet<Outcome<T>> = JoinSet::new();
+        let mut failure = None;
+        let mut next = Instant::now();
+        loop {
+            let outcome = tokio::select! {
+                Some(outcome) = attempts.join_next(), if !attempts.is_empty() => outcome,
+                () = sleep_until(next), if lanes.len() > 0 => {
+                    if let Some(lane) = lanes.next() {
+                        let asking = timeout_at(end, request(client(&lane)));
+                        attempts.spawn(account(self.channels.clone(), lane, asking));
+                    }
+                    next += apart;
+                    continue;
+                }
+                else => break,
+            };
+            // It can't be joined only where the runtime ends.
+            let Ok((lane, outcome)) = outcome else { continue };
+            match outcome {
+                Ok(Ok(response)) => {
+                    // The others go on, so that it is known which links answer.
+                    attempts.detach_all();
+                    return Ok(response.into_inner());
+                }
+                Ok(Err(status)) if is_answer(&status) => return Err(self.failed(&lane, &status)),
+                Ok(Err(status)) => {
+                    failure = Some(self.failed(&lane, &status));
+                    next = Instant::now();
+                }
+                Err(_) => {}
             }
         }
+        let (id, target) = (self.channels.directory().me().0, self.target.0);
+        Err(failure.unwrap_or_else(|| Timeout { action, id, target, timeout: limit }.into()))
     }
 
     fn failed(&self, lane: &Lane, status: &Status) -> RpcError {
         let text = with_causes(status);
         match status.code() {
             Code::PermissionDenied | Code::FailedPrecondition => {
-                self.channels.answered(lane);
                 if lane.refused() {
                     tracing::warn!("node {} refuses this node: {}", self.target, status.message());
                 }
                 Unreachable::from_string(text).into()
             }
-            Code::Internal | Code::InvalidArgument => {
-                self.channels.answered(lane);
-                NetworkError::from_string(text).into()
-            }
+            Code::Internal | Code::InvalidArgument => NetworkError::from_string(text).into(),
             _ => {
                 tracing::debug!("node {}: {text}", self.target);
                 Unreachable::from_string(text).into()
@@ -138,6 +186,30 @@ impl Way {
     fn route(&self) -> peer::Route {
         route(&self.channels, self.target)
     }
+}
+
+/// Whether the other side said it, which it says on every link alike.
+fn is_answer(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::FailedPrecondition | Code::Internal | Code::InvalidArgument
+    )
+}
+
+/// Waits for an answer, and notes whether this link gives any.
+async fn account<T>(
+    channels: Channels,
+    lane: Lane,
+    asking: impl Future<Output = Result<Result<tonic::Response<T>, Status>, Elapsed>>,
+) -> Outcome<T> {
+    let outcome = asking.await;
+    match &outcome {
+        Ok(Ok(_)) => channels.answered(&lane),
+        Ok(Err(status)) if is_answer(status) => channels.answered(&lane),
+        Ok(Err(_)) => {}
+        Err(_) => channels.silent(&lane),
+    }
+    (lane, outcome)
 }
 
 fn garbled(error: &DecodeError) -> RpcError {
@@ -171,9 +243,11 @@ impl RaftNetworkV2<TypeConfig> for Way {
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
         let (entries, cut_at) = fitting(&request);
         let message = wire::append_request(self.route(), &request, entries);
+        let over = if self.purpose == Purpose::Heartbeat { Over::All } else { Over::Best };
         let response = self
-            .call(RPCTypes::AppendEntries, option.soft_ttl(), |mut client| async move {
-                client.append_entries(message).await
+            .call(RPCTypes::AppendEntries, option.soft_ttl(), over, |mut client| {
+                let message = message.clone();
+                async move { client.append_entries(message).await }
             })
             .await?;
         let response = wire::read_append_response(&response).map_err(|e| garbled(&e))?;
@@ -192,8 +266,9 @@ impl RaftNetworkV2<TypeConfig> for Way {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::vote_request(self.route(), &request);
         let response = self
-            .call(RPCTypes::Vote, option.soft_ttl(), |mut client| async move {
-                client.vote(message).await
+            .call(RPCTypes::Vote, option.soft_ttl(), Over::All, |mut client| {
+                let message = message.clone();
+                async move { client.vote(message).await }
             })
             .await?;
         wire::read_vote_response(&response).map_err(|e| garbled(&e))
@@ -206,8 +281,9 @@ impl RaftNetworkV2<TypeConfig> for Way {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::vote_request(self.route(), &request);
         let response = self
-            .call(RPCTypes::Vote, option.soft_ttl(), |mut client| async move {
-                client.pre_vote(message).await
+            .call(RPCTypes::Vote, option.soft_ttl(), Over::All, |mut client| {
+                let message = message.clone();
+                async move { client.pre_vote(message).await }
             })
             .await?;
         wire::read_vote_response(&response).map_err(|e| garbled(&e))
@@ -220,10 +296,11 @@ impl RaftNetworkV2<TypeConfig> for Way {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let parts = stream::iter(parts(self.route(), &vote, &snapshot));
+        let parts = parts(self.route(), &vote, &snapshot);
         let sending =
-            self.call(RPCTypes::InstallSnapshot, option.hard_ttl(), |mut client| async move {
-                client.install_snapshot(parts).await
+            self.call(RPCTypes::InstallSnapshot, option.hard_ttl(), Over::One, |mut client| {
+                let parts = stream::iter(parts.clone());
+                async move { client.install_snapshot(parts).await }
             });
         let response = tokio::select! {
             closed = cancel => return Err(closed.into()),
@@ -240,8 +317,9 @@ impl RaftNetworkV2<TypeConfig> for Way {
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
         let message = wire::transfer_request(self.route(), &request);
         let sent = self
-            .call(RPCTypes::TransferLeader, option.soft_ttl(), |mut client| async move {
-                client.transfer_leader(message).await
+            .call(RPCTypes::TransferLeader, option.soft_ttl(), Over::Best, |mut client| {
+                let message = message.clone();
+                async move { client.transfer_leader(message).await }
             })
             .await;
         sent.map(|peer::TransferLeaderResponse {}| Ok(()))

@@ -6,10 +6,8 @@ use openraft::raft::SnapshotResponse;
 use quorate_api::convert::{DecodeError, cluster_id};
 use quorate_api::peer::v1 as peer;
 use quorate_model::id::NodeId;
-use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::datagrams::Heard;
 use super::directory::{PeerDirectory, Refusal};
 use super::listener::Caller;
 use super::network::MESSAGE_BYTES_MAX;
@@ -45,12 +43,7 @@ pub struct Delivery {
 pub(crate) struct PeerService {
     pub(crate) raft: Raft,
     pub(crate) directory: PeerDirectory,
-    pub(crate) heard: Heard,
-    /// Full: what comes is dropped, as a network may do.
-    pub(crate) deliveries: mpsc::Sender<Delivery>,
     pub(crate) handler: Arc<dyn PeerHandler>,
-    /// Becomes true, or closes, when the node stops.
-    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// The refusal as the sender reads it.
@@ -116,27 +109,6 @@ impl PeerService {
         let SnapshotResponse { vote, .. } = response.map_err(|e| failed(&e))?;
         Ok(peer::SnapshotResponse { vote: Some(wire::vote(&vote)) })
     }
-
-    async fn receive_datagrams(
-        &self,
-        caller: Option<Caller>,
-        mut datagrams: Streaming<peer::Datagram>,
-    ) -> Result<(), Status> {
-        let mut stopping = self.stopping.clone();
-        loop {
-            let datagram = tokio::select! {
-                _ = stopping.wait_for(|&stopping| stopping) => return Ok(()),
-                datagram = datagrams.message() => datagram?,
-            };
-            let Some(datagram) = datagram else { return Ok(()) };
-            let from = self.authorise(caller, datagram.route.as_ref())?;
-            self.heard.note(from);
-            if let Some(message) = datagram.message {
-                // Dropped where the director does not keep up: the next round repeats it.
-                let _ = self.deliveries.try_send(Delivery { from, message });
-            }
-        }
-    }
 }
 
 #[tonic::async_trait]
@@ -188,15 +160,6 @@ impl peer::peer_server::Peer for PeerService {
         let taken = self.raft.handle_transfer_leader(request).await.map_err(|e| failed(&e))?;
         taken.map_err(|error| Status::aborted(error.to_string()))?;
         Ok(Response::new(peer::TransferLeaderResponse {}))
-    }
-
-    async fn deliver(
-        &self,
-        request: Request<Streaming<peer::Datagram>>,
-    ) -> Result<Response<peer::DeliverResponse>, Status> {
-        let caller = caller(&request);
-        self.receive_datagrams(caller, request.into_inner()).await?;
-        Ok(Response::new(peer::DeliverResponse {}))
     }
 
     async fn observe(

@@ -2,7 +2,8 @@
 //!
 //! TLS 1.3 only. The dialling side expects the pinned key of the node that it dials: the name in
 //! the handshake says which. The answering side takes any client certificate whose holder has the
-//! key, and none too: every request is authorised by itself. Dates are not looked at.
+//! key, and none too: every request is authorised by itself. Dates are not looked at. The same pair
+//! serves TCP and, under a protocol name of its own, QUIC.
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::identity::authority::sha256;
 
 const SUFFIX: &str = ".quorate";
 const HTTP_2: &[u8] = b"h2";
+const DATAGRAM: &[u8] = b"quorate-datagram/1";
 
 /// The cryptography, set explicitly: no process-wide default is relied on.
 #[must_use]
@@ -115,6 +117,15 @@ pub fn joiner(authority: Digest) -> Result<Arc<ClientConfig>, Error> {
         .with_no_client_auth();
     finish(&mut config);
     Ok(Arc::new(config))
+}
+
+/// The pair for datagrams: the same keys, the same checks, another protocol.
+#[must_use]
+pub fn for_datagrams(server: &ServerConfig, client: &ClientConfig) -> (ServerConfig, ClientConfig) {
+    let (mut server, mut client) = (server.clone(), client.clone());
+    server.alpn_protocols = vec![DATAGRAM.to_vec()];
+    client.alpn_protocols = vec![DATAGRAM.to_vec()];
+    (server, client)
 }
 
 fn finish(config: &mut ClientConfig) {

@@ -10,6 +10,7 @@ use quorate_model::id::NodeId;
 use quorate_model::state::ClusterState;
 use quorate_model::time::Timing;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,10 +24,11 @@ use super::store::log::LogStore;
 use super::store::{Fatal, FatalSender, Store};
 use super::types::{Member, Raft};
 use super::{leadership, membership};
-use crate::identity::Identity;
+use crate::identity::authority;
+use crate::identity::{AuthorityError, Identity};
 use crate::peer::admission::AdmissionService;
 use crate::peer::channel::{Channels, Purpose};
-use crate::peer::datagrams::{Heard, StreamTransport};
+use crate::peer::datagrams::{Around, DatagramTransport, LinkKnowledge, LinkSocket};
 use crate::peer::directory::PeerDirectory;
 use crate::peer::listener;
 use crate::peer::network::{MESSAGE_BYTES_MAX, Network};
@@ -50,6 +52,12 @@ pub enum StartError {
     /// The key or certificate in the identity is damaged.
     #[error("the identity's key or certificate can't be used: {0}")]
     Tls(#[from] rustls::Error),
+    /// Datagrams can't be sent or received.
+    #[error("datagrams can't be exchanged on the links: {0}")]
+    Datagrams(io::Error),
+    /// The system gives no random bytes.
+    #[error(transparent)]
+    Random(#[from] AuthorityError),
     /// openraft refuses the settings.
     #[error("Raft's settings contradict each other: {0}")]
     Settings(#[from] openraft::ConfigError),
@@ -62,6 +70,11 @@ pub enum StartError {
 pub struct Surroundings {
     /// The listeners of all links.
     pub listeners: Vec<TcpListener>,
+    /// The sockets of all links, for datagrams.
+    pub sockets: Vec<LinkSocket>,
+    /// What sends, receives and keeps the connections of datagrams; nothing of theirs waits for
+    /// another runtime.
+    pub datagrams: Handle,
     /// Answers what other nodes ask.
     pub handler: Arc<dyn PeerHandler>,
     /// Takes renewals and reports of other nodes.
@@ -84,7 +97,7 @@ pub struct RaftNode {
     handle: RaftHandle,
     store: Store,
     channels: Channels,
-    transport: Arc<StreamTransport>,
+    transport: Arc<DatagramTransport>,
     stop: watch::Sender<bool>,
     server: JoinSet<()>,
     tasks: JoinSet<()>,
@@ -110,7 +123,19 @@ impl RaftNode {
         let (machine, state) = StateMachine::new(&store);
         let (status_sender, status) = watch::channel(Arc::<RaftStatus>::default());
         let directory = PeerDirectory::new(Arc::clone(&identity), state.clone(), status.clone());
-        let channels = Channels::new(directory.clone(), tls::client(&identity, directory.clone())?);
+        let tls_client = tls::client(&identity, directory.clone())?;
+        let around = Around {
+            directory: directory.clone(),
+            state: state.clone(),
+            raft: status.clone(),
+            deliveries: surroundings.deliveries,
+            sockets: surroundings.sockets,
+            runtime: surroundings.datagrams,
+        };
+        let pair = (&*tls_server, &*tls_client);
+        let transport = DatagramTransport::start(around, &identity, pair, authority::random()?)
+            .map_err(StartError::Datagrams)?;
+        let channels = Channels::new(directory.clone(), tls_client, Some(transport.links()));
         let log = LogStore::new(store.clone())?;
         let network = Network(channels.clone());
         let raft = Raft::build(me.0, Arc::new(settings), network, log, machine)
@@ -124,16 +149,8 @@ impl RaftNode {
             limit,
             quorum_limit: Duration::from_millis(timers.election_max * 2),
         };
-        let heard = Heard::default();
         let (stop, stopping) = watch::channel(false);
-        let service = PeerService {
-            raft: raft.clone(),
-            directory,
-            heard: heard.clone(),
-            deliveries: surroundings.deliveries,
-            handler: surroundings.handler,
-            stopping: stopping.clone(),
-        };
+        let service = PeerService { raft: raft.clone(), directory, handler: surroundings.handler };
         let mut server = JoinSet::new();
         let admission = AdmissionService::new(handle.clone());
         serve(&mut server, surroundings.listeners, tls_server, service, admission, stopping);
@@ -144,8 +161,6 @@ impl RaftNode {
         let takeover = surroundings.takeover;
         tasks.spawn(leadership::run(handle.clone(), me, heard_within, takeover.clone()));
         tasks.spawn(membership::run(handle.clone(), me, takeover));
-        let transport =
-            StreamTransport::new(channels.clone(), heard, state, tokio::runtime::Handle::current());
         raft.run();
         let transport = Arc::new(transport);
         let mut node = Self { handle, store, channels, transport, stop, server, tasks };
@@ -182,8 +197,14 @@ impl RaftNode {
 
     /// What carries renewals and reports.
     #[must_use]
-    pub fn transport(&self) -> Arc<StreamTransport> {
+    pub fn transport(&self) -> Arc<DatagramTransport> {
         Arc::clone(&self.transport)
+    }
+
+    /// What is known of the links to other nodes.
+    #[must_use]
+    pub fn links(&self) -> LinkKnowledge {
+        self.transport.links()
     }
 
     /// Who the peers are.
@@ -214,6 +235,7 @@ impl RaftNode {
     /// clone of it is gone.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.transport.stop().await;
         let served = tokio::time::timeout(STOP_LIMIT, async {
             while self.server.join_next().await.is_some() {}
         });
@@ -283,7 +305,7 @@ impl PeerCalls {
                 answer.map(tonic::Response::into_inner)
             }
             Err(_) => {
-                self.0.silent(node, Purpose::Calls, &lane);
+                self.0.silent(&lane);
                 Err(tonic::Status::deadline_exceeded(format!("no answer from node {node}")))
             }
         }

@@ -34,6 +34,20 @@ fn answered() -> v1::StatusResponse {
             version: "0.1.0".to_owned(),
             owns: vec!["web".to_owned()],
             problems: vec!["no ip_vs".to_owned()],
+            links: vec![
+                v1::LinkStatus {
+                    name: "lan".to_owned(),
+                    to: "lb2".to_owned(),
+                    up: true,
+                    loss_ppm: Some(12_500),
+                    round_trip_us: Some(310),
+                },
+                v1::LinkStatus {
+                    name: "heartbeat".to_owned(),
+                    to: "lb2".to_owned(),
+                    ..v1::LinkStatus::default()
+                },
+            ],
         }],
         groups: vec![v1::GroupStatus {
             name: "web".to_owned(),
@@ -81,7 +95,11 @@ fn the_status_has_every_promised_key() {
         },
         "nodes": [{
             "name": "lb1", "id": 1, "role": "director", "raft": "follower", "state": "ready",
-            "version": "0.1.0", "owns": ["web"], "problems": ["no ip_vs"]
+            "version": "0.1.0", "owns": ["web"], "problems": ["no ip_vs"],
+            "links": [
+                { "name": "lan", "to": "lb2", "up": true, "loss": 0.0125, "rtt_ms": 0.31 },
+                { "name": "heartbeat", "to": "lb2", "up": false, "loss": null, "rtt_ms": null }
+            ]
         }],
         "groups": [{
             "name": "web", "addresses": ["192.168.10.180/32"], "owner": "lb1", "epoch": 17,

@@ -8,6 +8,8 @@ use crate::output::json;
 
 /// A group that moved so recently that it deserves a look.
 const RECENT_S: i64 = 300;
+/// A link that loses as much, one packet in a hundred, deserves a look.
+const LOSSY_PPM: u32 = 10_000;
 
 /// The whole status; empty of all but one line where the node belongs to no cluster.
 #[must_use]
@@ -20,6 +22,11 @@ pub fn status(status: &StatusResponse, now: Timestamp, style: Style) -> String {
     if !status.groups.is_empty() {
         text.push('\n');
         text.push_str(&groups(status, now, style));
+    }
+    let links = links(&status.nodes, style);
+    if !links.is_empty() {
+        text.push('\n');
+        text.push_str(&links);
     }
     let remarks = remarks(status);
     if !remarks.is_empty() {
@@ -139,6 +146,41 @@ pub fn nodes(nodes: &[NodeStatus], style: Style) -> String {
         ]);
     }
     align(&rows, style)
+}
+
+/// The links of which there is something to say: down, or losing packets. Those to a node that is
+/// unreachable say nothing new.
+fn links(nodes: &[NodeStatus], style: Style) -> String {
+    let dead = |name: &str| {
+        let mut nodes = nodes.iter();
+        nodes.any(|node| node.name == name && node.state() == NodeState::Unreachable)
+    };
+    let heading = ["LINK", "FROM", "TO", "STATE", "LOSS", "ROUND TRIP"];
+    let mut rows = vec![heading.map(Cell::from).to_vec()];
+    for (node, link) in nodes.iter().flat_map(|node| node.links.iter().map(move |l| (node, l))) {
+        let lossy = link.loss_ppm.is_some_and(|ppm| ppm >= LOSSY_PPM);
+        if dead(&link.to) || (link.up && !lossy) {
+            continue;
+        }
+        let state =
+            if link.up { Cell::toned("up", Tone::Good) } else { Cell::toned("DOWN", Tone::Bad) };
+        let tenths = |ppm: u32| format!("{}.{}%", ppm / 10_000, ppm % 10_000 / 1_000);
+        let millis = |time: u64| format!("{}.{}ms", time / 1_000, time % 1_000 / 100);
+        let loss = match link.loss_ppm {
+            Some(ppm) if lossy => Cell::toned(tenths(ppm), Tone::Doubtful),
+            Some(ppm) => tenths(ppm).into(),
+            None => "-".into(),
+        };
+        rows.push(vec![
+            link.name.as_str().into(),
+            node.name.as_str().into(),
+            link.to.as_str().into(),
+            state,
+            loss,
+            link.round_trip_us.map_or_else(|| "-".into(), |time| millis(time).into()),
+        ]);
+    }
+    if rows.len() > 1 { align(&rows, style) } else { String::new() }
 }
 
 fn groups(status: &StatusResponse, now: Timestamp, style: Style) -> String {

@@ -15,6 +15,7 @@ fn node(name: &str, raft: v1::RaftRole, state: v1::NodeState, owns: &[&str]) -> 
         version: "0.1.0".to_owned(),
         owns: owns.iter().map(ToString::to_string).collect(),
         problems: Vec::new(),
+        links: Vec::new(),
     }
 }
 
@@ -105,6 +106,30 @@ db     203.0.113.10/32  NONE   17     none   47s (!)  lb2      -
 ! web-https 10.0.1.13:443 is down: connection refused
 "
     );
+}
+
+#[test]
+fn links_are_shown_where_they_are_down_or_lose_packets() {
+    let link = |to: &str, up, loss_ppm| v1::LinkStatus {
+        name: "heartbeat".to_owned(),
+        to: to.to_owned(),
+        up,
+        loss_ppm,
+        round_trip_us: up.then_some(1_290),
+    };
+    let mut example = example();
+    let now: Timestamp = "2026-01-04T04:00:47Z".parse().unwrap();
+    example.nodes[0].links = vec![link("lb2", true, Some(9_999)), link("lb3", false, None)];
+    assert!(!status(&example, now, Style::default()).contains("LINK"), "lb3 is down as a whole");
+    example.nodes[0].links.push(link("lb2", true, Some(125_000)));
+    example.nodes[0].links.push(link("lb4", false, None));
+    let shown = status(&example, now, Style::default());
+    let expected = "\
+LINK       FROM  TO   STATE  LOSS   ROUND TRIP
+heartbeat  lb1   lb2  up     12.5%  1.2ms
+heartbeat  lb1   lb4  DOWN   -      -
+";
+    assert!(shown.contains(expected), "{shown}");
 }
 
 #[test]

@@ -223,3 +223,17 @@ fn an_owner_is_heard_when_it_asks_and_not_when_the_disk_is_done() {
     world.persisted(later, written);
     assert_eq!(world.voter.heard(later)[&group("g")].silent, L);
 }
+
+#[test]
+fn parts_of_one_round_that_wait_for_the_disk_are_all_answered() {
+    let mut world = World::ready();
+    let write = world.ask(START, A, &renew("x", 10, &[1])).persist.unwrap();
+    assert_eq!(world.ask(START, A, &renew("y", 10, &[2])).persist, None, "one at a time");
+    let (replies, more) = world.persisted(START, write);
+    let answered = |replies: &[(NodeId, RenewReply)]| -> Vec<GroupName> {
+        replies.iter().flat_map(|(_, reply)| reply.results.keys().cloned()).collect()
+    };
+    assert_eq!(answered(&replies), [group("x")]);
+    let (replies, more) = world.persisted(START, more.unwrap());
+    assert_eq!((answered(&replies), more), (vec![group("y")], None));
+}

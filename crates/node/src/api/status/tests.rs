@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_api::peer::v1::HeldGroup;
+use quorate_api::peer::v1::{HeldGroup, ObservedLink};
 use quorate_api::v1::{RealServerState, RealServerStatus};
 use quorate_model::command::{Digest, GrantReason, NodeDescription, Order};
 use quorate_model::id::{Epoch, Incarnation};
@@ -366,4 +366,29 @@ fn a_paused_cluster_is_degraded_and_says_by_whom_and_what_it_costs() {
     let mut world = World::of(3);
     world.state.paused = Some(order());
     assert!(world.group().reason.contains("`quorate transfer web`"), "{}", world.group().reason);
+}
+
+#[test]
+fn a_link_that_is_down_between_two_nodes_that_are_not_is_a_problem_and_degrades() {
+    let link = |to, up| ObservedLink {
+        name: "heartbeat".to_owned(),
+        to,
+        up,
+        loss_ppm: up.then_some(0),
+        round_trip_us: up.then_some(310),
+    };
+    let mut world = World::owned_by(1);
+    let links = &mut world.answers.get_mut(&NodeId(1)).unwrap().links;
+    *links = vec![link(2, true), link(3, true)];
+    assert_eq!(world.cluster().health(), Health::Ok);
+    let shown = world.node(1);
+    let to: Vec<&str> = shown.links.iter().map(|link| link.to.as_str()).collect();
+    assert_eq!((to, shown.problems), (vec!["n2", "n3"], Vec::new()));
+    world.answers.get_mut(&NodeId(1)).unwrap().links[1].up = false;
+    assert_eq!(world.cluster().health(), Health::Degraded);
+    assert_eq!(world.node(1).problems, ["link heartbeat to n3 is down"]);
+    // A dead node's links are no news.
+    world.lose(3);
+    assert!(world.node(1).problems.is_empty());
+    assert_eq!(world.node(3).links, []);
 }

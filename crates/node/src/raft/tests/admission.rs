@@ -115,7 +115,8 @@ fn ask_as(member: &Member, from: NodeId, with: &Member, cluster_id: u128) -> ton
         member.handle().state(),
         member.handle().status(),
     );
-    let channels = Channels::new(directory.clone(), tls::client(&identity, directory).unwrap());
+    let channels =
+        Channels::new(directory.clone(), tls::client(&identity, directory).unwrap(), None);
     member.block_on(async {
         let to = member.id();
         let lane = channels.lane(to, crate::peer::channel::Purpose::Calls);

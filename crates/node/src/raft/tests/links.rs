@@ -1,18 +1,21 @@
 //! Links that are cut and heal: each stands behind a relay that can be told to forward nothing.
 
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use quorate_api::peer::v1::datagram::Message;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
-use super::datagrams::exchange;
+use super::datagrams::{beat, exchange, report, wait_up};
 use super::member::{Member, leader, profile};
 use crate::raft::config::SNAPSHOT_EVERY;
 
-/// Carries connections for a link. While it is cut, what is sent is swallowed and connections stay
-/// up: nobody is told.
+/// Carries connections and datagrams for a link. While it is cut, what is sent is swallowed and
+/// connections stay up: nobody is told.
 struct Relay {
     runtime: Arc<tokio::runtime::Runtime>,
     cut: watch::Sender<bool>,
@@ -21,6 +24,7 @@ struct Relay {
 impl Relay {
     fn start(runtime: &Arc<tokio::runtime::Runtime>, at: SocketAddr, to: SocketAddr) -> Self {
         let (cut, is_cut) = watch::channel(false);
+        runtime.spawn(carry_datagrams(at, to, is_cut.clone()));
         runtime.spawn(async move {
             let listener = TcpListener::bind(at).await.unwrap();
             loop {
@@ -60,6 +64,46 @@ async fn forward(
         // A stream with a hole in it is of no use any more, even after the cut has healed.
         if !swallowed && to.write_all(&buffer[..length]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Between whoever sends here and the link, both ways.
+async fn carry_datagrams(at: SocketAddr, to: SocketAddr, cut: watch::Receiver<bool>) {
+    let here = Arc::new(UdpSocket::bind(at).await.unwrap());
+    let mut ways: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+    let mut buffer = vec![0; 2_048];
+    loop {
+        let (length, from) = here.recv_from(&mut buffer).await.unwrap();
+        if *cut.borrow() {
+            continue;
+        }
+        if !ways.contains_key(&from) {
+            let way = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            way.connect(to).await.unwrap();
+            let way = Arc::new(way);
+            tokio::spawn(return_datagrams(
+                Arc::clone(&way),
+                (Arc::clone(&here), from),
+                cut.clone(),
+            ));
+            ways.insert(from, way);
+        }
+        // Refused while the node does not run.
+        let _ = ways[&from].send(&buffer[..length]).await;
+    }
+}
+
+async fn return_datagrams(
+    way: Arc<UdpSocket>,
+    (here, to): (Arc<UdpSocket>, SocketAddr),
+    cut: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 2_048];
+    loop {
+        let Ok(length) = way.recv(&mut buffer).await else { continue };
+        if !*cut.borrow() {
+            here.send_to(&buffer[..length], to).await.unwrap();
         }
     }
 }
@@ -140,4 +184,64 @@ fn a_node_that_was_cut_off_follows_again_and_its_datagrams_flow() {
     let [from, to] = wired.members.get_disjoint_mut([other, position]).unwrap();
     exchange(from, to);
     exchange(to, from);
+}
+
+/// The last member is dialled by both others, so that its relays carry all of its datagrams.
+const LAST: usize = 2;
+
+#[test]
+fn a_cut_link_of_two_loses_no_datagram_and_is_seen() {
+    let mut wired = wired();
+    let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
+    let beats = [
+        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
+        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
+    ];
+    for link in [0, 1] {
+        wait_up(&wired.members[0], ids[LAST], &[true, true]);
+        wait_up(&wired.members[LAST], ids[0], &[true, true]);
+        while wired.members[LAST].delivered_already().is_some() {}
+        wired.cut(LAST, link, true);
+        let mut came = BTreeSet::new();
+        for _ in 0..200 {
+            let Message::Report(report) = wired.members[LAST].delivery().message else { continue };
+            assert!(came.insert(report.sequence), "{} came twice", report.sequence);
+        }
+        let (first, last) = (came.first().unwrap(), came.last().unwrap());
+        assert_eq!(last - first + 1, 200, "some were lost: {came:?}");
+        let seen = [link != 0, link != 1];
+        wait_up(&wired.members[0], ids[LAST], &seen);
+        wired.cut(LAST, link, false);
+    }
+    beats.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[test]
+fn a_cut_link_of_two_costs_no_election() {
+    let wired = wired();
+    let leading = leader(&wired.members).id();
+    leader(&wired.members).add_client("before");
+    let term = leader(&wired.members).handle().status().borrow().term;
+    let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
+    let _beats = [
+        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
+        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
+    ];
+    for link in [0, 1] {
+        wait_up(&wired.members[0], ids[LAST], &[true, true]);
+        for member in 0..3 {
+            wired.cut(member, link, true);
+        }
+        for number in 0..10 {
+            leader(&wired.members).add_client(&format!("c{link}-{number}"));
+        }
+        // That takes longer than an election would.
+        wait_up(&wired.members[0], ids[LAST], &[link != 0, link != 1]);
+        leader(&wired.members).add_client(&format!("c{link}"));
+        for member in 0..3 {
+            wired.cut(member, link, false);
+        }
+    }
+    let status = leader(&wired.members).handle().status().borrow().clone();
+    assert_eq!((status.leader, status.term), (Some(leading), term));
 }

@@ -19,6 +19,7 @@ use tonic::Status;
 use crate::clock;
 use crate::identity::token::{self, Token};
 use crate::identity::{Identity, NodeProfile, file, found};
+use crate::peer::datagrams::LinkSocket;
 use crate::peer::join::{JoinError, join_within};
 use crate::peer::server::{Delivery, PeerHandler};
 use crate::raft::handle::{ProposeError, RaftHandle};
@@ -151,15 +152,18 @@ impl Member {
         let runtime = runtime();
         let (deliveries, received) = mpsc::channel(64);
         let (takeover, takeovers) = watch::channel(false);
-        let listen = self.listen.clone();
+        let (links, listen) = (self.profile.links.clone(), self.listen.clone());
         let snapshot_every = self.snapshot_every;
         let node = runtime.block_on(async move {
-            let mut listeners = Vec::new();
-            for address in listen {
-                listeners.push(TcpListener::bind(address).await.unwrap());
+            let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
+            for (link, listen) in links.into_iter().zip(listen) {
+                listeners.push(TcpListener::bind(listen).await.unwrap());
+                sockets.push(LinkSocket::bind(LinkAddress { listen, ..link }).unwrap());
             }
             let surroundings = Surroundings {
                 listeners,
+                sockets,
+                datagrams: tokio::runtime::Handle::current(),
                 handler: Arc::new(Handler),
                 deliveries,
                 takeover: takeovers,
@@ -286,6 +290,10 @@ impl Member {
         let delivery =
             runtime.block_on(async { tokio::time::timeout(LIMIT, deliveries.recv()).await });
         delivery.expect("a datagram in time").unwrap()
+    }
+
+    pub(super) fn delivered_already(&mut self) -> Option<Delivery> {
+        self.running.as_mut().unwrap().deliveries.try_recv().ok()
     }
 }
 
