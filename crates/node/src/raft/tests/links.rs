@@ -1,5 +1,6 @@
 //! Links that are cut and heal: each stands behind a relay that can be told to forward nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -78,7 +79,7 @@ async fn carry_datagrams(at: SocketAddr, to: SocketAddr, cut: watch::Receiver<bo
         if *cut.borrow() {
             continue;
         }
-        if !ways.contains_key(&from) {
+        if let Entry::Vacant(unknown) = ways.entry(from) {
             let way = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             way.connect(to).await.unwrap();
             let way = Arc::new(way);
@@ -87,7 +88,7 @@ async fn carry_datagrams(at: SocketAddr, to: SocketAddr, cut: watch::Receiver<bo
                 (Arc::clone(&here), from),
                 cut.clone(),
             ));
-            ways.insert(from, way);
+            unknown.insert(way);
         }
         // Refused while the node does not run.
         let _ = ways[&from].send(&buffer[..length]).await;
