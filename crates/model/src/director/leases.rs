@@ -149,7 +149,13 @@ impl Director {
         // a former owner can't make this one ask without end.
         let waits = |(group, _)| self.owner.lease_until(group).is_some_and(|until| until <= now);
         if self.owner.groups().any(waits) {
-            self.next_round = now;
+            // Not in a frenzy: a release comes over every link and three times, and the network may
+            // repeat it for ever.
+            let asks = now.max(self.last_hint + self.state.timing.renew() / 16);
+            if asks < self.next_round {
+                self.next_round = asks;
+                self.last_hint = asks;
+            }
         }
     }
 

@@ -195,6 +195,8 @@ pub struct Director {
     reports: BTreeMap<NodeId, ReceivedReport>,
     report_sequence: u64,
     next_round: Instant,
+    /// When a release made this node ask before its time, last.
+    last_hint: Instant,
     serving: BTreeMap<DeviceAddress, Serving>,
     address_sequence: u64,
     /// The VIPs of the configuration, as the last address goal named them.
@@ -231,6 +233,7 @@ impl Director {
             reports: BTreeMap::new(),
             report_sequence: 0,
             next_round: now,
+            last_hint: Instant::default(),
             serving: BTreeMap::new(),
             address_sequence: 0,
             known: DeviceAddresses::new(),
