@@ -216,33 +216,3 @@ fn a_cut_link_of_two_loses_no_datagram_and_is_seen() {
     }
     beats.iter().for_each(tokio::task::JoinHandle::abort);
 }
-
-#[test]
-fn a_cut_link_of_two_costs_no_election() {
-    let wired = wired();
-    let leading = leader(&wired.members).id();
-    leader(&wired.members).add_client("before");
-    let term = leader(&wired.members).handle().status().borrow().term;
-    let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
-    let _beats = [
-        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
-        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
-    ];
-    for link in [0, 1] {
-        wait_up(&wired.members[0], ids[LAST], &[true, true]);
-        for member in 0..3 {
-            wired.cut(member, link, true);
-        }
-        for number in 0..10 {
-            leader(&wired.members).add_client(&format!("c{link}-{number}"));
-        }
-        // That takes longer than an election would.
-        wait_up(&wired.members[0], ids[LAST], &[link != 0, link != 1]);
-        leader(&wired.members).add_client(&format!("c{link}"));
-        for member in 0..3 {
-            wired.cut(member, link, false);
-        }
-    }
-    let status = leader(&wired.members).handle().status().borrow().clone();
-    assert_eq!((status.leader, status.term), (Some(leading), term));
-}
