@@ -78,6 +78,13 @@ impl Lane {
         *locked(&self.health.connected)
     }
 
+    /// Whether the last request on it was answered.
+    #[cfg(test)]
+    pub(crate) fn answers(&self) -> bool {
+        let Health { silent, answered, .. } = &*self.health;
+        silent.load(Ordering::Relaxed) == 0 && answered.load(Ordering::Relaxed) > 0
+    }
+
     /// Notes that the other side refuses this node; true the first time.
     pub(crate) fn refused(&self) -> bool {
         !self.health.refused.swap(true, Ordering::Relaxed)

@@ -1,4 +1,8 @@
 //! Connecting to a node over whichever of its links answers first.
+//!
+//! A segment that is lost while a line is cut is repeated by the kernel after a second and more. So an
+//! attempt that is unanswered is joined by further ones: the first that gets through counts, soon
+//! after the line has healed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +19,11 @@ use tokio_rustls::client::TlsStream;
 
 /// How long the next link waits for the one before it.
 const STAGGER: Duration = Duration::from_millis(50);
+
+/// How soon an unanswered attempt is joined by another on the same link.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Attempts under way on one link: as many as begin while one may last.
+const ATTEMPTS_MAX: usize = 12;
 
 /// What is said of one that shows a certificate of another CA.
 pub(crate) const FOREIGN_AUTHORITY: &str = "its certificate is another cluster's";
@@ -73,7 +82,7 @@ pub async fn dial(
         wait += STAGGER;
         attempts.push(async move {
             sleep(before).await;
-            (address, one(address, name.clone(), Arc::clone(config), limits).await)
+            (address, persistently(address, name, config, limits).await)
         });
     }
     let mut tried = Vec::new();
@@ -84,6 +93,28 @@ pub async fn dial(
         }
     }
     Err(DialError { tried })
+}
+
+/// Connects by whichever attempt is answered; the first one's failure is that of all.
+async fn persistently(
+    address: SocketAddr,
+    name: &ServerName<'static>,
+    config: &Arc<ClientConfig>,
+    limits: DialLimits,
+) -> Result<TlsStream<TcpStream>, String> {
+    let attempt = || one(address, name.clone(), Arc::clone(config), limits);
+    let first = attempt();
+    tokio::pin!(first);
+    let mut further = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            outcome = &mut first => return outcome,
+            Some(outcome) = further.next() => if let Ok(stream) = outcome {
+                return Ok(stream);
+            },
+            () = sleep(AGAIN), if further.len() < ATTEMPTS_MAX => further.push(attempt()),
+        }
+    }
 }
 
 async fn one(
@@ -157,6 +188,24 @@ mod tests {
         let limits = DialLimits { handshake: Duration::from_secs(600), ..DialLimits::default() };
         let stream = dial(&addresses, &name(), &config, limits).await.unwrap();
         assert_eq!(stream.get_ref().0.peer_addr().unwrap(), addresses[1]);
+        answering.await.unwrap();
+    }
+
+    /// What was sent while the line was cut is lost; what is sent afterwards is not.
+    #[tokio::test]
+    async fn a_hung_handshake_does_not_hold_up_a_healed_link() {
+        let identity = identity();
+        let link = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = link.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(tls::server(&identity).unwrap());
+        let answering = tokio::spawn(async move {
+            let (hung, _) = link.accept().await.unwrap();
+            let (stream, _) = link.accept().await.unwrap();
+            (hung, acceptor.accept(stream).await.unwrap())
+        });
+        let config = tls::joiner(sha256(&identity.authority)).unwrap();
+        let limits = DialLimits { handshake: Duration::from_secs(600), ..DialLimits::default() };
+        dial(&[address], &name(), &config, limits).await.unwrap();
         answering.await.unwrap();
     }
 

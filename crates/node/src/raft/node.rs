@@ -213,6 +213,12 @@ impl RaftNode {
         self.channels.directory().clone()
     }
 
+    /// Whether Raft's heartbeats to a node are answered over each of its links.
+    #[cfg(test)]
+    pub(crate) fn heartbeats_answered(&self, node: NodeId) -> bool {
+        self.channels.lanes(node, Purpose::Heartbeat).iter().all(|lane| lane.answers())
+    }
+
     /// Questions to other nodes.
     #[must_use]
     pub fn calls(&self) -> PeerCalls {

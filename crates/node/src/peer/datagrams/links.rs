@@ -56,6 +56,8 @@ struct Slot {
 #[derive(Debug)]
 struct Held {
     connection: Connection,
+    /// Whether this node made it.
+    dialled: bool,
     counted: Counts,
     /// What `datagram_send_buffer_space` says when nothing waits.
     room: usize,
@@ -134,21 +136,22 @@ impl Links {
         }
     }
 
-    /// A connection that this node made: it is used from now on, the others no more.
+    /// A connection that this node made: it is used from now on. What is on its way over the one
+    /// before is still taken; nobody sends on that any more, so it ends by its silence.
     pub(super) fn dialled(&mut self, pair: Pair, connection: Connection) {
         let slot = self.slots.entry(pair).or_default();
         slot.count();
-        for held in slot.held.drain(..) {
+        for held in slot.held.drain(..slot.held.len().saturating_sub(1)) {
             held.connection.close(VarInt::from_u32(0), b"another one is used");
         }
-        slot.held.push(Held::new(connection));
+        slot.held.push(Held::new(connection, true));
     }
 
     /// A connection that the other node made: used once something is heard over it.
     pub(super) fn accepted(&mut self, pair: Pair, connection: Connection) {
         let slot = self.slots.entry(pair).or_default();
         slot.count();
-        slot.held.insert(0, Held::new(connection));
+        slot.held.insert(0, Held::new(connection, false));
         if slot.held.len() > HELD_MAX {
             // The one that was not heard for longest.
             slot.held.remove(1).connection.close(VarInt::from_u32(0), b"too many");
@@ -167,8 +170,10 @@ impl Links {
     pub(super) fn heard(&mut self, pair: Pair, id: usize, now: Instant) {
         let Some(slot) = self.slots.get_mut(&pair) else { return };
         slot.heard = Some(now);
-        let is_last = slot.held.last().is_some_and(|held| held.connection.stable_id() == id);
-        if !is_last && let Some(at) = slot.held.iter().position(|h| h.connection.stable_id() == id)
+        // What this node dialled last it watches, so it sends on that.
+        let stays = |held: &Held| held.dialled || held.connection.stable_id() == id;
+        if !slot.held.last().is_some_and(stays)
+            && let Some(at) = slot.held.iter().position(|h| h.connection.stable_id() == id)
         {
             let held = slot.held.remove(at);
             slot.held.push(held);
@@ -244,9 +249,9 @@ impl Links {
 }
 
 impl Held {
-    fn new(connection: Connection) -> Self {
+    fn new(connection: Connection, dialled: bool) -> Self {
         let room = connection.datagram_send_buffer_space();
-        Self { connection, counted: Counts::default(), room }
+        Self { connection, dialled, counted: Counts::default(), room }
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::peer::v1::datagram::Message;
+use quorate_model::id::NodeId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
 use super::datagrams::{beat, exchange, report, wait_up};
-use super::member::{Member, leader, profile};
+use super::member::{LIMIT, Member, leader, profile};
 use crate::raft::config::SNAPSHOT_EVERY;
 
 /// Carries connections and datagrams for a link. While it is cut, what is sent is swallowed and
@@ -215,4 +216,53 @@ fn a_cut_link_of_two_loses_no_datagram_and_is_seen() {
         wired.cut(LAST, link, false);
     }
     beats.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// Waits until the leader's heartbeats are answered over every link.
+fn wait_heartbeats(leading: &Member, ids: &[NodeId]) {
+    let answered = || {
+        let mut others = ids.iter().filter(|&&id| id != leading.id());
+        others.all(|&id| leading.node().heartbeats_answered(id))
+    };
+    let reached = leading.block_on(async {
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        let reaching = async {
+            while !answered() {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, reaching).await
+    });
+    assert!(reached.is_ok(), "heartbeats are not answered over every link");
+}
+
+#[test]
+fn a_cut_link_of_two_costs_no_election() {
+    let wired = wired();
+    let leading = leader(&wired.members).id();
+    leader(&wired.members).add_client("before");
+    let term = leader(&wired.members).handle().status().borrow().term;
+    let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
+    let _beats = [
+        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
+        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
+    ];
+    for link in [0, 1] {
+        wait_up(&wired.members[0], ids[LAST], &[true, true]);
+        wait_heartbeats(leader(&wired.members), &ids);
+        for member in 0..3 {
+            wired.cut(member, link, true);
+        }
+        for number in 0..10 {
+            leader(&wired.members).add_client(&format!("c{link}-{number}"));
+        }
+        // That takes longer than an election would.
+        wait_up(&wired.members[0], ids[LAST], &[link != 0, link != 1]);
+        leader(&wired.members).add_client(&format!("c{link}"));
+        for member in 0..3 {
+            wired.cut(member, link, false);
+        }
+    }
+    let status = leader(&wired.members).handle().status().borrow().clone();
+    assert_eq!((status.leader, status.term), (Some(leading), term));
 }

@@ -150,7 +150,7 @@ impl Member {
     fn run(&mut self, store: Store, identity: Identity) {
         assert!(self.running.is_none());
         let runtime = runtime();
-        let (deliveries, received) = mpsc::channel(64);
+        let (deliveries, received) = mpsc::channel(1_024);
         let (takeover, takeovers) = watch::channel(false);
         let (links, listen) = (self.profile.links.clone(), self.listen.clone());
         let snapshot_every = self.snapshot_every;
