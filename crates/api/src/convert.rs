@@ -129,7 +129,12 @@ fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], D
     bytes.try_into().map_err(|_| DecodeError::Length { field, expected: N, found: bytes.len() })
 }
 
-fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, DecodeError> {
+/// A SHA-256 as it is sent and stored.
+///
+/// # Errors
+///
+/// If there are not 32 bytes.
+pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, DecodeError> {
     Ok(Digest(array(field, bytes)?))
 }
 

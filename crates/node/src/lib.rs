@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 mod director;
@@ -18,6 +19,7 @@ pub mod peer;
 mod probes;
 pub mod raft;
 mod reconcile;
+pub mod recover;
 mod renewals;
 mod watch;
 
@@ -90,6 +92,14 @@ pub enum StartError {
     /// The daemon ended itself.
     #[error("{0}")]
     Fatal(String),
+}
+
+impl StartError {
+    /// Whether it would end the same way however often it is started again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Abandoned { .. }))
+    }
 }
 
 /// Makes a panic anywhere end the process: a half-dead owner is worse than a dead one.

@@ -29,3 +29,28 @@ fn every_node_toml_in_the_pages_is_right() {
     }
     assert!(read >= 3, "the pages have fewer examples than they had: {read}");
 }
+
+#[test]
+fn every_command_and_flag_of_the_daemon_is_on_its_page() {
+    use clap::CommandFactory as _;
+
+    let page = include_str!("../../../docs/reference/daemon.md");
+    let cli = quorate_node::cli::Cli::command();
+    let flags = |command: &clap::Command| -> Vec<String> {
+        let long = command.get_arguments().filter_map(clap::Arg::get_long);
+        long.map(|flag| format!("`--{flag}")).collect()
+    };
+    let absent = flags(&cli).into_iter().filter(|flag| !page.contains(flag.as_str()));
+    let mut missing: Vec<String> = absent.collect();
+    for command in cli.get_subcommands() {
+        let name = format!("quorated {}", command.get_name());
+        let Some((_, section)) = page.split_once(&format!("### `{name}`")) else {
+            missing.push(name);
+            continue;
+        };
+        let section = section.split("\n### ").next().unwrap_or_default();
+        let absent = flags(command).into_iter().filter(|flag| !section.contains(flag.as_str()));
+        missing.extend(absent.map(|flag| format!("{name} {flag}")));
+    }
+    assert!(missing.is_empty(), "not on the page: {missing:#?}");
+}

@@ -200,6 +200,24 @@ impl Deployment {
             .ok_or_else(|| LabError::NoSuchHost(format!("{name} (its daemon does not run)")))
     }
 
+    /// Runs `quorated` with a command of its own (`recover`) on a node's host, for its `node.toml`.
+    ///
+    /// # Errors
+    /// When it can't be run or does not end.
+    pub fn quorated(&self, name: &str, arguments: &[&str]) -> Result<Finished, LabError> {
+        let mut quorated = Command::new(bin_dir()?.join("quorated"));
+        quorated.arg("--config").arg(self.node(name)?.folder.join("node.toml")).args(arguments);
+        self.network.run(name, &mut quorated, COMMAND_LIMIT)
+    }
+
+    /// Waits until a node's daemon has ended by itself.
+    ///
+    /// # Errors
+    /// When it was not started, or does not end.
+    pub fn wait_for_end(&mut self, name: &str) -> Result<ExitStatus, LabError> {
+        self.process(name)?.wait(START_LIMIT)
+    }
+
     /// Kills a node's daemon as a crash would.
     ///
     /// # Errors

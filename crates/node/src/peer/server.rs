@@ -9,6 +9,7 @@ use quorate_model::id::NodeId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::directory::{PeerDirectory, Refusal};
+use super::dropped::Dropped;
 use super::listener::Caller;
 use super::network::MESSAGE_BYTES_MAX;
 use crate::raft::store::snapshots;
@@ -69,6 +70,19 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Option<Caller> {
 
 fn failed(error: &dyn std::error::Error) -> Status {
     Status::unavailable(error.to_string())
+}
+
+/// Refuses strangers before what they send is read.
+pub(crate) fn guard<T>(
+    directory: &PeerDirectory,
+    dropped: &Dropped,
+    request: Request<T>,
+) -> Result<Request<T>, Status> {
+    match caller(&request).and_then(|caller| caller.key) {
+        Some(key) if directory.is_member(&key) => Ok(request),
+        Some(key) if directory.was_dropped(&key) => Err(dropped.refuse(directory, key)),
+        _ => Err(Status::permission_denied("no member of this cluster has this key")),
+    }
 }
 
 impl PeerService {

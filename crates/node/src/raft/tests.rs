@@ -8,3 +8,4 @@ mod datagrams;
 mod leadership;
 mod links;
 mod member;
+mod recover;
