@@ -28,4 +28,8 @@ pub enum Command {
         #[arg(long, value_name = "PHRASE")]
         confirm: Option<String>,
     },
+    /// Release what a dead daemon held: close its VIPs, and tell the voters (ExecStopPost).
+    Release,
+    /// Take all that is Quorate's out of the kernel: VIPs, services, the fence.
+    Purge,
 }

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use quorate_node::cli::{Cli, Command};
 use quorate_node::config::NodeConfig;
+use quorate_node::purge::purge;
 use quorate_node::recover::{Confirmation, recover};
+use quorate_node::release::release;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
             let confirmation = confirm.map_or(Confirmation::Terminal, Confirmation::Given);
             ended(recover(&config, &confirmation, &mut std::io::stdout()))
         }
+        Some(Command::Release) => ended(release(&config)),
+        Some(Command::Purge) => ended(purge(&config, &mut std::io::stdout())),
     }
 }
 

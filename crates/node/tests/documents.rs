@@ -54,3 +54,23 @@ fn every_command_and_flag_of_the_daemon_is_on_its_page() {
     }
     assert!(missing.is_empty(), "not on the page: {missing:#?}");
 }
+
+#[test]
+fn the_units_call_the_daemon_as_it_is_called() {
+    use clap::Parser as _;
+
+    let units = [
+        include_str!("../../../packaging/systemd/quorated.service"),
+        include_str!("../../../packaging/systemd/quorated@.service"),
+    ];
+    let mut read = 0;
+    for line in units.iter().flat_map(|unit| unit.lines()) {
+        let Some(("ExecStart" | "ExecStopPost", command)) = line.split_once('=') else { continue };
+        read += 1;
+        let words = command.trim_start_matches('-').split(' ');
+        if let Err(wrong) = quorate_node::cli::Cli::try_parse_from(words) {
+            panic!("{line}: {wrong}");
+        }
+    }
+    assert!(read >= 2, "the units start nothing");
+}

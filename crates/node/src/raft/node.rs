@@ -129,7 +129,7 @@ impl RaftNode {
             directory: directory.clone(),
             state: state.clone(),
             raft: status.clone(),
-            deliveries: surroundings.deliveries,
+            deliveries: surroundings.deliveries.clone(),
             sockets: surroundings.sockets,
             runtime: surroundings.datagrams,
         };
@@ -151,7 +151,12 @@ impl RaftNode {
             quorum_limit: Duration::from_millis(timers.election_max * 2),
         };
         let (stop, stopping) = watch::channel(false);
-        let service = PeerService { raft: raft.clone(), directory, handler: surroundings.handler };
+        let service = PeerService {
+            raft: raft.clone(),
+            directory,
+            handler: surroundings.handler,
+            deliveries: surroundings.deliveries,
+        };
         let mut server = JoinSet::new();
         let admission = AdmissionService::new(handle.clone());
         serve(&mut server, surroundings.listeners, tls_server, service, admission, stopping);

@@ -9,3 +9,4 @@ mod leadership;
 mod links;
 mod member;
 mod recover;
+mod release;

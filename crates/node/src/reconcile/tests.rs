@@ -8,6 +8,7 @@ use quorate_model::id::DeviceName;
 use super::*;
 
 mod addresses;
+mod purge;
 mod questions;
 mod services;
 

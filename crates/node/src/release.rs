@@ -1,0 +1,198 @@
+//! `quorated release`: what a dead daemon held is free at once, and not when its lease is over
+//! (design §3). The unit runs it after each daemon (ExecStopPost).
+//!
+//! In this order: a fresh fence, closed, over the old one; the addresses away; the voters told. What
+//! is told frees promises, so it is never told beside a daemon that lives and renews them: the data
+//! directory's lock says so. It never tells what it could not close. Tests: `raft/tests/release.rs`,
+//! tests/tests/lab_host_release.rs.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use quorate_api::convert::cluster_id_bytes;
+use quorate_api::peer::v1 as peer;
+use quorate_dataplane::DataplaneError;
+use quorate_dataplane::fence::{self, Fence, FenceError};
+use quorate_dataplane::linux::Linux;
+use quorate_model::id::{NodeId, Role};
+use quorate_model::membership::Membership;
+use quorate_model::state::ClusterState;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::config::NodeConfig;
+use crate::identity::Identity;
+use crate::identity::file::{self, IdentityFileError};
+use crate::peer::channel::{Channels, with_causes};
+use crate::peer::dial::DialLimits;
+use crate::peer::directory::PeerDirectory;
+use crate::peer::tls;
+use crate::raft::status::RaftStatus;
+use crate::raft::store::lock::{DataDirectory, LockError};
+use crate::reconcile::{ListError, PurgeError, purge_addresses, standing_addresses};
+use holding::Holding;
+pub use holding::HoldingError;
+
+pub(crate) mod holding;
+
+/// How long telling the voters may take in all: later the promises are nearly over anyway.
+const TELL_LIMIT: Duration = Duration::from_millis(200);
+
+/// Why a dead daemon's groups were not released. They are free when their leases are over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// A daemon lives, or the data directory can't be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What was held can't be read.
+    #[error(transparent)]
+    Holding(#[from] HoldingError),
+    /// The identity can't be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// The list of VIPs can't be read or written.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The kernel can't be used or looked at.
+    #[error(transparent)]
+    Kernel(#[from] DataplaneError),
+    /// No fence could be closed.
+    #[error("the VIPs can't be closed, so nobody is told: {0}")]
+    Fence(#[from] FenceError),
+    /// An address stays.
+    #[error("a VIP can't be removed, so nobody is told: {0}")]
+    Stays(DataplaneError),
+    /// The identity can't be used.
+    #[error("the identity's key or certificate can't be used: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The system refuses files, threads or a runtime.
+    #[error("a dead daemon's groups can't be released: {0}")]
+    System(#[from] io::Error),
+}
+
+impl From<PurgeError> for ReleaseError {
+    fn from(error: PurgeError) -> Self {
+        match error {
+            PurgeError::List(error) => Self::List(error),
+            PurgeError::Kernel(error) => Self::Kernel(error),
+        }
+    }
+}
+
+/// Closes what a dead daemon had open, and tells the voters that its groups are free. Where there is
+/// nothing to do it says nothing.
+///
+/// # Errors
+///
+/// If a daemon lives, or it can't be closed: then nobody is told.
+pub fn release(config: &NodeConfig) -> Result<(), ReleaseError> {
+    let Some(directory) = DataDirectory::lock_existing(&config.data_dir)? else { return Ok(()) };
+    let data_dir = directory.path();
+    let held = Holding::load(data_dir)?.filter(|holding| !holding.leases.is_empty());
+    if config.role == Role::Director {
+        close(data_dir)?;
+    }
+    if let Some(holding) = held {
+        // A holding of the cluster that this node was in before frees nothing in this one.
+        if let Some(identity) = file::load(data_dir)?.filter(|i| holding.is_of(i)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(tell(identity, &holding, TELL_LIMIT))?;
+        }
+        holding::clear(data_dir)?;
+    }
+    directory.give_back()?;
+    Ok(())
+}
+
+/// Closes and removes every address that a daemon of this node may have opened: each was on the
+/// durable list before it was in the kernel, so none of a group that is released can be missing.
+fn close(data_dir: &Path) -> Result<(), ReleaseError> {
+    let mut linux = Linux::new()?;
+    let standing = standing_addresses(&mut linux, data_dir)?;
+    if standing.is_empty() {
+        return Ok(());
+    }
+    let vips: Vec<IpAddr> = standing.iter().map(|address| address.net.addr()).collect();
+    // It goes over the old one, which may be open, and stays when this process ends.
+    let _closed = Fence::arm(&fence::devices()?, &vips)?;
+    let done = purge_addresses(&mut linux, data_dir)?;
+    for address in &done.addresses {
+        info!(device = %address.device, address = %address.net, "a dead daemon's VIP closed");
+    }
+    match done.addresses_left.into_iter().next() {
+        None => Ok(()),
+        Some((_, error)) => Err(ReleaseError::Stays(error)),
+    }
+}
+
+/// Tells every voter, all at the same time, over whichever link answers first.
+///
+/// A holding may be out of date: a voter drops a promise of that epoch alone, no daemon of this node
+/// ever renews it again, and the addresses are closed. So it frees what nobody relies on.
+///
+/// # Errors
+///
+/// If the identity can't be used. A voter that is not reached is no error: the rest may be enough.
+pub(crate) async fn tell(
+    identity: Identity,
+    holding: &Holding,
+    limit: Duration,
+) -> Result<(), rustls::Error> {
+    let identity = Arc::new(identity);
+    let nodes = holding.voters.clone();
+    let membership = Membership { configs: vec![nodes.keys().copied().collect()], nodes };
+    let status = RaftStatus { membership: Arc::new(membership), ..RaftStatus::default() };
+    // The senders may go: what they said last stays.
+    let (_, status) = watch::channel(Arc::new(status));
+    let (_, state) = watch::channel(Arc::<ClusterState>::default());
+    let directory = PeerDirectory::new(Arc::clone(&identity), state, status);
+    let channels = Channels::new(directory.clone(), tls::client(&identity, directory)?);
+    let report = holding.last_report(clock::now());
+    let others = holding.voters.keys().filter(|&&voter| voter != identity.node_id);
+    let mut telling: FuturesUnordered<_> = others
+        .map(|&voter| {
+            let request = peer::ReleaseRequest {
+                route: Some(peer::Route {
+                    cluster_id: cluster_id_bytes(identity.cluster_id),
+                    to: voter.0,
+                    from: identity.node_id.0,
+                }),
+                released: Some(holding.released()),
+                report: Some(report.clone()),
+            };
+            tell_one(&channels, voter, request, limit)
+        })
+        .collect();
+    let mut told = 0_usize;
+    let all = async {
+        while let Some((voter, answer)) = telling.next().await {
+            match answer {
+                Ok(()) => told += 1,
+                Err(cause) => warn!(node = %voter, %cause, "a voter was not told of the release"),
+            }
+        }
+    };
+    if tokio::time::timeout(limit, all).await.is_err() {
+        warn!("not every voter was told of the release within {limit:?}");
+    }
+    let groups: Vec<String> = holding.leases.keys().map(ToString::to_string).collect();
+    info!(groups = groups.join(", "), told, "released what a dead daemon held");
+    Ok(())
+}
+
+async fn tell_one(
+    channels: &Channels,
+    voter: NodeId,
+    request: peer::ReleaseRequest,
+    limit: Duration,
+) -> (NodeId, Result<(), String>) {
+    let lane = channels.new_lane(voter, DialLimits { connect: limit, handshake: limit });
+    let answer = crate::peer::network::client(&lane).release(request).await;
+    (voter, answer.map(drop).map_err(|status| with_causes(&status)))
+}
