@@ -20,6 +20,8 @@ addresses = ["192.168.10.180/32"]
 prefer = ["d1", "d2", "d3"]
 "#;
 
+const VIP_LINE: &str = "eth0 192.168.10.180/32\n";
+
 /// d1 owns the VIP for twenty seconds whatever happens to it, but for a release.
 fn owned_by_d1(name: &str) -> Deployment {
     let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
@@ -27,6 +29,13 @@ fn owned_by_d1(name: &str) -> Deployment {
         deployment.add_director(node, address).unwrap();
     }
     deployment.form(&NODES, "lan").unwrap();
+    for node in NODES {
+        assert!(deployment.terminate(node).unwrap().success());
+    }
+    // What the unit allows has to be enough.
+    for node in NODES {
+        deployment.start_as_the_unit(node).unwrap();
+    }
     deployment.apply("d1", PLAIN_VIP).unwrap();
     deployment
         .wait_for("d1 alone owns the VIP, and says so", SECONDS, |deployment| {
@@ -82,12 +91,28 @@ fn after_a_clean_stop_there_is_nothing_to_release() {
     assert!(released.status.success() && released.stderr.is_empty(), "{}", released.stderr);
 }
 
+fn filters(deployment: &Deployment) -> String {
+    let host = deployment.network().namespace("d1").unwrap();
+    let show = |side| {
+        let show = format!("tc filter show dev eth0 {side}");
+        host.run_ok(&show, Duration::from_secs(30)).unwrap()
+    };
+    show("ingress") + &show("egress")
+}
+
 #[test]
 fn a_purge_leaves_nothing_of_ours_and_what_is_anothers() {
     let mut deployment = owned_by_d1("lab_host_release_purge");
     deployment.kill("d1").unwrap();
     let host = deployment.network().namespace("d1").unwrap();
     let limit = Duration::from_secs(30);
+    // A fence of its own, so that there is one to take off, whoever put the VIP there.
+    let released = deployment.quorated("d1", &["release"]).unwrap();
+    assert!(released.status.success(), "{}", released.stderr);
+    let put_back = format!("ip address add {VIP}/32 dev eth0");
+    host.run_ok(&put_back, limit).unwrap();
+    std::fs::write(deployment.folder_of("d1").unwrap().join("data/vips"), VIP_LINE).unwrap();
+    assert!(filters(&deployment).contains("handle 0x51554f52"), "a fence stands");
     let foreign = "ip address add 192.168.10.199/32 dev eth0";
     host.run_ok(foreign, limit).unwrap();
     let purged = deployment.quorated("d1", &["purge"]).unwrap();
@@ -95,10 +120,7 @@ fn a_purge_leaves_nothing_of_ours_and_what_is_anothers() {
     assert!(purged.stdout.contains("removed VIP 192.168.10.180/32 from eth0"), "{}", purged.stdout);
     assert!(!deployment.carries("d1", VIP).unwrap());
     assert!(deployment.carries("d1", "192.168.10.199").unwrap());
-    for side in ["ingress", "egress"] {
-        let filters = host.run_ok(&format!("tc filter show dev eth0 {side}"), limit).unwrap();
-        assert!(!filters.contains("quorate"), "{filters}");
-    }
+    assert_eq!(filters(&deployment), "", "no fence stands");
     let again = deployment.quorated("d1", &["purge"]).unwrap();
     assert!(again.status.success() && !again.stdout.contains("removed"), "{}", again.stdout);
 }
