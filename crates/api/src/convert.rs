@@ -18,6 +18,7 @@ mod state;
 mod tests;
 
 pub use datagram::message;
+pub use datagram::{address, address_bytes};
 pub use promises::Promises;
 
 /// The version of every stored message.

@@ -257,7 +257,8 @@ impl Node {
         if self.config.role == Role::Director {
             let holder = Holder { cluster_id, me, incarnation };
             let data_dir = self.config.data_dir.clone();
-            tokio::spawn(holding::keep(data_dir, holder, leases, raft.handle().status()));
+            let (status, state) = (raft.handle().status(), raft.handle().state());
+            tokio::spawn(holding::keep(data_dir, holder, leases, status, state));
         }
         let config = DirectorConfig {
             me,

@@ -13,6 +13,7 @@ use quorate_dataplane::linux::Linux;
 use crate::config::NodeConfig;
 use crate::raft::store::lock::{DataDirectory, LockError};
 use crate::reconcile::{self, ListError, Purged};
+use crate::release::holding;
 
 /// Why something of ours may still be in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +33,9 @@ pub enum PurgeError {
     /// The fence can't be looked for.
     #[error(transparent)]
     Fence(#[from] FenceError),
-    /// What was done can't be printed.
-    #[error("what was removed can't be printed: {0}")]
-    Print(#[from] io::Error),
+    /// The file system or the terminal refuses.
+    #[error("what was removed can't be noted or printed: {0}")]
+    Io(#[from] io::Error),
 }
 
 impl From<reconcile::PurgeError> for PurgeError {
@@ -58,9 +59,12 @@ pub fn purge(config: &NodeConfig, out: &mut dyn Write) -> Result<(), PurgeError>
     let mut left = Vec::new();
     if let Some(directory) = &directory {
         let done = reconcile::purge(&mut linux, directory.path());
+        // What it held stands nowhere any more, so there is nothing to release.
+        let forgotten = holding::clear(directory.path());
         // Lists that root wrote must stay the daemon's.
         directory.give_back()?;
         let done = done?;
+        forgotten?;
         say(&done, out)?;
         left.extend(
             done.addresses_left.iter().map(|(address, error)| {

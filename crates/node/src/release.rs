@@ -4,8 +4,10 @@
 //! In this order: a fresh fence, closed, over the old one; the addresses away; the voters told. What
 //! is told frees promises, so it is never told beside a daemon that lives and renews them: the data
 //! directory's lock says so. It never tells what it could not close. Tests: `raft/tests/release.rs`,
+//! `reconcile/tests/release.rs`,
 //! tests/tests/lab_host_release.rs.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,9 +18,9 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use quorate_api::convert::cluster_id_bytes;
 use quorate_api::peer::v1 as peer;
-use quorate_dataplane::DataplaneError;
-use quorate_dataplane::fence::{self, Fence, FenceError};
+use quorate_dataplane::fence::FenceError;
 use quorate_dataplane::linux::Linux;
+use quorate_dataplane::{Dataplane, DataplaneError};
 use quorate_model::id::{NodeId, Role};
 use quorate_model::membership::Membership;
 use quorate_model::state::ClusterState;
@@ -35,7 +37,7 @@ use crate::peer::directory::PeerDirectory;
 use crate::peer::tls;
 use crate::raft::status::RaftStatus;
 use crate::raft::store::lock::{DataDirectory, LockError};
-use crate::reconcile::{ListError, PurgeError, purge_addresses, standing_addresses};
+use crate::reconcile::{ListError, listed_addresses, standing};
 use holding::Holding;
 pub use holding::HoldingError;
 
@@ -76,15 +78,6 @@ pub enum ReleaseError {
     System(#[from] io::Error),
 }
 
-impl From<PurgeError> for ReleaseError {
-    fn from(error: PurgeError) -> Self {
-        match error {
-            PurgeError::List(error) => Self::List(error),
-            PurgeError::Kernel(error) => Self::Kernel(error),
-        }
-    }
-}
-
 /// Closes what a dead daemon had open, and tells the voters that its groups are free. Where there is
 /// nothing to do it says nothing.
 ///
@@ -96,7 +89,7 @@ pub fn release(config: &NodeConfig) -> Result<(), ReleaseError> {
     let data_dir = directory.path();
     let held = Holding::load(data_dir)?.filter(|holding| !holding.leases.is_empty());
     if config.role == Role::Director {
-        close(data_dir)?;
+        close(&mut Linux::new()?, data_dir, held.as_ref())?;
     }
     if let Some(holding) = held {
         // A holding of the cluster that this node was in before frees nothing in this one.
@@ -110,25 +103,29 @@ pub fn release(config: &NodeConfig) -> Result<(), ReleaseError> {
     Ok(())
 }
 
-/// Closes and removes every address that a daemon of this node may have opened: each was on the
-/// durable list before it was in the kernel, so none of a group that is released can be missing.
-fn close(data_dir: &Path) -> Result<(), ReleaseError> {
-    let mut linux = Linux::new()?;
-    let standing = standing_addresses(&mut linux, data_dir)?;
-    if standing.is_empty() {
+/// Closes every address that a daemon of this node may have opened, and removes it. Each was on the
+/// durable list before it was in the kernel, so none of a group that is released can be missing. The list
+/// stays: the next daemon begins with a fence around the same addresses, since what this one forwarded
+/// (the replies of NAT) must not leave meanwhile.
+pub(crate) fn close(
+    dataplane: &mut dyn Dataplane,
+    data_dir: &Path,
+    held: Option<&Holding>,
+) -> Result<(), ReleaseError> {
+    let listed = listed_addresses(data_dir)?;
+    let standing = standing(dataplane, &listed)?;
+    if standing.is_empty() && held.is_none() {
         return Ok(());
     }
-    let vips: Vec<IpAddr> = standing.iter().map(|address| address.net.addr()).collect();
+    let mut vips: BTreeSet<IpAddr> = listed.iter().map(|vip| vip.net.addr()).collect();
+    vips.extend(held.iter().flat_map(|holding| &holding.addresses));
     // It goes over the old one, which may be open, and stays when this process ends.
-    let _closed = Fence::arm(&fence::devices()?, &vips)?;
-    let done = purge_addresses(&mut linux, data_dir)?;
-    for address in &done.addresses {
+    dataplane.arm_fence(&vips.into_iter().collect::<Vec<_>>())?;
+    for address in standing {
+        dataplane.remove_address(&address).map_err(ReleaseError::Stays)?;
         info!(device = %address.device, address = %address.net, "a dead daemon's VIP closed");
     }
-    match done.addresses_left.into_iter().next() {
-        None => Ok(()),
-        Some((_, error)) => Err(ReleaseError::Stays(error)),
-    }
+    Ok(())
 }
 
 /// Tells every voter, all at the same time, over whichever link answers first.

@@ -26,7 +26,7 @@ mod tests;
 pub use addresses::LeftOverError;
 pub(crate) use addresses::{AddressThread, Slots, remove_left_over};
 pub use list::ListError;
-pub(crate) use purge::{PurgeError, Purged, purge, purge_addresses, standing_addresses};
+pub(crate) use purge::{PurgeError, Purged, listed_addresses, purge, standing};
 pub(crate) use questions::QuestionThread;
 pub(crate) use services::ServiceThread;
 

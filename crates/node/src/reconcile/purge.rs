@@ -37,21 +37,29 @@ pub(crate) fn purge(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<Pu
     Ok(done)
 }
 
-/// Our addresses that stand in the kernel. They were on the list before they were in the kernel.
+/// Our addresses: each was on the list before it was in the kernel.
 ///
 /// # Errors
 ///
-/// As [`purge`].
-pub(crate) fn standing_addresses(
-    dataplane: &mut dyn Dataplane,
-    data_dir: &Path,
-) -> Result<DeviceAddresses, PurgeError> {
+/// If the list can't be read.
+pub(crate) fn listed_addresses(data_dir: &Path) -> Result<DeviceAddresses, ListError> {
     let list: List<DeviceAddress> = List::open(vip_list(data_dir))?;
-    let listed = list.entries();
-    let devices: BTreeSet<DeviceName> = listed.iter().map(|ours| ours.device.clone()).collect();
+    Ok(list.entries().clone())
+}
+
+/// Those of these addresses that stand in the kernel.
+///
+/// # Errors
+///
+/// If the kernel can't be looked at.
+pub(crate) fn standing(
+    dataplane: &mut dyn Dataplane,
+    addresses: &DeviceAddresses,
+) -> Result<DeviceAddresses, DataplaneError> {
+    let devices: BTreeSet<DeviceName> = addresses.iter().map(|a| a.device.clone()).collect();
     let devices: Vec<DeviceName> = devices.into_iter().collect();
     let present = addresses_of(&dataplane.observe_addresses(&devices)?);
-    Ok(listed.intersection(&present).cloned().collect())
+    Ok(addresses.intersection(&present).cloned().collect())
 }
 
 /// Why nothing more could be taken out.
@@ -65,17 +73,9 @@ pub(crate) enum PurgeError {
     Kernel(#[from] DataplaneError),
 }
 
-/// Takes our addresses out of the kernel.
-///
-/// # Errors
-///
-/// As [`purge`].
-pub(crate) fn purge_addresses(
-    dataplane: &mut dyn Dataplane,
-    data_dir: &Path,
-) -> Result<Purged, PurgeError> {
+fn purge_addresses(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<Purged, PurgeError> {
     let mut done = Purged::default();
-    for address in standing_addresses(dataplane, data_dir)? {
+    for address in standing(dataplane, &listed_addresses(data_dir)?)? {
         match dataplane.remove_address(&address) {
             Ok(()) => done.addresses.push(address),
             Err(error) => done.addresses_left.push((address, error)),

@@ -10,6 +10,7 @@ use super::*;
 mod addresses;
 mod purge;
 mod questions;
+mod release;
 mod services;
 
 /// Far more than a thread ever needs: only a thread that never answers takes so long.

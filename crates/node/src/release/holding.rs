@@ -1,22 +1,26 @@
 //! What a daemon holds, in a file: `DATA_DIR/holding`, for `quorated release` when it is dead.
 //!
 //! Written by rename, so it is whole; not synced, since it counts only as long as the machine is up:
-//! after a boot nothing is open. It may lag behind what is held: see [`super::tell`]. Which addresses
-//! are open is not in it: the durable list of VIPs says so, and never lags.
+//! after a boot nothing is open. It may lag behind what is held: see [`super::tell`], and
+//! [`super::close`], which takes the durable list of VIPs too: that never lags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message as _;
-use quorate_api::convert::{self, DecodeError, FORMAT, check_format, cluster_id_bytes, decode};
+use quorate_api::convert::{
+    self, DecodeError, FORMAT, address, address_bytes, check_format, cluster_id_bytes, decode,
+};
 use quorate_api::peer::v1 as peer;
 use quorate_api::peer::v1::fitness::Obstacle;
 use quorate_model::command::NodeDescription;
 use quorate_model::id::{Epoch, GroupName, Incarnation, NodeId};
+use quorate_model::state::ClusterState;
 use quorate_model::time::Instant;
 use tokio::sync::watch;
 use tracing::warn;
@@ -50,6 +54,8 @@ pub(crate) struct Holding {
     pub(crate) voters: BTreeMap<NodeId, NodeDescription>,
     /// What.
     pub(crate) leases: Leases,
+    /// The addresses of these groups.
+    pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
 /// Why a holding can't be read.
@@ -98,15 +104,21 @@ pub(crate) async fn keep(
     holder: Holder,
     mut leases: watch::Receiver<Leases>,
     mut raft: watch::Receiver<Arc<RaftStatus>>,
+    mut state: watch::Receiver<Arc<ClusterState>>,
 ) {
     let mut written: Option<Holding> = None;
     loop {
         let membership = Arc::clone(&raft.borrow_and_update().membership);
         let known = |voter: &NodeId| Some((*voter, membership.nodes.get(voter)?.clone()));
+        let leases_now = leases.borrow_and_update().clone();
+        let spec = Arc::clone(&state.borrow_and_update().spec);
+        let groups = leases_now.keys().filter_map(|group| spec.groups.get(group));
+        let addresses = groups.flat_map(|group| group.addresses.iter().map(|vip| vip.net.addr()));
         let holding = Holding {
             holder,
             voters: membership.voters().iter().filter_map(known).collect(),
-            leases: leases.borrow_and_update().clone(),
+            addresses: addresses.collect(),
+            leases: leases_now,
         };
         if written.as_ref() != Some(&holding) {
             let (writing, place) = (holding.clone(), data_dir.clone());
@@ -119,6 +131,7 @@ pub(crate) async fn keep(
         let goes_on = tokio::select! {
             changed = leases.changed() => changed.is_ok(),
             changed = raft.changed() => changed.is_ok(),
+            changed = state.changed() => changed.is_ok(),
         };
         if !goes_on {
             return;
@@ -211,6 +224,7 @@ impl From<&Holding> for peer::StoredHolding {
             incarnation: holding.holder.incarnation.0,
             voters: holding.voters.iter().map(voter).collect(),
             leases: holding.leases.iter().map(lease).collect(),
+            addresses: holding.addresses.iter().map(address_bytes).collect(),
         }
     }
 }
@@ -237,6 +251,11 @@ impl TryFrom<peer::StoredHolding> for Holding {
             },
             voters: stored.voters.into_iter().map(voter).collect::<Result<_, DecodeError>>()?,
             leases: stored.leases.into_iter().map(lease).collect::<Result<_, DecodeError>>()?,
+            addresses: stored
+                .addresses
+                .iter()
+                .map(|bytes| address(bytes))
+                .collect::<Result<_, DecodeError>>()?,
         })
     }
 }

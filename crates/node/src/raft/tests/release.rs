@@ -1,5 +1,6 @@
 //! What is told of a dead daemon's groups reaches every voter that can be reached.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quorate_api::peer::v1::datagram::Message as Wire;
@@ -28,6 +29,7 @@ fn holding(member: &Member) -> Holding {
         },
         voters,
         leases: [(web(), Epoch(42))].into(),
+        addresses: BTreeSet::new(),
     }
 }
 
@@ -90,9 +92,9 @@ fn the_file_follows_what_is_held_and_who_votes() {
     let wanted = holding(&members[0]);
     let data = tempfile::tempdir().unwrap();
     let (held, leases) = tokio::sync::watch::channel(Leases::new());
-    let raft = members[0].handle().status();
+    let (raft, state) = (members[0].handle().status(), members[0].handle().state());
     let path = data.path().to_owned();
-    let keeping = members[0].spawn(holding::keep(path, wanted.holder, leases, raft));
+    let keeping = members[0].spawn(holding::keep(path, wanted.holder, leases, raft, state));
     held.send_replace(wanted.leases.clone());
     // It ends with the loop, after what it was told last.
     drop(held);
@@ -104,7 +106,8 @@ fn the_file_follows_what_is_held_and_who_votes() {
 #[test]
 fn what_is_held_comes_back_from_its_file() {
     let members = three(SNAPSHOT_EVERY);
-    let holding = holding(&members[0]);
+    let mut holding = holding(&members[0]);
+    holding.addresses = [[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()].into();
     let data = tempfile::tempdir().unwrap();
     assert_eq!(Holding::load(data.path()).unwrap(), None);
     holding.save(data.path()).unwrap();
