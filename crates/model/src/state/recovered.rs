@@ -32,8 +32,8 @@ pub struct Recovered {
 impl ClusterState {
     /// The state of a new cluster with this id, whose only node is `me`, as of `begin` in its log.
     /// The configuration with its revision, the certificate authority, client certificates, answers to
-    /// requests, the longest lease and the count of node ids go on. `None` if this state does not
-    /// know the node.
+    /// requests, the longest lease and the count of node ids go on; a pause and evacuations end. `None` if
+    /// this state does not know the node.
     #[must_use]
     pub fn recovered(&self, me: NodeId, cluster_id: u128, begin: LogIndex) -> Option<Recovered> {
         let mut state = self.clone();
@@ -44,6 +44,9 @@ impl ClusterState {
         let tokens = std::mem::take(&mut state.tokens).len();
         let owners = std::mem::take(&mut state.grants);
         state.pins.retain(|_, node| *node == me);
+        // An order not to move anything would keep its first owner from every group.
+        state.evacuated.clear();
+        state.paused = None;
         state.applied = begin;
         state.cluster_id = cluster_id;
         let unowned = state.spec.groups.keys().filter(|group| !state.may_own(me, group));
@@ -59,7 +62,7 @@ mod tests {
     use super::*;
     use crate::command::{
         CertificateAuthority, Command, Configure, Digest, Grant, GrantReason, LinkAddress,
-        NodeDescription, RequestId, UnixMillis,
+        NodeDescription, Order, RequestId, UnixMillis,
     };
     use crate::id::{Incarnation, Revision, Role};
     use crate::spec::Format;
@@ -140,6 +143,9 @@ only = ["lb1"]
         }
         apply(Command::Pin { group: "all".parse().unwrap(), node: Some(NodeId(1)) });
         apply(Command::Leave(NodeId(3)));
+        let order = |by: &str| Order { at, author: by.to_owned() };
+        state.paused = Some(order("ops"));
+        state.evacuated.insert(NodeId(2), order("ops"));
         state
     }
 
@@ -175,6 +181,22 @@ only = ["lb1"]
         assert_eq!(recovered.unowned, ["first".parse().unwrap()]);
         let new = recovered.state;
         assert!(new.grants.is_empty() && new.tokens.is_empty() && new.pins.is_empty());
+    }
+
+    #[test]
+    fn no_order_keeps_the_survivor_from_owning() {
+        let mut new = state().recovered(NodeId(2), 8, LogIndex(1 << 40)).unwrap().state;
+        let group: GroupName = "all".parse().unwrap();
+        let grant = Grant {
+            group: group.clone(),
+            previous: crate::id::Epoch(0),
+            owner: NodeId(2),
+            incarnation: Incarnation(5),
+            reason: GrantReason::First,
+        };
+        let command = Command::Grant { at: UnixMillis(2), grants: vec![grant] };
+        let reply = new.apply(LogIndex((1 << 40) + 1), &command).unwrap();
+        assert_eq!(reply, Reply::Granted(vec![group]));
     }
 
     #[test]
