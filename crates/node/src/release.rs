@@ -31,8 +31,7 @@ use crate::clock;
 use crate::config::NodeConfig;
 use crate::identity::Identity;
 use crate::identity::file::{self, IdentityFileError};
-use crate::peer::channel::{Channels, with_causes};
-use crate::peer::dial::DialLimits;
+use crate::peer::channel::{Channels, Purpose, with_causes};
 use crate::peer::directory::PeerDirectory;
 use crate::peer::tls;
 use crate::raft::status::RaftStatus;
@@ -128,7 +127,7 @@ pub(crate) fn close(
     Ok(())
 }
 
-/// Tells every voter, all at the same time, over whichever link answers first.
+/// Tells every voter, all at the same time, over every link.
 ///
 /// A holding may be out of date: a voter drops a promise of that epoch alone, no daemon of this node
 /// ever renews it again, and the addresses are closed. So it frees what nobody relies on.
@@ -149,7 +148,7 @@ pub(crate) async fn tell(
     let (_, status) = watch::channel(Arc::new(status));
     let (_, state) = watch::channel(Arc::<ClusterState>::default());
     let directory = PeerDirectory::new(Arc::clone(&identity), state, status);
-    let channels = Channels::new(directory.clone(), tls::client(&identity, directory)?);
+    let channels = Channels::new(directory.clone(), tls::client(&identity, directory)?, None);
     let report = holding.last_report(clock::now());
     let others = holding.voters.keys().filter(|&&voter| voter != identity.node_id);
     let mut telling: FuturesUnordered<_> = others
@@ -163,7 +162,7 @@ pub(crate) async fn tell(
                 released: Some(holding.released()),
                 report: Some(report.clone()),
             };
-            tell_one(&channels, voter, request, limit)
+            tell_one(&channels, voter, request)
         })
         .collect();
     let mut told = 0_usize;
@@ -183,13 +182,26 @@ pub(crate) async fn tell(
     Ok(())
 }
 
+/// Over every link at once: whichever answers first. A voter may hear it twice.
 async fn tell_one(
     channels: &Channels,
     voter: NodeId,
     request: peer::ReleaseRequest,
-    limit: Duration,
 ) -> (NodeId, Result<(), String>) {
-    let lane = channels.new_lane(voter, DialLimits { connect: limit, handshake: limit });
-    let answer = crate::peer::network::client(&lane).release(request).await;
-    (voter, answer.map(drop).map_err(|status| with_causes(&status)))
+    let lanes = channels.lanes(voter, Purpose::Calls);
+    let mut asking: FuturesUnordered<_> = lanes
+        .iter()
+        .map(|lane| {
+            let (mut client, request) = (crate::peer::network::client(lane), request.clone());
+            async move { client.release(request).await }
+        })
+        .collect();
+    let mut failure = "no link of it is known".to_owned();
+    while let Some(answer) = asking.next().await {
+        match answer {
+            Ok(_) => return (voter, Ok(())),
+            Err(status) => failure = with_causes(&status),
+        }
+    }
+    (voter, Err(failure))
 }
