@@ -18,6 +18,7 @@ mod state;
 mod tests;
 
 pub use datagram::message;
+pub use datagram::{address, address_bytes};
 pub use promises::Promises;
 
 /// The version of every stored message.
@@ -129,7 +130,12 @@ fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], D
     bytes.try_into().map_err(|_| DecodeError::Length { field, expected: N, found: bytes.len() })
 }
 
-fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, DecodeError> {
+/// A SHA-256 as it is sent and stored.
+///
+/// # Errors
+///
+/// If there are not 32 bytes.
+pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, DecodeError> {
     Ok(Digest(array(field, bytes)?))
 }
 

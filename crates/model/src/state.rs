@@ -15,8 +15,11 @@ use crate::spec::{self, ClusterSpec, Format, KnownNode};
 use crate::time::{Timing, promise};
 
 mod orders;
+mod recovered;
 #[cfg(test)]
 mod tests;
+
+pub use recovered::{EPOCH_GAP, Recovered};
 
 /// Tokens that may be open at once.
 pub const TOKENS_MAX: usize = 1_000;

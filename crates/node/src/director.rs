@@ -33,6 +33,7 @@ use crate::raft::handle::RaftHandle;
 use crate::raft::status::{RaftRole, RaftStatus};
 use crate::raft::store::Store;
 use crate::reconcile::{AddressThread, QuestionThread, ServiceThread};
+use crate::release::holding::Leases;
 use crate::renewals::Renewals;
 use crate::watch::Watches;
 
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) takeover: watch::Sender<bool>,
     /// The thread to run on.
     pub(crate) renewals: Renewals,
+    /// What is renewed, for who keeps that for `quorated release`.
+    pub(crate) held: watch::Sender<Leases>,
 }
 
 enum Question {
@@ -195,6 +198,13 @@ impl Loop {
             self.parts
                 .takeover
                 .send_if_modified(|known| std::mem::replace(known, takeover) != takeover);
+            self.parts.held.send_if_modified(|known| {
+                let changed = !self.parts.director.epochs().eq(known.iter().map(|(g, e)| (g, *e)));
+                if changed {
+                    *known = self.parts.director.epochs().map(|(g, e)| (g.clone(), e)).collect();
+                }
+                changed
+            });
             if self.parts.director.has_stopped() {
                 for answer in self.stopping.drain(..) {
                     let _ = answer.send(());

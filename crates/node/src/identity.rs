@@ -4,7 +4,7 @@
 //! emptied is noticed: such a node must never come back under its old number. The tests are in
 //! `identity/tests.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::convert::{self, DecodeError, FORMAT, check_format};
 use quorate_api::peer::v1 as peer;
@@ -43,7 +43,13 @@ pub struct Identity {
     pub members: BTreeMap<NodeId, NodeDescription>,
     /// The timing when this node joined, until the store knows a newer one.
     pub timing: Timing,
+    /// The keys of the nodes that a recovery dropped, which may still take this one for a member of
+    /// their cluster.
+    pub recovered_without: BTreeSet<Digest>,
 }
+
+/// Most keys of dropped nodes that are remembered.
+pub const RECOVERED_WITHOUT_MAX: usize = 1_024;
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,6 +111,7 @@ pub fn found(
         authority: authority.certificate.clone(),
         members: BTreeMap::from([(NodeId(1), node.clone())]),
         timing,
+        recovered_without: BTreeSet::new(),
     };
     let name = name.to_owned();
     Ok((identity, Command::Found { cluster_id, name, timing, authority, node }))
@@ -127,6 +134,11 @@ impl From<&Identity> for peer::Identity {
                 .map(|(id, node)| peer::MembershipNode { id: id.0, node: Some(node.into()) })
                 .collect(),
             timing: Some(identity.timing.into()),
+            recovered_without: identity
+                .recovered_without
+                .iter()
+                .map(|key| key.0.to_vec())
+                .collect(),
         }
     }
 }
@@ -154,6 +166,12 @@ impl TryFrom<peer::Identity> for Identity {
             authority: identity.authority,
             members,
             timing: identity.timing.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            recovered_without: identity
+                .recovered_without
+                .iter()
+                .take(RECOVERED_WITHOUT_MAX)
+                .map(|key| convert::digest("Identity.recovered_without", key))
+                .collect::<Result<_, DecodeError>>()?,
         })
     }
 }

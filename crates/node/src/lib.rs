@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 mod director;
@@ -14,10 +15,14 @@ mod http;
 pub mod identity;
 mod member;
 mod node;
+mod notify;
 pub mod peer;
 mod probes;
+pub mod purge;
 pub mod raft;
 mod reconcile;
+pub mod recover;
+pub mod release;
 mod renewals;
 mod watch;
 
@@ -35,6 +40,7 @@ use tracing::{info, warn};
 use crate::config::NodeConfig;
 use crate::identity::file::{self, IdentityFileError};
 use crate::node::{Kernel, Node};
+use crate::notify::Notifier;
 use crate::raft::store::StoreError;
 use crate::raft::store::lock::{DataDirectory, LockError};
 use crate::reconcile::remove_left_over;
@@ -90,6 +96,14 @@ pub enum StartError {
     /// The daemon ended itself.
     #[error("{0}")]
     Fatal(String),
+}
+
+impl StartError {
+    /// Whether it would end the same way however often it is started again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Abandoned { .. }))
+    }
 }
 
 /// Makes a panic anywhere end the process: a half-dead owner is worse than a dead one.
@@ -159,17 +173,37 @@ async fn serve(
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let notifier = Notifier::from_environment();
+    notifier.ready();
     tokio::select! {
         Some(cause) = ended.recv() => return Err(StartError::Fatal(cause)),
         _ = terminate.recv() => info!("stopping"),
         _ = interrupt.recv() => info!("stopping"),
+        () = show_life(&notifier, &node) => {}
     }
+    notifier.stopping();
     if tokio::time::timeout(STOP_LIMIT, node.stop()).await.is_err() {
         warn!("not everything was given up within {STOP_LIMIT:?}");
     }
     // A socket that nobody answers on would look like a daemon that hangs.
     let _ = std::fs::remove_file(&socket);
     Ok(())
+}
+
+/// Tells the service manager now and then that the daemon works: a member does as long as its director
+/// loop answers. Never ends.
+async fn show_life(notifier: &Notifier, node: &Node) {
+    let Some(every) = notifier.alive_every() else { return std::future::pending().await };
+    loop {
+        let works = match node.member() {
+            Some(member) => member.director.view().await.is_some(),
+            None => true,
+        };
+        if works {
+            notifier.alive();
+        }
+        tokio::time::sleep(every).await;
+    }
 }
 
 /// Runs a server that ends only by failing, and ends the daemon with it.

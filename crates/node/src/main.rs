@@ -2,24 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::Parser as _;
+use quorate_node::cli::{Cli, Command};
+use quorate_node::config::NodeConfig;
+use quorate_node::purge::purge;
+use quorate_node::recover::{Confirmation, recover};
+use quorate_node::release::release;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
-
-/// The daemon of a Quorate node.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-struct Arguments {
-    /// This node's configuration.
-    #[arg(long, default_value = "/etc/quorate/node.toml")]
-    config: PathBuf,
-    /// Only check the configuration.
-    #[arg(long)]
-    check: bool,
-}
 
 /// EX_CONFIG of sysexits(3): systemd must not start it again.
 const BAD_CONFIGURATION: u8 = 78;
@@ -28,7 +20,7 @@ const BAD_CONFIGURATION: u8 = 78;
 const LOG_DEFAULT: &str = "info,openraft=warn";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Cli::parse();
     let filter =
         EnvFilter::try_from_env("QUORATE_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     tracing_subscriber::fmt()
@@ -47,7 +39,29 @@ fn main() -> ExitCode {
     if arguments.check {
         return ExitCode::SUCCESS;
     }
+    match arguments.command {
+        None => run(config),
+        Some(Command::Recover { confirm }) => {
+            let confirmation = confirm.map_or(Confirmation::Terminal, Confirmation::Given);
+            ended(recover(&config, &confirmation, &mut std::io::stdout()))
+        }
+        Some(Command::Release) => ended(release(&config)),
+        Some(Command::Purge) => ended(purge(&config, &mut std::io::stdout())),
+    }
+}
+
+fn run(config: NodeConfig) -> ExitCode {
     match quorate_node::run(config) {
+        Err(cause) if cause.is_final() => {
+            error!("{cause}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+        outcome => ended(outcome),
+    }
+}
+
+fn ended<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             error!("{cause}");

@@ -31,6 +31,7 @@ use crate::raft::node::{RaftNode, Surroundings};
 use crate::raft::store::Store;
 use crate::raft::store::lock::DataDirectory;
 use crate::reconcile::{AddressThread, MakeDataplane, QuestionThread, ServiceThread, watch_kernel};
+use crate::release::holding::{self, Holder, Leases};
 use crate::renewals::Renewals;
 
 /// How long a joined node may take to become a voter: the leader spaces changes of the voters.
@@ -251,10 +252,18 @@ impl Node {
 
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
         let (services, addresses, questions) = self.keep_kernel(&sender)?;
+        let incarnation = Incarnation(u64::from_be_bytes(authority::random()?));
+        let (held, leases) = watch::channel(Leases::new());
+        if self.config.role == Role::Director {
+            let holder = Holder { cluster_id, me, incarnation };
+            let data_dir = self.config.data_dir.clone();
+            let (status, state) = (raft.handle().status(), raft.handle().state());
+            tokio::spawn(holding::keep(data_dir, holder, leases, status, state));
+        }
         let config = DirectorConfig {
             me,
             role: self.config.role,
-            incarnation: Incarnation(u64::from_be_bytes(authority::random()?)),
+            incarnation,
             devices: self.config.interfaces.clone(),
         };
         let loop_handle = director::start(director::Parts {
@@ -270,6 +279,7 @@ impl Node {
             questions,
             takeover,
             renewals: renewals.clone(),
+            held,
         });
         let member = Arc::new(Member {
             me,

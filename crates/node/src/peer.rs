@@ -9,6 +9,7 @@ pub mod channel;
 pub mod datagrams;
 pub mod dial;
 pub mod directory;
+pub(crate) mod dropped;
 pub mod join;
 pub mod listener;
 pub(crate) mod network;

@@ -200,6 +200,34 @@ impl Deployment {
             .ok_or_else(|| LabError::NoSuchHost(format!("{name} (its daemon does not run)")))
     }
 
+    /// Starts a node's daemon with the capabilities that the systemd unit gives it, and no other; else
+    /// as [`Deployment::start`].
+    ///
+    /// # Errors
+    /// When it can't be started, or ends, or does not answer.
+    pub fn start_as_the_unit(&mut self, name: &str) -> Result<(), LabError> {
+        self.start_as(name, with_the_units_rights()?)
+    }
+
+    /// Runs `quorated` with a command of its own (`recover`) on a node's host, for its `node.toml`, with
+    /// the capabilities that the systemd unit gives it.
+    ///
+    /// # Errors
+    /// When it can't be run or does not end.
+    pub fn quorated(&self, name: &str, arguments: &[&str]) -> Result<Finished, LabError> {
+        let mut quorated = with_the_units_rights()?;
+        quorated.arg("--config").arg(self.node(name)?.folder.join("node.toml")).args(arguments);
+        self.network.run(name, &mut quorated, COMMAND_LIMIT)
+    }
+
+    /// Waits until a node's daemon has ended by itself.
+    ///
+    /// # Errors
+    /// When it was not started, or does not end.
+    pub fn wait_for_end(&mut self, name: &str) -> Result<ExitStatus, LabError> {
+        self.process(name)?.wait(START_LIMIT)
+    }
+
     /// Kills a node's daemon as a crash would.
     ///
     /// # Errors
@@ -408,6 +436,23 @@ impl Deployment {
         }
         text
     }
+}
+
+/// `quorated` by way of setpriv(1): root gets by exec what is in the bounding set, and that is what
+/// packaging/systemd/quorated.service says.
+fn with_the_units_rights() -> Result<Command, LabError> {
+    let unit = include_str!("../../../packaging/systemd/quorated.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let rights: Vec<String> = line
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|right| format!("+{}", right.trim_start_matches("CAP_").to_lowercase()))
+        .collect();
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--inh-caps", "-all", "--bounding-set"]);
+    setpriv.arg(format!("-all,{}", rights.join(",")));
+    setpriv.arg(bin_dir()?.join("quorated"));
+    Ok(setpriv)
 }
 
 /// Whether an exit code of `quorate` says that a daemon answered (design §6): anything but "no

@@ -53,14 +53,21 @@ impl TryFrom<Wire> for Message {
     }
 }
 
-fn address_bytes(address: &IpAddr) -> Vec<u8> {
+/// An address as it is sent and stored.
+#[must_use]
+pub fn address_bytes(address: &IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     }
 }
 
-fn address(bytes: &[u8]) -> Result<IpAddr, DecodeError> {
+/// An address as it was sent or stored.
+///
+/// # Errors
+///
+/// If there are neither 4 nor 16 bytes.
+pub fn address(bytes: &[u8]) -> Result<IpAddr, DecodeError> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Ok(Ipv4Addr::from(v4).into());
     }

@@ -8,6 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use aya::programs::TcAttachType;
+use aya::programs::tc::TcHandle;
 use futures::TryStreamExt;
 use quorate_model::id::DeviceName;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
@@ -16,12 +17,11 @@ use rtnetlink::{Error as RouteError, Handle};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use super::HANDLE;
 use super::error::{FenceError, FenceStep};
 
 /// No answer of rtnetlink takes long, but it may wait for another holder of RTNL.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Every program of ours, of whatever version, begins so; its filter has its name.
-const NAMES: &str = "quorate_";
 
 /// A device that can carry a fence.
 #[derive(Debug, Clone, Copy)]
@@ -144,17 +144,15 @@ fn filter_of_ours(message: &TcMessage) -> Option<Filter> {
         TcAttribute::Options(options) => Some(options),
         _ => None,
     })?;
-    let mut ours = false;
-    let mut program = 0;
-    for option in options {
-        match option {
-            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => ours = name.starts_with(NAMES),
-            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => program = *id,
-            _ => {}
-        }
-    }
+    let program = options.iter().find_map(|option| match option {
+        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+        _ => None,
+    })?;
+    // Known by its handle and not by its program's name: without CAP_PERFMON aya finds out nothing
+    // about names, and gives none.
     let handle = message.header.handle;
-    let handle = u32::from(handle.major) << 16 | u32::from(handle.minor);
+    let ours = TcHandle::new(handle.major, handle.minor) == HANDLE;
     let priority = u16::try_from(message.header.info >> 16).ok()?;
+    let handle = u32::from(handle.major) << 16 | u32::from(handle.minor);
     ours.then_some(Filter { priority, handle, program })
 }

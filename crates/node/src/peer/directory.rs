@@ -150,6 +150,19 @@ impl PeerDirectory {
         }
     }
 
+    /// Whether this key is of a node that a recovery of this cluster dropped. It may take this node for a
+    /// member of the lost cluster, and has to be told.
+    #[must_use]
+    pub fn was_dropped(&self, key: &Digest) -> bool {
+        self.identity.recovered_without.contains(key)
+    }
+
+    /// The cluster's name and id, for people.
+    #[must_use]
+    pub fn cluster(&self) -> String {
+        format!("{} ({:032x})", self.identity.cluster_name, self.identity.cluster_id)
+    }
+
     /// The name of the client whose certificate has this key, if it is valid.
     #[must_use]
     pub fn client(&self, key: &Digest) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The joiner's side of admission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,5 +220,6 @@ fn identity(
         authority,
         members,
         timing: answer.timing.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+        recovered_without: BTreeSet::new(),
     })
 }

@@ -28,7 +28,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::channel::{Channels, Lane, Purpose, with_causes};
+use super::dropped;
 use crate::identity::authority::sha256;
+use crate::raft::store::Store;
 use crate::raft::types::{LogId, Member, Snapshot, SnapshotBytes, TypeConfig, Vote};
 use crate::raft::wire;
 
@@ -43,12 +45,17 @@ const PART_BYTES: usize = 256 * 1024;
 
 /// Makes the ways to the other nodes.
 #[derive(Debug, Clone)]
-pub(crate) struct Network(pub(crate) Channels);
+pub(crate) struct Network {
+    pub(crate) channels: Channels,
+    /// What must not be forgotten of an answer stands there.
+    pub(crate) store: Store,
+}
 
 /// The way to one other node, for one purpose.
 #[derive(Debug)]
 pub(crate) struct Way {
     channels: Channels,
+    store: Store,
     target: NodeId,
     purpose: Purpose,
 }
@@ -71,7 +78,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 impl Network {
     fn way(&self, target: u64, purpose: Purpose) -> Way {
-        Way { channels: self.0.clone(), target: NodeId(target), purpose }
+        let (channels, store) = (self.channels.clone(), self.store.clone());
+        Way { channels, store, target: NodeId(target), purpose }
     }
 }
 
@@ -170,6 +178,9 @@ impl Way {
         let text = with_causes(status);
         match status.code() {
             Code::PermissionDenied | Code::FailedPrecondition => {
+                if let Some(told) = dropped::told(self.target, status) {
+                    self.store.abandon(&told);
+                }
                 if lane.refused() {
                     tracing::warn!("node {} refuses this node: {}", self.target, status.message());
                 }

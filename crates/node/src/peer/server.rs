@@ -6,9 +6,11 @@ use openraft::raft::SnapshotResponse;
 use quorate_api::convert::{DecodeError, cluster_id};
 use quorate_api::peer::v1 as peer;
 use quorate_model::id::NodeId;
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::directory::{PeerDirectory, Refusal};
+use super::dropped::Dropped;
 use super::listener::Caller;
 use super::network::MESSAGE_BYTES_MAX;
 use crate::raft::store::snapshots;
@@ -44,6 +46,8 @@ pub(crate) struct PeerService {
     pub(crate) raft: Raft,
     pub(crate) directory: PeerDirectory,
     pub(crate) handler: Arc<dyn PeerHandler>,
+    /// For what a dead daemon's node says in its name. Full: it is refused.
+    pub(crate) deliveries: mpsc::Sender<Delivery>,
 }
 
 /// The refusal as the sender reads it.
@@ -69,6 +73,19 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Option<Caller> {
 
 fn failed(error: &dyn std::error::Error) -> Status {
     Status::unavailable(error.to_string())
+}
+
+/// Refuses strangers before what they send is read.
+pub(crate) fn guard<T>(
+    directory: &PeerDirectory,
+    dropped: &Dropped,
+    request: Request<T>,
+) -> Result<Request<T>, Status> {
+    match caller(&request).and_then(|caller| caller.key) {
+        Some(key) if directory.is_member(&key) => Ok(request),
+        Some(key) if directory.was_dropped(&key) => Err(dropped.refuse(directory, key)),
+        _ => Err(Status::permission_denied("no member of this cluster has this key")),
+    }
 }
 
 impl PeerService {
@@ -160,6 +177,22 @@ impl peer::peer_server::Peer for PeerService {
         let taken = self.raft.handle_transfer_leader(request).await.map_err(|e| failed(&e))?;
         taken.map_err(|error| Status::aborted(error.to_string()))?;
         Ok(Response::new(peer::TransferLeaderResponse {}))
+    }
+
+    async fn release(
+        &self,
+        request: Request<peer::ReleaseRequest>,
+    ) -> Result<Response<peer::ReleaseResponse>, Status> {
+        let from = self.authorise(caller(&request), request.get_ref().route.as_ref())?;
+        let request = request.into_inner();
+        // The promises first: who is granted the group then finds it free.
+        let released = request.released.map(peer::datagram::Message::Released);
+        let report = request.report.map(peer::datagram::Message::Report);
+        for message in released.into_iter().chain(report) {
+            let full = |_| Status::unavailable("this node does not keep up");
+            self.deliveries.try_send(Delivery { from, message }).map_err(full)?;
+        }
+        Ok(Response::new(peer::ReleaseResponse {}))
     }
 
     async fn observe(

@@ -13,7 +13,7 @@ use prost::Message as _;
 use quorate_api::convert::decode;
 use quorate_api::peer::v1 as peer;
 use quorate_model::id::LogIndex;
-use quorate_model::state::{ClusterState, Reply};
+use quorate_model::state::{ApplyError, ClusterState, Reply};
 use tokio::sync::watch;
 
 use super::store::database::invalid;
@@ -21,12 +21,47 @@ use super::store::snapshots::Snapshots;
 use super::store::{FatalSender, Store};
 use super::types::{LogId, Snapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig};
 
+/// The replicated state, and which entries of the log it is made of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Applied {
+    pub(crate) state: ClusterState,
+    pub(crate) last: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+}
+
+impl Applied {
+    /// The state of a snapshot.
+    pub(crate) fn from_snapshot(meta: &SnapshotMeta, data: &[u8]) -> io::Result<Self> {
+        let state = decode::<peer::State>("State", data)
+            .and_then(ClusterState::try_from)
+            .map_err(|error| invalid(&error.to_string()))?;
+        Ok(Self { state, last: meta.last_log_id, membership: meta.last_membership.clone() })
+    }
+
+    /// Applies the next entry.
+    pub(crate) fn apply(
+        &mut self,
+        log_id: LogId,
+        payload: EntryPayload<quorate_model::command::Command, u64, super::types::Member>,
+    ) -> Result<Reply, ApplyError> {
+        let index = LogIndex(log_id.index);
+        self.last = Some(log_id);
+        match payload {
+            EntryPayload::Blank => self.state.skip(index),
+            EntryPayload::Membership(membership) => {
+                self.state.skip(index);
+                self.membership = StoredMembership::new(Some(log_id), membership);
+            }
+            EntryPayload::Normal(command) => return self.state.apply(index, &command),
+        }
+        Ok(Reply::Done)
+    }
+}
+
 /// The replicated state, and where it is published.
 #[derive(Debug)]
 pub struct StateMachine {
-    state: ClusterState,
-    applied: Option<LogId>,
-    membership: StoredMembership,
+    applied: Applied,
     published: watch::Sender<Arc<ClusterState>>,
     snapshots: Arc<Snapshots>,
     fatal: FatalSender,
@@ -37,9 +72,7 @@ impl StateMachine {
     pub(crate) fn new(store: &Store) -> (Self, watch::Receiver<Arc<ClusterState>>) {
         let (published, receiver) = watch::channel(Arc::default());
         let machine = Self {
-            state: ClusterState::default(),
-            applied: None,
-            membership: StoredMembership::default(),
+            applied: Applied::default(),
             published,
             snapshots: store.snapshots(),
             fatal: store.fatal_sender(),
@@ -47,32 +80,8 @@ impl StateMachine {
         (machine, receiver)
     }
 
-    fn apply_one(
-        &mut self,
-        log_id: LogId,
-        payload: EntryPayload<quorate_model::command::Command, u64, super::types::Member>,
-    ) -> io::Result<Reply> {
-        let index = LogIndex(log_id.index);
-        self.applied = Some(log_id);
-        match payload {
-            EntryPayload::Blank => {
-                self.state.skip(index);
-                Ok(Reply::Done)
-            }
-            EntryPayload::Membership(membership) => {
-                self.state.skip(index);
-                self.membership = StoredMembership::new(Some(log_id), membership);
-                Ok(Reply::Done)
-            }
-            EntryPayload::Normal(command) => self.state.apply(index, &command).map_err(|error| {
-                self.fatal.tell(&error.to_string());
-                io::Error::other(error)
-            }),
-        }
-    }
-
     fn publish(&self) {
-        self.published.send_replace(Arc::new(self.state.clone()));
+        self.published.send_replace(Arc::new(self.applied.state.clone()));
     }
 }
 
@@ -81,7 +90,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok((self.applied, self.membership.clone()))
+        Ok((self.applied.last, self.applied.membership.clone()))
     }
 
     /// Whoever waits for an answer finds the state published already.
@@ -92,7 +101,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut replies = Vec::new();
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let reply = self.apply_one(entry.log_id, entry.payload)?;
+            let reply = self.applied.apply(entry.log_id, entry.payload).map_err(|error| {
+                self.fatal.tell(&error.to_string());
+                io::Error::other(error)
+            })?;
             replies.extend(responder.map(|responder| (responder, reply)));
         }
         self.publish();
@@ -104,10 +116,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
-            state: self.state.clone(),
+            state: self.applied.state.clone(),
             meta: SnapshotMeta {
-                last_log_id: self.applied,
-                last_membership: self.membership.clone(),
+                last_log_id: self.applied.last,
+                last_membership: self.applied.membership.clone(),
             },
             snapshots: Arc::clone(&self.snapshots),
             fatal: self.fatal.clone(),
@@ -119,16 +131,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotBytes,
     ) -> io::Result<()> {
-        let state = decode::<peer::State>("State", &snapshot)
-            .and_then(ClusterState::try_from)
-            .map_err(|error| invalid(&error.to_string()));
-        let state = state.inspect_err(|error| self.fatal.tell(&error.to_string()))?;
+        let applied = Applied::from_snapshot(meta, &snapshot);
+        let applied = applied.inspect_err(|error| self.fatal.tell(&error.to_string()))?;
         let saved = self.snapshots.save(meta.clone(), Arc::new(snapshot)).await;
         saved
             .inspect_err(|error| self.fatal.tell(&format!("a snapshot can't be kept: {error}")))?;
-        self.state = state;
-        self.applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
+        self.applied = applied;
         self.publish();
         Ok(())
     }

@@ -30,6 +30,7 @@ use crate::peer::admission::AdmissionService;
 use crate::peer::channel::{Channels, Purpose};
 use crate::peer::datagrams::{Around, DatagramTransport, LinkKnowledge, LinkSocket};
 use crate::peer::directory::PeerDirectory;
+use crate::peer::dropped::Dropped;
 use crate::peer::listener;
 use crate::peer::network::{MESSAGE_BYTES_MAX, Network};
 use crate::peer::server::{self, Delivery, PeerHandler, PeerService};
@@ -128,7 +129,7 @@ impl RaftNode {
             directory: directory.clone(),
             state: state.clone(),
             raft: status.clone(),
-            deliveries: surroundings.deliveries,
+            deliveries: surroundings.deliveries.clone(),
             sockets: surroundings.sockets,
             runtime: surroundings.datagrams,
         };
@@ -137,7 +138,7 @@ impl RaftNode {
             .map_err(StartError::Datagrams)?;
         let channels = Channels::new(directory.clone(), tls_client, Some(transport.links()));
         let log = LogStore::new(store.clone())?;
-        let network = Network(channels.clone());
+        let network = Network { channels: channels.clone(), store: store.clone() };
         let raft = Raft::build(me.0, Arc::new(settings), network, log, machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -150,7 +151,12 @@ impl RaftNode {
             quorum_limit: Duration::from_millis(timers.election_max * 2),
         };
         let (stop, stopping) = watch::channel(false);
-        let service = PeerService { raft: raft.clone(), directory, handler: surroundings.handler };
+        let service = PeerService {
+            raft: raft.clone(),
+            directory,
+            handler: surroundings.handler,
+            deliveries: surroundings.deliveries,
+        };
         let mut server = JoinSet::new();
         let admission = AdmissionService::new(handle.clone());
         serve(&mut server, surroundings.listeners, tls_server, service, admission, stopping);
@@ -334,12 +340,9 @@ fn serve(
     let peers = peer::peer_server::PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    // A stranger is refused before what it sends is read.
+    let dropped = Dropped::default();
     let peers = InterceptedService::new(peers, move |request: tonic::Request<()>| {
-        match server::caller(&request).and_then(|caller| caller.key) {
-            Some(key) if directory.is_member(&key) => Ok(request),
-            _ => Err(tonic::Status::permission_denied("no member of this cluster has this key")),
-        }
+        server::guard(&directory, &dropped, request)
     });
     let admission = peer::admission_server::AdmissionServer::new(admission)
         .max_decoding_message_size(ADMISSION_BYTES_MAX);

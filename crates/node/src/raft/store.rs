@@ -23,6 +23,8 @@ use crate::identity::file::sync_directory;
 pub(crate) mod database;
 pub mod lock;
 pub(crate) mod log;
+pub(crate) mod offline;
+pub(crate) mod replace;
 pub(crate) mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -78,6 +80,18 @@ pub enum StoreError {
     Foreign {
         /// The data directory.
         path: PathBuf,
+    },
+    /// The cluster was recovered without this node.
+    #[error(
+        "cluster {cluster} goes on without this node: {told}. What {path} holds is the lost cluster's: move it away, start quorated, and join again (quorate token create, on a member)"
+    )]
+    Abandoned {
+        /// The data directory.
+        path: PathBuf,
+        /// The cluster's name.
+        cluster: String,
+        /// What a member said.
+        told: String,
     },
     /// There is a database, but nothing says whose.
     #[error(
@@ -192,15 +206,32 @@ impl Store {
     pub fn open(directory: DataDirectory, identity: &Identity) -> Result<Self, StoreError> {
         let path = directory.path().to_owned();
         let database = open_database(&path)?;
-        match database.get(Name::Owner).map_err(|cause| damaged(&path, &cause))? {
-            None => Err(StoreError::Emptied {
+        Self::check_owner(&database, &path, identity)?;
+        match database.get(Name::Abandoned).map_err(|cause| damaged(&path, &cause))? {
+            None => Self::start(directory, database),
+            Some(told) => Err(StoreError::Abandoned {
                 path,
+                cluster: identity.cluster_name.clone(),
+                told: String::from_utf8_lossy(&told).into_owned(),
+            }),
+        }
+    }
+
+    /// Whether a database is the one that belongs to the identity beside it.
+    fn check_owner(
+        database: &Database,
+        path: &Path,
+        identity: &Identity,
+    ) -> Result<(), StoreError> {
+        match database.get(Name::Owner).map_err(|cause| damaged(path, &cause))? {
+            None => Err(StoreError::Emptied {
+                path: path.to_owned(),
                 node: identity.node_id,
                 name: identity.node_name.clone(),
                 cluster: identity.cluster_name.clone(),
             }),
-            Some(found) if found == owner(identity) => Self::start(directory, database),
-            Some(_) => Err(StoreError::Foreign { path }),
+            Some(found) if found == owner(identity) => Ok(()),
+            Some(_) => Err(StoreError::Foreign { path: path.to_owned() }),
         }
     }
 
@@ -264,7 +295,7 @@ impl Store {
     ///
     /// If they can't be read.
     pub fn promises(&self) -> Result<Option<peer::StoredPromises>, DecodeError> {
-        self.read(Name::Promises, "StoredPromises", |m: &peer::StoredPromises| m.format)
+        read_promises(&self.database)
     }
 
     /// Writes a voter's promises. What they allow to say must wait for the answer.
@@ -273,21 +304,16 @@ impl Store {
         self.persist(Name::Promises, &promises.encode_to_vec())
     }
 
-    fn read<M: prost::Message + Default>(
-        &self,
-        name: Name,
-        message: &'static str,
-        format: impl Fn(&M) -> u32,
-    ) -> Result<Option<M>, DecodeError> {
-        let bytes = match self.database.get(name) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok(None),
-            // A record that can't be read must not pass for one that was never written.
-            Err(_) => return Err(DecodeError::Missing(message)),
-        };
-        let decoded: M = decode(message, &bytes)?;
-        check_format(message, format(&decoded))?;
-        Ok(Some(decoded))
+    /// The cluster was recovered without this node, says a member: it ends, and never starts from this
+    /// store again. To be called within a runtime.
+    pub(crate) fn abandon(&self, told: &str) {
+        let durable = self.persist(Name::Abandoned, told.as_bytes());
+        let (fatal, told) = (self.fatal.clone(), told.to_owned());
+        tokio::spawn(async move {
+            // A failed write ends the process as well.
+            let _ = durable.wait().await;
+            fatal.tell(&told);
+        });
     }
 
     fn persist(&self, name: Name, bytes: &[u8]) -> Durable {
@@ -301,6 +327,19 @@ impl Store {
         }
         Durable(receiver)
     }
+}
+
+fn read_promises(database: &Database) -> Result<Option<peer::StoredPromises>, DecodeError> {
+    const MESSAGE: &str = "StoredPromises";
+    let bytes = match database.get(Name::Promises) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        // A record that can't be read must not pass for one that was never written.
+        Err(_) => return Err(DecodeError::Missing(MESSAGE)),
+    };
+    let decoded: peer::StoredPromises = decode(MESSAGE, &bytes)?;
+    check_format(MESSAGE, decoded.format)?;
+    Ok(Some(decoded))
 }
 
 fn owner(identity: &Identity) -> Vec<u8> {

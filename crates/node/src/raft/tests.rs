@@ -8,3 +8,5 @@ mod datagrams;
 mod leadership;
 mod links;
 mod member;
+mod recover;
+mod release;

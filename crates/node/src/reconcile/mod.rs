@@ -17,6 +17,7 @@ use tracing::warn;
 
 mod addresses;
 mod list;
+mod purge;
 mod questions;
 mod services;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod tests;
 pub use addresses::LeftOverError;
 pub(crate) use addresses::{AddressThread, Slots, remove_left_over};
 pub use list::ListError;
+pub(crate) use purge::{PurgeError, Purged, listed_addresses, purge, standing};
 pub(crate) use questions::QuestionThread;
 pub(crate) use services::ServiceThread;
 

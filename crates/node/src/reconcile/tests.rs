@@ -8,7 +8,9 @@ use quorate_model::id::DeviceName;
 use super::*;
 
 mod addresses;
+mod purge;
 mod questions;
+mod release;
 mod services;
 
 /// Far more than a thread ever needs: only a thread that never answers takes so long.

@@ -40,6 +40,8 @@ pub(crate) enum Name {
     Promises,
     /// The timing in force.
     Timing,
+    /// What a member said when the cluster was recovered without this node.
+    Abandoned,
 }
 
 impl Name {
@@ -52,6 +54,7 @@ impl Name {
             Self::Committed => 5,
             Self::Promises => 6,
             Self::Timing => 7,
+            Self::Abandoned => 8,
         };
         let [high, low] = part.to_be_bytes();
         [0, name, high, low]

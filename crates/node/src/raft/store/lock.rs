@@ -2,10 +2,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Uid, chownat, flock};
 
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,24 @@ impl DataDirectory {
     pub fn lock(path: &Path) -> Result<Self, LockError> {
         let io = |cause| LockError::Io { path: path.to_owned(), cause };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        Self::lock_there(path)
+    }
+
+    /// Locks a directory that is there; `None` if it is not.
+    ///
+    /// # Errors
+    ///
+    /// If another process has it, or the file system refuses.
+    pub fn lock_existing(path: &Path) -> Result<Option<Self>, LockError> {
+        match fs::metadata(path) {
+            Ok(_) => Self::lock_there(path).map(Some),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(LockError::Io { path: path.to_owned(), cause }),
+        }
+    }
+
+    fn lock_there(path: &Path) -> Result<Self, LockError> {
+        let io = |cause| LockError::Io { path: path.to_owned(), cause };
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -69,7 +87,35 @@ impl DataDirectory {
         }
         lock.set_len(0).map_err(io)?;
         writeln!(lock, "{}", std::process::id()).map_err(io)?;
+        super::replace::finish(path).map_err(io)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Gives what root made in the directory to whoever the directory belongs to: a daemon without
+    /// root's rights could not open it.
+    ///
+    /// # Errors
+    ///
+    /// If the file system refuses.
+    pub fn give_back(&self) -> io::Result<()> {
+        let owner = fs::metadata(&self.path)?;
+        if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+        let mut directories = vec![self.path.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                // A link is given away itself, and not what it leads to.
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                chownat(CWD, entry.path(), Some(uid), Some(gid), flags)?;
+                if entry.file_type()?.is_dir() {
+                    directories.push(entry.path());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The directory.

@@ -11,7 +11,7 @@ use quorate_api::convert::{DecodeError, decode};
 use quorate_api::peer::v1 as peer;
 use tokio::sync::oneshot;
 
-use super::database::{Changes, Name, invalid};
+use super::database::{Changes, Database, Name, invalid};
 use super::writer::Completion;
 use super::{Durable, Store};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
@@ -32,7 +32,7 @@ impl LogStore {
     pub(crate) fn new(store: Store) -> io::Result<Self> {
         let log = Self(store);
         // A purge that was cut off by a crash is finished now.
-        if let Some(purged) = log.read_id(Name::Purged)? {
+        if let Some(purged) = read_id(&log.0.database, Name::Purged)? {
             log.0.database.remove_entries(0, purged.index)?;
         }
         Ok(log)
@@ -48,47 +48,51 @@ impl LogStore {
         self.0.writer.sync(Completion::Tell(sender));
         Durable(receiver).wait().await.map_err(io::Error::other)
     }
+}
 
-    fn read_id(&self, name: Name) -> io::Result<Option<LogId>> {
-        let Some(bytes) = self.0.database.get(name)? else { return Ok(None) };
-        let id: peer::LogId = decoded(decode("LogId", &bytes))?;
-        Ok(Some(wire::read_log_id(&id)))
+pub(super) fn read_id(database: &Database, name: Name) -> io::Result<Option<LogId>> {
+    let Some(bytes) = database.get(name)? else { return Ok(None) };
+    let id: peer::LogId = decoded(decode("LogId", &bytes))?;
+    Ok(Some(wire::read_log_id(&id)))
+}
+
+pub(super) fn read_vote(database: &Database) -> io::Result<Option<Vote>> {
+    let Some(bytes) = database.get(Name::Vote)? else { return Ok(None) };
+    let vote: peer::StoredVote = decoded(decode("StoredVote", &bytes))?;
+    decoded(wire::read_stored_vote(&vote)).map(Some)
+}
+
+/// The entries of a range, none missing in between.
+pub(super) fn read_entries(
+    database: &Database,
+    range: impl RangeBounds<u64>,
+) -> io::Result<Vec<Entry>> {
+    let first = match range.start_bound() {
+        Bound::Included(&first) => first,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let last = match range.end_bound() {
+        Bound::Included(&last) => last,
+        Bound::Excluded(0) => return Ok(Vec::new()),
+        Bound::Excluded(&after) => after - 1,
+        Bound::Unbounded => u64::MAX,
+    };
+    let mut entries: Vec<Entry> = Vec::new();
+    if first > last {
+        return Ok(entries);
     }
-
-    fn vote(&self) -> io::Result<Option<Vote>> {
-        let Some(bytes) = self.0.database.get(Name::Vote)? else { return Ok(None) };
-        let vote: peer::StoredVote = decoded(decode("StoredVote", &bytes))?;
-        decoded(wire::read_stored_vote(&vote)).map(Some)
-    }
-
-    fn entries(&self, range: impl RangeBounds<u64>) -> io::Result<Vec<Entry>> {
-        let first = match range.start_bound() {
-            Bound::Included(&first) => first,
-            Bound::Excluded(&before) => before.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let last = match range.end_bound() {
-            Bound::Included(&last) => last,
-            Bound::Excluded(0) => return Ok(Vec::new()),
-            Bound::Excluded(&after) => after - 1,
-            Bound::Unbounded => u64::MAX,
-        };
-        let mut entries: Vec<Entry> = Vec::new();
-        if first > last {
-            return Ok(entries);
+    database.entries(first, last, |index, bytes| {
+        let entry: peer::Entry = decoded(decode("Entry", &bytes))?;
+        let entry = decoded(wire::read_entry(entry))?;
+        let expected = entries.last().map_or(index, |before| before.log_id.index + 1);
+        if entry.log_id.index != index || index != expected {
+            return Err(invalid("an entry of the log is missing or at the wrong place"));
         }
-        self.0.database.entries(first, last, |index, bytes| {
-            let entry: peer::Entry = decoded(decode("Entry", &bytes))?;
-            let entry = decoded(wire::read_entry(entry))?;
-            let expected = entries.last().map_or(index, |before| before.log_id.index + 1);
-            if entry.log_id.index != index || index != expected {
-                return Err(invalid("an entry of the log is missing or at the wrong place"));
-            }
-            entries.push(entry);
-            Ok(())
-        })?;
-        Ok(entries)
-    }
+        entries.push(entry);
+        Ok(())
+    })?;
+    Ok(entries)
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
@@ -96,11 +100,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: R,
     ) -> io::Result<Vec<Entry>> {
-        self.entries(range)
+        read_entries(&self.0.database, range)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        self.vote()
+        read_vote(&self.0.database)
     }
 }
 
@@ -108,10 +112,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        let purged = self.read_id(Name::Purged)?;
+        let purged = read_id(&self.0.database, Name::Purged)?;
         let last = match self.0.database.last_entry()? {
             None => purged,
-            Some(index) => self.entries(index..=index)?.pop().map(|entry| entry.log_id),
+            Some(index) => {
+                read_entries(&self.0.database, index..=index)?.pop().map(|entry| entry.log_id)
+            }
         };
         Ok(LogState { last_purged_log_id: purged, last_log_id: last })
     }
@@ -137,7 +143,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        self.read_id(Name::Committed)
+        read_id(&self.0.database, Name::Committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>

@@ -69,7 +69,8 @@ impl Snapshots {
         written.await.map_err(io::Error::other)?
     }
 
-    fn write(&self, meta: SnapshotMeta, data: Arc<SnapshotBytes>) -> io::Result<()> {
+    /// As [`Snapshots::save`], on this thread.
+    pub(super) fn write(&self, meta: SnapshotMeta, data: Arc<SnapshotBytes>) -> io::Result<()> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|c| c.meta.last_log_id > meta.last_log_id) {
             return Ok(());

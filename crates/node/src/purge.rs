@@ -1,0 +1,100 @@
+//! `quorated purge`: all that is ours goes out of the kernel, for package removal and the way back.
+//!
+//! The addresses first, then the services, and the fence's filters last: as long as one of our
+//! addresses stands, its fence does. The data directory stays. Doing it again changes nothing.
+//! Tests: `reconcile/tests/purge.rs`, tests/tests/lab_host_purge.rs.
+
+use std::io::{self, Write};
+
+use quorate_dataplane::DataplaneError;
+use quorate_dataplane::fence::{self, FenceError};
+use quorate_dataplane::linux::Linux;
+
+use crate::config::NodeConfig;
+use crate::raft::store::lock::{DataDirectory, LockError};
+use crate::reconcile::{self, ListError, Purged};
+use crate::release::holding;
+
+/// Why something of ours may still be in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// The data directory is in use or can't be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The lists of what is ours can't be read or written.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The kernel can't be used or looked at.
+    #[error(transparent)]
+    Kernel(#[from] DataplaneError),
+    /// Something stays.
+    #[error("not all of it could be removed; the fence stays on as long as a VIP does:\n{}", .0.join("\n"))]
+    Left(Vec<String>),
+    /// The fence can't be looked for.
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+    /// The file system or the terminal refuses.
+    #[error("what was removed can't be noted or printed: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<reconcile::PurgeError> for PurgeError {
+    fn from(error: reconcile::PurgeError) -> Self {
+        match error {
+            reconcile::PurgeError::List(error) => Self::List(error),
+            reconcile::PurgeError::Kernel(error) => Self::Kernel(error),
+        }
+    }
+}
+
+/// Takes all that is ours out of the kernel; says what it was.
+///
+/// # Errors
+///
+/// If something of ours may still be there.
+pub fn purge(config: &NodeConfig, out: &mut dyn Write) -> Result<(), PurgeError> {
+    // Without a data directory nothing was ever listed; a fence is found without a list.
+    let directory = DataDirectory::lock_existing(&config.data_dir)?;
+    let mut linux = Linux::new()?;
+    let mut left = Vec::new();
+    if let Some(directory) = &directory {
+        let done = reconcile::purge(&mut linux, directory.path());
+        // What it held stands nowhere any more, so there is nothing to release.
+        let forgotten = holding::clear(directory.path());
+        // Lists that root wrote must stay the daemon's.
+        directory.give_back()?;
+        let done = done?;
+        forgotten?;
+        say(&done, out)?;
+        left.extend(
+            done.addresses_left.iter().map(|(address, error)| {
+                format!("VIP {} on {}: {error}", address.net, address.device)
+            }),
+        );
+        left.extend(
+            done.services_left.iter().map(|(key, error)| format!("service {key}: {error}")),
+        );
+        if !done.addresses_left.is_empty() {
+            return Err(PurgeError::Left(left));
+        }
+    }
+    let devices = fence::devices()?;
+    for (device, error) in fence::purge(&devices)? {
+        left.push(format!("fence on {device}: {error}"));
+    }
+    if !left.is_empty() {
+        return Err(PurgeError::Left(left));
+    }
+    writeln!(out, "no VIP, service or fence of Quorate is in the kernel")?;
+    Ok(())
+}
+
+fn say(done: &Purged, out: &mut dyn Write) -> io::Result<()> {
+    for address in &done.addresses {
+        writeln!(out, "removed VIP {} from {}", address.net, address.device)?;
+    }
+    for service in &done.services {
+        writeln!(out, "removed service {service}")?;
+    }
+    Ok(())
+}
