@@ -21,7 +21,8 @@ fn bounds(name: &str) -> Bounds {
 
 fn holds(name: &str) {
     let started = quorate_tests::lab::clock::Stopwatch::start();
-    let found = check(&bounds(name), 2);
+    let most = number("QUORATE_STATES").map(|most| usize::try_from(most).unwrap());
+    let found = check(&bounds(name), 2, most);
     eprintln!("{name}: {found:?} in {:?}", started.elapsed());
     assert!(found.broken.is_none(), "{}", found.broken.unwrap());
     assert!(found.held && found.moved, "nothing happened");
@@ -64,17 +65,18 @@ fn a_new_voter_is_safe_in_every_order() {
 
 #[test]
 fn random_orders_are_safe() {
-    let (mut moves, mut steps) = (0, 0);
+    let (mut moves, mut released, mut steps) = (0, 0, 0);
     let started = quorate_tests::lab::clock::Stopwatch::start();
     for seed in 1..=number("QUORATE_SEEDS").unwrap_or(40) {
         let walked = walk(Walk { seed, voters: 3 + seed % 2 * 2, steps: 10_000, mutant: None });
         moves += walked.moves;
+        released += walked.released;
         steps += walked.steps;
         if let Some((broken, story)) = walked.broken {
             panic!("seed {seed}: {broken:?}\n{story}");
         }
     }
-    eprintln!("{moves} moves in {steps} steps, {:?}", started.elapsed());
+    eprintln!("{moves} moves ({released} after a release) in {steps} steps, {:?}", started.elapsed());
     assert!(moves > 1_000);
 }
 
@@ -93,7 +95,7 @@ fn the_checker_finds_what_is_broken() {
         ("restart", Mutant::NoQuarantine),
         ("lease changes", Mutant::PromiseByTheVotersLease),
     ] {
-        let found = check(&Bounds { mutant: Some(mutant), ..bounds(name) }, 2);
+        let found = check(&Bounds { mutant: Some(mutant), ..bounds(name) }, 2, None);
         assert!(found.broken.is_some(), "{mutant:?} is not found in {} states", found.states);
     }
 }

@@ -1,12 +1,13 @@
 //! The voter's side: what it is asked and told, and what each mutant makes of that.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_model::id::{Epoch, GroupName, LogIndex, NodeId};
 use quorate_model::ownership::message::{Refusal, Renew, RenewReply, RenewResult};
-use quorate_model::ownership::quorum::Membership;
 use quorate_model::ownership::voter::{DurablePromises, VoterView};
+use quorate_model::state::ClusterState;
 use quorate_model::time::promise;
 
 use super::mutant::Mutant;
@@ -40,8 +41,35 @@ impl World {
         let mutant = self.mutant();
         let local = self.local(voter);
         let state = Arc::clone(self.log.state(self.machine(voter).applied));
-        let mut membership = Membership::clone(&self.membership(voter));
-        let mut asked = renew.clone();
+        let mut membership = self.membership(voter);
+        let mut asked = Cow::Borrowed(renew);
+        if mutant.is_some() {
+            self.break_renewal(voter, from, &state, asked.to_mut());
+        }
+        if mutant == Some(Mutant::NoMembershipRule) {
+            Arc::make_mut(&mut membership).index = LogIndex(0);
+        }
+        let Some(daemon) = &mut self.machine_mut(voter).daemon else { return };
+        let view = VoterView { membership: &membership, state: &state };
+        let answer = daemon.voter.renew(local, from, &asked, view);
+        // What is listened for is the leader's to judge, and not modelled here.
+        daemon.voter.applied(local, &state);
+        if let Some(reply) = answer.reply {
+            self.answer(voter, from, reply, &asked);
+        }
+        if let Some(promises) = answer.persist {
+            self.begin_write(voter, promises);
+        }
+    }
+
+    fn break_renewal(
+        &mut self,
+        voter: NodeId,
+        from: NodeId,
+        state: &ClusterState,
+        asked: &mut Renew,
+    ) {
+        let mutant = self.mutant();
         match mutant {
             Some(Mutant::ShortPromise) => asked.lease /= 3,
             Some(Mutant::PromiseWithoutDrift) => asked.lease = whose_promise_is(asked.lease),
@@ -49,10 +77,7 @@ impl World {
             Some(Mutant::PromiseByGroupName) => {
                 asked.groups.values_mut().for_each(|group| group.addresses.clear());
             }
-            Some(Mutant::NoMembershipRule) => {
-                asked.membership = LogIndex(0);
-                membership.index = LogIndex(0);
-            }
+            Some(Mutant::NoMembershipRule) => asked.membership = LogIndex(0),
             Some(Mutant::NoHeld) => self.release_all_others(voter, from),
             _ => {}
         }
@@ -67,29 +92,15 @@ impl World {
                 of_group.epoch = of_group.epoch.max(highest).max(granted);
             }
         }
-        if mutant.is_none() {
-            machine.shadow = Default::default();
-        }
-        let Some(daemon) = &mut machine.daemon else { return };
-        let view = VoterView { membership: &membership, state: &state };
-        let answer = daemon.voter.renew(local, from, &asked, view);
-        // What is listened for is the leader's to judge, and not modelled here.
-        daemon.voter.applied(local, &state);
-        if let Some(reply) = answer.reply {
-            self.answer(voter, from, reply, &asked);
-        }
-        if let Some(promises) = answer.persist {
-            self.begin_write(voter, promises);
-        }
     }
 
     pub(super) fn persisted(&mut self, voter: NodeId, written: DurablePromises) {
         let mutant = self.mutant();
         let local = self.local(voter);
         let state = Arc::clone(self.log.state(self.machine(voter).applied));
-        let mut membership = Membership::clone(&self.membership(voter));
+        let mut membership = self.membership(voter);
         if mutant == Some(Mutant::NoMembershipRule) {
-            membership.index = LogIndex(0);
+            Arc::make_mut(&mut membership).index = LogIndex(0);
         }
         let Some(daemon) = &mut self.machine_mut(voter).daemon else { return };
         let view = VoterView { membership: &membership, state: &state };
@@ -140,7 +151,7 @@ impl World {
                 incarnation: reply.incarnation.0,
                 number: reply.round.0,
                 voter,
-                group: Some(group.clone()),
+                group: Some(Arc::new(group.clone())),
             };
             let results = [(group, result)].into();
             let (incarnation, round) = (reply.incarnation, reply.round);

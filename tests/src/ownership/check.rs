@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quorate_model::id::{Epoch, NodeId};
-use stateright::{Checker as _, Model, Property};
+use stateright::{Checker as _, CheckerBuilder, Model, Property};
 
 use super::mutant::Mutant;
 use super::network::{Datagram, Key};
@@ -143,10 +143,12 @@ pub struct Found {
     pub moved: bool,
 }
 
-/// Looks at every state within the bounds.
+/// Looks at every state within the bounds; or at about so many, if `most` says so.
 #[must_use]
-pub fn check(bounds: &Bounds, threads: usize) -> Found {
-    let checker = bounds.clone().checker().threads(threads).spawn_dfs().join();
+pub fn check(bounds: &Bounds, threads: usize, most: Option<usize>) -> Found {
+    let builder = bounds.clone().checker().threads(threads);
+    let builder = most.into_iter().fold(builder, CheckerBuilder::target_state_count);
+    let checker = builder.spawn_dfs().join();
     let broken = checker.discovery(SAFE).map(|path| {
         let last = path.last_state().world.broken.clone();
         format!("{last:?} after {:#?}", path.into_actions())
@@ -308,7 +310,7 @@ impl Bounds {
                 world.count(&reply);
                 world.store(reply.owner);
             }
-            world.network.remove(&reply);
+            world.lose(&reply);
         }
     }
 }
@@ -330,7 +332,7 @@ impl Model for Bounds {
         for id in world.ids() {
             self.acts_of_node(state, id, actions);
         }
-        for (key, datagram) in &world.network {
+        for (key, datagram) in world.network.iter() {
             match datagram {
                 Datagram::Reply(_) => actions.push(Action::Count(key.clone())),
                 Datagram::Renew(_) | Datagram::Released(..) => {

@@ -163,13 +163,14 @@ impl World {
                 self.close_what_left(id);
             }
         }
+        self.given_up.insert(group.clone(), epoch);
         let key = Key {
             kind: 2,
             owner: id,
             incarnation: 0,
             number: epoch.0,
             voter: NodeId(0),
-            group: Some(group.clone()),
+            group: Some(Arc::new(group.clone())),
         };
         self.send(key, Datagram::Released(group.clone(), epoch));
         self.release(id, id, group, epoch);
@@ -201,33 +202,35 @@ impl World {
 
     /// A voter's answer reaches the owner.
     pub fn count(&mut self, key: &Key) {
-        let Some(Datagram::Reply(reply)) = self.network.get(key).cloned() else { return };
+        let Some(Datagram::Reply(mut reply)) = self.network.get(key).cloned() else { return };
         let (id, voter) = (key.owner, key.voter);
         let mutant = self.mutant();
         let local = self.local(id);
-        let mut membership = Membership::clone(&self.membership(id));
+        let mut membership = self.membership(id);
         let lease = self.log.state(self.machine(id).applied).timing.lease();
         let Some(daemon) = &mut self.machine_mut(id).daemon else { return };
-        let mut reply = RenewReply::clone(&reply);
         if mutant == Some(Mutant::AckByRoundAlone) {
-            reply.incarnation = Incarnation(u64::MAX);
-            relabel(daemon, &mut reply);
+            relabel(daemon, Arc::make_mut(&mut reply));
         }
         if mutant == Some(Mutant::Minority) {
-            membership.configs = vec![BTreeSet::from([id])];
+            Arc::make_mut(&mut membership).configs = vec![BTreeSet::from([id])];
         }
-        let before = deadlines(&daemon.owner);
-        let outcome = daemon.owner.reply(voter, &reply, &membership);
-        for (address, (until, group, epoch)) in deadlines(&daemon.owner) {
-            let known = before.get(&address).map(|(until, _, _)| *until);
-            if known == Some(until) || until == Instant(0) {
-                continue;
+        let mut superseded = BTreeSet::new();
+        for group in reply.results.keys() {
+            let before: Vec<(IpAddr, Instant)> = daemon.owner.addresses(group).collect();
+            let outcome = daemon.owner.reply(voter, &reply, &membership);
+            let Some(epoch) = daemon.owner.epoch(group) else { continue };
+            for ((address, until), (_, known)) in daemon.owner.addresses(group).zip(before) {
+                if until != known {
+                    let from_ack = mutant == Some(Mutant::LeaseFromTheAck);
+                    let until = if from_ack { local + lease } else { until };
+                    let found = Found { until, at: local, group: group.clone(), epoch };
+                    daemon.found.insert(address, found);
+                }
             }
-            let from_ack = mutant == Some(Mutant::LeaseFromTheAck);
-            let until = if from_ack { local + lease } else { until };
-            daemon.found.insert(address, Found { until, at: local, group, epoch });
+            superseded.extend(outcome.superseded);
         }
-        for group in outcome.superseded {
+        for group in superseded {
             self.give_up(id, &group);
         }
     }
@@ -283,17 +286,6 @@ impl World {
     pub fn stores(&self, id: NodeId) -> bool {
         self.machine(id).daemon.as_ref().is_some_and(|d| !d.found.is_empty())
     }
-}
-
-/// Until when an owner may serve each address, and under which grant.
-fn deadlines(owner: &Owner) -> BTreeMap<IpAddr, (Instant, GroupName, Epoch)> {
-    let mut all = BTreeMap::new();
-    for (group, epoch) in owner.groups() {
-        for (address, until) in owner.addresses(group) {
-            all.insert(address, (until, group.clone(), epoch));
-        }
-    }
-    all
 }
 
 /// Makes a reply look as if it were for the present start of an owner, and its present grants.

@@ -31,5 +31,5 @@ pub struct Key {
     /// Who answers; of a reply only.
     pub voter: NodeId,
     /// The group; of a reply and a release only.
-    pub group: Option<GroupName>,
+    pub group: Option<Arc<GroupName>>,
 }

@@ -37,6 +37,8 @@ pub struct Walked {
     pub hash: u64,
     /// How often a group was served by another director than before.
     pub moves: u64,
+    /// How many of these followed a release.
+    pub released: u64,
     /// Steps that were taken.
     pub steps: u64,
     /// What went wrong, and the last of what happened before.
@@ -63,6 +65,7 @@ pub fn walk(walk: Walk) -> Walked {
     Walked {
         hash: walker.trace.hash(),
         moves: walker.world.moves,
+        released: walker.world.released,
         steps,
         broken: walker.world.broken.map(|broken| (broken, story)),
     }
@@ -164,7 +167,9 @@ impl Walker {
         if self.random.chance(900) {
             self.world.store(id);
         }
-        self.world.network.remove(&round).filter(|_| self.random.chance(900));
+        if self.random.chance(900) {
+            self.world.lose(&round);
+        }
         if self.world.network.len() > NETWORK_MAX {
             self.lose();
         }
@@ -189,7 +194,7 @@ impl Walker {
     fn lose(&mut self) {
         while self.world.network.len() > NETWORK_MAX / 2 {
             let Some(key) = self.something() else { return };
-            self.world.network.remove(&key);
+            self.world.lose(&key);
         }
     }
 
@@ -251,7 +256,7 @@ impl Walker {
                 }
             }
             if self.random.chance(700) {
-                self.world.network.remove(&release);
+                self.world.lose(&release);
             }
         }
     }

@@ -82,17 +82,20 @@ pub struct World {
     pub plan: Arc<Plan>,
     /// Real time.
     pub now: Real,
-    pub(super) machines: Vec<Machine>,
+    pub(super) machines: Vec<Arc<Machine>>,
     /// The log.
-    pub log: Log,
+    pub log: Arc<Log>,
     /// What is on its way.
-    pub network: BTreeMap<Key, Datagram>,
+    pub network: Arc<BTreeMap<Key, Datagram>>,
     /// What every node has applied at the beginning, and when that was.
     first: u64,
     begun: Real,
     pub(super) served: BTreeMap<GroupName, (Epoch, NodeId)>,
     /// How often a group was served by another director than before.
     pub moves: u64,
+    /// How many of them followed a release; the others waited for promises to run out.
+    pub released: u64,
+    pub(super) given_up: BTreeMap<GroupName, Epoch>,
     /// The first thing that went wrong.
     pub broken: Option<Broken>,
 }
@@ -119,23 +122,25 @@ impl World {
             ends: BTreeSet::new(),
             shadow: Shadow::default(),
         };
-        let machines = plan.rates.iter().map(machine).collect();
+        let machines = plan.rates.iter().map(machine).map(Arc::new).collect();
         let mut world = Self {
             plan: Arc::new(plan),
             now: 0,
             machines,
-            log,
-            network: BTreeMap::new(),
+            log: Arc::new(log),
+            network: Arc::default(),
             first: last,
             begun: 0,
             served: BTreeMap::new(),
             moves: 0,
+            released: 0,
+            given_up: BTreeMap::new(),
             broken: None,
         };
         for id in world.ids() {
             world.start(id);
         }
-        world.now = world.machines.iter().filter_map(Machine::after_the_end).max().unwrap_or(0);
+        world.now = world.machines.iter().filter_map(|m| m.after_the_end()).max().unwrap_or(0);
         world.forget_what_is_over();
         world.begin();
         world
@@ -154,7 +159,7 @@ impl World {
     }
 
     pub(super) fn machine_mut(&mut self, id: NodeId) -> &mut Machine {
-        &mut self.machines[usize::try_from(id.0 - 1).unwrap()]
+        Arc::make_mut(&mut self.machines[usize::try_from(id.0 - 1).unwrap()])
     }
 
     pub(super) fn mutant(&self) -> Option<Mutant> {
@@ -169,7 +174,7 @@ impl World {
 
     /// Forgets entries that every node has applied: no snapshot is older.
     pub fn forget(&mut self, applied: u64) {
-        self.log.forget(applied);
+        Arc::make_mut(&mut self.log).forget(applied);
         self.first = self.first.max(self.log.forgotten());
     }
 
@@ -199,7 +204,7 @@ impl World {
 
     /// Who serves an address.
     pub fn servers(&self, address: &IpAddr) -> impl Iterator<Item = NodeId> {
-        let serving = |m: &&Machine| m.serves(self.now, address, self.plan.mutant);
+        let serving = |m: &Machine| m.serves(self.now, address, self.plan.mutant);
         let numbered = self.machines.iter().zip(1..);
         numbered.filter(move |(m, _)| serving(m)).map(|(_, number)| NodeId(number))
     }
@@ -224,7 +229,7 @@ impl World {
 
     pub(super) fn push(&mut self, entry: Entry) {
         let plan = Arc::clone(&self.plan);
-        self.log.push(entry, &plan.configurations);
+        Arc::make_mut(&mut self.log).push(entry, &plan.configurations);
         if !self.log_is_slow() {
             for id in self.ids() {
                 self.append(id);
@@ -238,7 +243,12 @@ impl World {
     }
 
     pub(super) fn send(&mut self, key: Key, datagram: Datagram) {
-        self.network.insert(key, datagram);
+        Arc::make_mut(&mut self.network).insert(key, datagram);
+    }
+
+    /// A datagram never arrives any more.
+    pub fn lose(&mut self, key: &Key) {
+        Arc::make_mut(&mut self.network).remove(key);
     }
 
     /// Real time goes on.
@@ -265,7 +275,11 @@ impl World {
         let now = self.now;
         for machine in &mut self.machines {
             let local = machine.clock.at(now);
-            machine.ends.retain(|&end| end > local);
+            if machine.ends.first().is_none_or(|&end| end > local) {
+                continue;
+            }
+            let machine = Arc::make_mut(machine);
+            machine.ends = machine.ends.split_off(&Instant(local.0 + 1));
             let state = self.log.state(machine.applied);
             if let Some(daemon) = &mut machine.daemon {
                 daemon.voter.applied(local, state);
@@ -300,7 +314,12 @@ impl World {
         {
             self.broken = Some(Broken::EpochWentBack(group.clone(), highest, epoch));
         }
-        self.moves += u64::from(before.is_some_and(|(_, by)| by != id));
+        if let Some((before, by)) = before
+            && by != id
+        {
+            self.moves += 1;
+            self.released += u64::from(self.given_up.get(group) == Some(&before));
+        }
         self.served.insert(group.clone(), (epoch, id));
     }
 }
