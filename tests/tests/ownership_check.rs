@@ -19,10 +19,14 @@ fn bounds(name: &str) -> Bounds {
     configurations(depth).into_iter().find(|bounds| bounds.name == name).unwrap()
 }
 
+fn threads() -> usize {
+    number("QUORATE_THREADS").map_or(2, |count| usize::try_from(count).unwrap())
+}
+
 fn holds(name: &str) {
     let started = quorate_tests::lab::clock::Stopwatch::start();
     let most = number("QUORATE_STATES").map(|most| usize::try_from(most).unwrap());
-    let found = check(&bounds(name), 2, most);
+    let found = check(&bounds(name), threads(), most);
     eprintln!("{name}: {found:?} in {:?}", started.elapsed());
     assert!(found.broken.is_none(), "{}", found.broken.unwrap());
     assert!(found.held && found.moved, "nothing happened");
@@ -68,7 +72,13 @@ fn random_orders_are_safe() {
     let (mut moves, mut released, mut steps) = (0, 0, 0);
     let started = quorate_tests::lab::clock::Stopwatch::start();
     for seed in 1..=number("QUORATE_SEEDS").unwrap_or(40) {
-        let walked = walk(Walk { seed, voters: 3 + seed % 2 * 2, steps: 10_000, mutant: None });
+        let walked = walk(Walk {
+            seed,
+            voters: 3 + seed % 2 * 2,
+            steps: 10_000,
+            mutant: None,
+            trace: false,
+        });
         moves += walked.moves;
         released += walked.released;
         steps += walked.steps;
@@ -76,13 +86,16 @@ fn random_orders_are_safe() {
             panic!("seed {seed}: {broken:?}\n{story}");
         }
     }
-    eprintln!("{moves} moves ({released} after a release) in {steps} steps, {:?}", started.elapsed());
+    eprintln!(
+        "{moves} moves ({released} after a release) in {steps} steps, {:?}",
+        started.elapsed()
+    );
     assert!(moves > 1_000);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_walk() {
-    let go = |seed| walk(Walk { seed, voters: 3, steps: 2_000, mutant: None }).hash;
+    let go = |seed| walk(Walk { seed, voters: 3, steps: 2_000, mutant: None, trace: false }).hash;
     assert_eq!(go(5), go(5));
     assert_ne!(go(5), go(6));
 }

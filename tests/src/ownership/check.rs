@@ -31,7 +31,9 @@ pub struct Bounds {
     pub grid: Real,
     /// How many points there are.
     pub points: u64,
-    /// Rounds that all owners send together.
+    /// How many of the nodes may own the group; the others only vote.
+    pub owners: u64,
+    /// Rounds that all owners send together, each at a point of the grid.
     pub rounds: u64,
     /// Grants, besides the first.
     pub grants: u64,
@@ -45,8 +47,8 @@ pub struct Bounds {
     pub changes: u64,
     /// Whether one node becomes a voter.
     pub voter_joins: bool,
-    /// Whether answers come late and twice, and the fence is set late; else they come at once or
-    /// never.
+    /// Whether answers come late, twice or never, and the fence is set late; else all that is at
+    /// once. (The renewals that are answered come late, twice or never in any case.)
     pub slow: bool,
     /// Whether the disk is slow, and a crash loses what is on its way.
     pub slow_disk: bool,
@@ -102,8 +104,8 @@ pub enum Action {
     Pass,
     /// An owner sends a round; its own voter is asked in place.
     Round(NodeId),
-    /// A voter gets a datagram; `answered`: its answer comes at once and counts, or it is lost.
-    Hear(NodeId, Key, bool),
+    /// A voter gets a datagram.
+    Hear(NodeId, Key),
     /// An owner gets an answer.
     Count(Key),
     /// A daemon sets its fence.
@@ -197,7 +199,7 @@ impl Bounds {
         if !world.is_committed() {
             return;
         }
-        for id in world.ids() {
+        for id in world.ids().into_iter().filter(|id| id.0 <= self.owners) {
             if used.grants < self.grants {
                 actions.push(Action::Grant(id, true));
             }
@@ -215,7 +217,8 @@ impl Bounds {
 
     fn acts_of_node(&self, state: &State, id: NodeId, actions: &mut Vec<Action>) {
         let (world, used) = (&state.world, &state.used);
-        if used.rounds < self.rounds && world.owns(id, &group("a")) {
+        let on_grid = world.passed() % self.grid == 0;
+        if on_grid && used.rounds < self.rounds && world.owns(id, &group("a")) {
             actions.push(Action::Round(id));
         }
         if used.releases < self.releases && world.owns(id, &group("a")) {
@@ -249,15 +252,15 @@ impl Bounds {
             Action::Round(id) => {
                 used.rounds += 1;
                 if let Some(round) = world.round(id) {
-                    self.heard(world, id, &round, true);
+                    self.heard(world, id, &round);
                 }
             }
-            Action::Hear(voter, key, answered) => self.heard(world, voter, &key, answered),
+            Action::Hear(voter, key) => self.heard(world, voter, &key),
             Action::Count(key) => world.count(&key),
             Action::Store(id) => world.store(id),
             Action::Write(id) => {
                 world.write(id);
-                self.settle(world, true);
+                self.settle(world);
             }
             Action::Restart(id, written) => {
                 used.restarts += 1;
@@ -291,25 +294,23 @@ impl Bounds {
         }
     }
 
-    fn heard(&self, world: &mut World, voter: NodeId, key: &Key, answered: bool) {
+    fn heard(&self, world: &mut World, voter: NodeId, key: &Key) {
         world.hear(voter, key);
         while !self.slow_disk && world.writes(voter) {
             world.write(voter);
         }
-        self.settle(world, answered);
+        self.settle(world);
     }
 
     /// Where answers are not slow, none is left on its way.
-    fn settle(&self, world: &mut World, answered: bool) {
+    fn settle(&self, world: &mut World) {
         if self.slow {
             return;
         }
         let replies: Vec<Key> = world.network.keys().filter(|key| key.kind == 1).cloned().collect();
         for reply in replies {
-            if answered {
-                world.count(&reply);
-                world.store(reply.owner);
-            }
+            world.count(&reply);
+            world.store(reply.owner);
             world.lose(&reply);
         }
     }
@@ -336,12 +337,8 @@ impl Model for Bounds {
             match datagram {
                 Datagram::Reply(_) => actions.push(Action::Count(key.clone())),
                 Datagram::Renew(_) | Datagram::Released(..) => {
-                    let asks = matches!(datagram, Datagram::Renew(_));
                     for voter in world.ids().into_iter().filter(|id| *id != key.owner) {
-                        actions.push(Action::Hear(voter, key.clone(), true));
-                        if asks && !self.slow {
-                            actions.push(Action::Hear(voter, key.clone(), false));
-                        }
+                        actions.push(Action::Hear(voter, key.clone()));
                     }
                 }
             }
@@ -384,6 +381,7 @@ pub fn configurations(depth: u64) -> Vec<Bounds> {
         leases: vec![lease],
         grid: 20_000_000_000,
         points: 5,
+        owners: 2,
         rounds: 3 + depth,
         grants: 1,
         stale_grants: 1,

@@ -28,6 +28,8 @@ pub struct Walk {
     pub steps: u64,
     /// What is broken, if anything.
     pub mutant: Option<Mutant>,
+    /// Whether every line of the trace is kept.
+    pub trace: bool,
 }
 
 /// What came of it.
@@ -43,6 +45,8 @@ pub struct Walked {
     pub steps: u64,
     /// What went wrong, and the last of what happened before.
     pub broken: Option<(Broken, String)>,
+    /// The trace, if it was asked for.
+    pub trace: Option<String>,
 }
 
 struct Walker {
@@ -53,7 +57,7 @@ struct Walker {
     groups: [GroupName; 2],
 }
 
-/// Walks to the end, or to the first violation. `tell` gets every line of the trace.
+/// Walks to the end, or to the first violation.
 pub fn walk(walk: Walk) -> Walked {
     let mut walker = Walker::new(walk);
     let mut steps = 0;
@@ -62,12 +66,14 @@ pub fn walk(walk: Walk) -> Walked {
         walker.step();
     }
     let story = walker.trace.story();
+    let trace = walk.trace.then(|| story.clone());
     Walked {
         hash: walker.trace.hash(),
         moves: walker.world.moves,
         released: walker.world.released,
         steps,
         broken: walker.world.broken.map(|broken| (broken, story)),
+        trace,
     }
 }
 
@@ -100,7 +106,8 @@ impl Walker {
         };
         let world = World::new(plan);
         let groups = [group("a"), group("b")];
-        Self { walk, world, random, trace: Trace::default(), groups }
+        let trace = if walk.trace { Trace::whole() } else { Trace::default() };
+        Self { walk, world, random, trace, groups }
     }
 
     fn anyone(&mut self) -> NodeId {
@@ -121,14 +128,14 @@ impl Walker {
         let before = self.world.moves;
         let what = self.random.between(0, 999);
         match what {
-            0..300 => self.renew(id),
-            300..550 => self.time(),
-            550..650 => self.late(id),
-            650..700 => self.world.store(id),
-            700..760 => self.world.write(id),
-            760..850 => self.apply(id),
-            850..910 => self.grant(id),
-            910..960 => self.give_up(id),
+            0..280 => self.renew(id),
+            280..480 => self.time(),
+            480..580 => self.late(id),
+            580..630 => self.world.store(id),
+            630..690 => self.world.write(id),
+            690..780 => self.apply(id),
+            780..900 => self.grant(id),
+            900..960 => self.give_up(id),
             960..985 => self.restart(id),
             985..990 => self.world.configure(usize::try_from(what - 985).unwrap() % 4),
             _ => self.lose(),
@@ -243,6 +250,11 @@ impl Walker {
         }
         self.spread();
         self.renew(id);
+        // The owner to be waits for the promises in its way, and asks again when they end.
+        for _ in 0..self.random.between(0, 3) {
+            self.time();
+            self.renew(id);
+        }
     }
 
     /// Releases reach most, most of the time.
