@@ -9,5 +9,7 @@ pub mod dice;
 pub mod failover;
 pub mod lab;
 #[cfg(feature = "suites")]
+pub mod ownership;
+#[cfg(feature = "suites")]
 pub mod simulation;
 pub mod soak;

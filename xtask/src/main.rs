@@ -9,6 +9,7 @@ mod machine;
 mod programs;
 mod report;
 mod run;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -33,6 +34,10 @@ enum Task {
     Soak(programs::SoakArguments),
     /// Measures, and prints what was measured beside the budgets
     Bench(programs::BenchArguments),
+    /// Runs the simulator; the same seed gives the same run, byte for byte
+    Sim(simulate::SimArguments),
+    /// Tries every order of events of the ownership protocol, within bounds
+    Check(simulate::CheckArguments),
     /// Builds the fence's program for the kernel anew, with clang
     Bpf,
     /// Runs a command by hand in the virtual machine that hosts without IPVS use
@@ -60,6 +65,8 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => programs::demo(&arguments),
         Task::Soak(arguments) => programs::soak(&arguments),
         Task::Bench(arguments) => programs::bench(&arguments),
+        Task::Sim(arguments) => simulate::sim(&arguments),
+        Task::Check(arguments) => simulate::check(&arguments),
         Task::Bpf => bpf::run(),
         Task::Vm(arguments) => machine::run_by_hand(arguments),
     };

@@ -159,7 +159,7 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     ]
 }
 
-fn bin_dir() -> PathBuf {
+pub(crate) fn bin_dir() -> PathBuf {
     // The cache stands in the target directory, beside the profiles.
     cache_dir().with_file_name("debug")
 }

@@ -60,7 +60,7 @@ pub struct Situation<'a> {
     pub nodes: &'a BTreeMap<NodeId, NodeRecord>,
     /// The membership in force, which is that of the last such entry of the log.
     pub membership: &'a Membership,
-    /// Whether the entry of `membership` is committed.
+    /// Whether the entry of `membership` is committed, and applied in the state that `nodes` is of.
     pub committed: bool,
     /// How far the log of each follower and learner is known to match.
     pub matched: &'a BTreeMap<NodeId, LogIndex>,

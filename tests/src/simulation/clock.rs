@@ -12,7 +12,7 @@ pub const MS: Real = 1_000_000;
 const MILLION: u128 = 1_000_000;
 
 /// A node's lease clock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Clock {
     /// When its machine was started.
     pub since: Real,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_dataplane::fake::FakeKernel;
 use quorate_model::director::{Director, Event};
 use quorate_model::id::NodeId;
 use quorate_model::time::Instant;
@@ -14,11 +15,11 @@ use super::world::{Item, World};
 
 impl World {
     pub(super) fn start(&mut self, id: NodeId) {
-        if self.nodes[&id].director.is_some() {
+        if self.nodes[&id].director.is_some() || self.nodes[&id].gone {
             return;
         }
         let fresh = self.random.number();
-        let replayed = self.random.between(0, 2);
+        let (replayed, snapshot) = (self.random.between(0, 2), self.random.number());
         let mutant = self.plan.mutant;
         let (now, log) = (self.now, &self.log);
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -28,7 +29,15 @@ impl World {
             node.disk.longest = Duration::ZERO;
         }
         // What was applied is known from a snapshot, which may be older.
-        node.applied = if replayed == 0 { 0 } else { node.applied.min(log.committed()) };
+        let applied = node.applied.min(log.committed());
+        node.applied = match replayed {
+            0 => 0,
+            1 => usize::try_from(snapshot % (applied as u64 + 1)).unwrap(),
+            _ => applied,
+        };
+        (node.services, node.running_since) = (None, now);
+        node.gagged.clear();
+        node.told_of.clear();
         node.kernel.sweep();
         node.worked = 0;
         node.fence = Vec::new();
@@ -39,11 +48,11 @@ impl World {
         let (membership, state) = (node.told.1.clone(), log.state(node.applied));
         self.tell(&format!("n{id} starts"));
         self.tell_raft(id, false, membership);
+        self.node(id).tell_of(now, &state);
         self.step(id, Event::State(state));
         let looks = self.random.between(MS, 20 * MS);
         self.after_for(looks, id, Happening::Looked);
         self.after_for(looks / 2, id, Happening::ServicesFound);
-        self.after_for(looks, id, Happening::Services(0));
     }
 
     pub(super) fn crash(&mut self, id: NodeId) {
@@ -54,6 +63,7 @@ impl World {
         if reboots {
             // The whole machine: its kernel forgets everything, and its clock begins anew.
             node.kernel.sweep();
+            node.ipvs = FakeKernel::new();
             node.clock = Clock { since: now, offset: 1, rate: node.clock.rate };
         }
         node.director = None;
@@ -69,11 +79,13 @@ impl World {
     }
 
     pub(super) fn resume(&mut self, id: NodeId) {
+        let now = self.now;
         let node = self.node(id);
         if !node.paused {
             return;
         }
         node.paused = false;
+        node.running_since = now;
         let (boot, missed) = (node.boot, std::mem::take(&mut node.missed));
         self.tell(&format!("n{id} goes on"));
         for missed in missed {

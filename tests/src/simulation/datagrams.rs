@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_model::director::Event;
 use quorate_model::id::NodeId;
-use quorate_model::ownership::message::Message;
+use quorate_model::ownership::message::{Message, Refusal, RenewResult};
 
 use super::mutant::Mutant;
 use super::node::Missed;
@@ -21,19 +21,27 @@ pub(super) struct Carried {
 }
 
 impl World {
-    pub(super) fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        match &message {
+    pub(super) fn send(&mut self, from: NodeId, to: NodeId, mut message: Message) {
+        match &mut message {
             Message::RenewReply(reply) => {
                 let result = self.epochs.answered(from, reply);
                 self.demand(Invariant::EpochsRise, result);
             }
-            Message::Renew(renew) => self.node(from).newest = renew.round,
+            Message::Renew(renew) => {
+                let node = self.node(from);
+                node.newest = renew.round;
+                renew.groups.retain(|group, _| !node.gagged.contains(group));
+            }
             Message::Released(groups) => {
                 if to.0 == 1 || from.0 == 1 {
                     self.tell(&format!("n{from} releases {groups:?}"));
                 }
             }
-            Message::Report(_) => {}
+            Message::Report(report) => {
+                if self.plan.mutant == Some(Mutant::Unsuspecting) {
+                    report.heard.clear();
+                }
+            }
         }
         for delay in self.network.delays(&mut self.random, from, to) {
             self.after(delay, Item::Datagram(to, from, message.clone()));
@@ -97,28 +105,35 @@ impl World {
                 for (group, asked) in &renew.groups {
                     node.heard.insert((from, group.clone()), asked.epoch);
                 }
-            }
-            Message::Released(groups) if mutant == Some(Mutant::ReleaseOfAnyEpoch) => {
-                for (group, epoch) in groups.iter_mut() {
-                    let latest = node.heard.get(&(from, group.clone()));
-                    *epoch = latest.copied().unwrap_or(*epoch);
+                if mutant == Some(Mutant::NoFloor) {
+                    for (group, asked) in &mut renew.groups {
+                        let all = node.heard.iter().filter(|((_, g), _)| g == group);
+                        let highest = all.map(|(_, epoch)| *epoch).max().unwrap_or_default();
+                        asked.epoch = asked.epoch.max(highest);
+                    }
                 }
             }
             Message::RenewReply(reply) if mutant == Some(Mutant::AckForTheNewestRound) => {
                 reply.round = node.newest;
             }
-            _ => {}
-        }
-        for (other, mut message) in forged {
-            if let (Message::Released(groups), Some(Mutant::ReleaseOfAnyEpoch)) =
-                (&mut message, mutant)
-            {
-                let heard = &self.node(to).heard;
-                for (group, epoch) in groups.iter_mut() {
-                    let latest = heard.get(&(other, group.clone()));
-                    *epoch = latest.copied().unwrap_or(*epoch);
+            Message::RenewReply(reply) if mutant == Some(Mutant::NoFloor) => {
+                // The voter answered for the epoch that it saw.
+                for (group, (epoch, _)) in &mut reply.results {
+                    let mine = node.director.iter().flat_map(|d| d.epochs());
+                    let mine: Vec<_> = mine.filter(|(g, _)| *g == group).collect();
+                    *epoch = mine.first().map_or(*epoch, |(_, own)| *own);
                 }
             }
+            Message::RenewReply(reply) if mutant == Some(Mutant::NeverAsksAgain) => {
+                for (group, (_, result)) in &reply.results {
+                    if matches!(result, RenewResult::Refused(Refusal::Held { .. })) {
+                        node.gagged.insert(group.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+        for (other, message) in forged {
             self.step(to, Event::Message(other, message));
         }
         self.step(to, Event::Message(from, message));

@@ -8,7 +8,6 @@ use quorate_model::id::{GroupName, NodeId};
 use super::clock::MS;
 use super::log::Content;
 use super::node::Happening;
-use super::setup;
 use super::world::{Item, World};
 
 /// What ends a fault.
@@ -32,7 +31,7 @@ impl World {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let Some(id) = self.random.pick(&ids) else { return };
         let length = self.random.between(10, 1_200) * MS;
-        match self.random.between(0, 16) {
+        match self.random.between(0, 17) {
             0 | 1 => self.after_for(0, id, Happening::Crash),
             2 | 3 => self.pause(id, length),
             4 => {
@@ -44,8 +43,9 @@ impl World {
                 let other = self.random.pick(&ids).unwrap_or(id);
                 self.cut(id, other, length);
             }
-            8 | 9 => self.command(setup::configure),
+            8 | 9 => self.write(),
             10 => self.pin(id),
+            16 => self.evacuate(id),
             11 => {
                 self.node(id).slow_disk = true;
                 self.after(length, Item::Undo(Undo::Disk(id)));
@@ -123,10 +123,15 @@ impl World {
         }
     }
 
-    fn command(&mut self, make: fn(&mut super::random::Random, &BTreeSet<NodeId>) -> Command) {
+    /// An operator pins every group to one node.
+    fn evacuate(&mut self, id: NodeId) {
         let Some(leader) = self.log.leader else { return };
-        let command = make(&mut self.random, &self.log.nodes);
-        self.log.push(Content::Command(command), None);
+        let groups: Vec<GroupName> =
+            self.log.state(self.log.committed()).spec.groups.keys().cloned().collect();
+        for group in groups {
+            let node = Some(id);
+            self.log.push(Content::Command(Command::Pin { group, node }), None);
+        }
         self.node(leader).appended = self.log.length();
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use quorate_model::command::Command;
+use quorate_model::command::{Command, RequestId};
 use quorate_model::id::{LogIndex, NodeId};
 use quorate_model::ownership::quorum::Membership;
 use quorate_model::state::ClusterState;
@@ -113,5 +113,20 @@ impl Log {
     pub fn cut(&mut self, entries: usize) -> Vec<Entry> {
         assert!(entries >= self.committed(), "a committed entry would be lost");
         self.entries.split_off(entries)
+    }
+
+    /// As `cut`, but loses committed entries (for mutants).
+    pub fn lose(&mut self, entries: usize) -> Vec<Entry> {
+        self.states.truncate(entries + 1);
+        self.entries.split_off(entries)
+    }
+
+    /// Whether a client's request stands in it, committed or not.
+    #[must_use]
+    pub fn holds(&self, request: RequestId) -> bool {
+        self.entries.iter().any(|entry| match &entry.content {
+            Content::Command(Command::Configure(configure)) => configure.request == request,
+            Content::Command(_) | Content::Voters(_) => false,
+        })
     }
 }

@@ -6,6 +6,7 @@
 //! again.
 #![allow(clippy::unwrap_used, reason = "a simulator that can't go on fails its test")]
 
+mod calm;
 pub mod clock;
 mod daemon;
 mod datagrams;
@@ -19,9 +20,11 @@ pub mod node;
 mod questions;
 mod raft;
 pub mod random;
+mod services;
 pub mod setup;
 pub mod trace;
 mod world;
+mod writes;
 
 pub use mutant::Mutant;
 pub use world::{Invariant, Outcome, Plan, Violation, run};

@@ -1,19 +1,23 @@
 //! One node of a run: what survives a crash of its daemon, and the daemon.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use quorate_dataplane::fake::FakeKernel;
 use quorate_model::claim::Question;
-use quorate_model::director::{AddressGoal, Director};
+use quorate_model::director::{AddressGoal, Director, ServiceGoal};
 use quorate_model::id::{Epoch, GroupName, NodeId, Round};
+use quorate_model::kernel::ServiceKey;
 use quorate_model::ownership::message::Message;
 use quorate_model::ownership::quorum::Membership;
 use quorate_model::ownership::voter::DurablePromises;
+use quorate_model::probe::{ProbeTarget, Verdict};
+use quorate_model::spec::ClusterSpec;
 use quorate_model::state::ClusterState;
 use quorate_model::time::Instant;
 
-use super::clock::Clock;
+use super::clock::{Clock, Real};
 use super::kernel::Kernel;
 
 /// What happens to one start of a daemon.
@@ -31,8 +35,10 @@ pub enum Happening {
     Looked,
     /// The IPVS table was read at the start.
     ServicesFound,
-    /// The IPVS table is as this goal wants it.
-    Services(u64),
+    /// The IPVS table is brought in line with the goal.
+    Program,
+    /// Probing came to a verdict.
+    Verdict(ProbeTarget, Verdict),
     /// The fence is set.
     Fence(Vec<(IpAddr, Instant)>),
     /// The network was asked who has these addresses.
@@ -104,6 +110,22 @@ pub struct Node {
     pub newest: Round,
     /// The incarnation of this start.
     pub incarnation: u64,
+    /// Groups that it asks for no more (for mutants).
+    pub gagged: BTreeSet<GroupName>,
+    /// Whether it stays dead.
+    pub gone: bool,
+    /// Its IPVS table.
+    pub ipvs: FakeKernel,
+    /// What the table shall hold.
+    pub services: Option<ServiceGoal>,
+    /// The services that it programmed at some time, as its disk has them.
+    pub ours: BTreeSet<ServiceKey>,
+    /// What its daemon probes.
+    pub targets: Vec<ProbeTarget>,
+    /// Since when its daemon runs without a pause.
+    pub running_since: Real,
+    /// The configurations that the daemon was told of, and when each was replaced.
+    pub told_of: VecDeque<(Arc<ClusterSpec>, Option<Real>)>,
 }
 
 impl Node {
@@ -130,6 +152,29 @@ impl Node {
             heard: BTreeMap::new(),
             newest: Round(0),
             incarnation: 0,
+            gagged: BTreeSet::new(),
+            gone: false,
+            ipvs: FakeKernel::new(),
+            services: None,
+            ours: BTreeSet::new(),
+            targets: Vec::new(),
+            running_since: 0,
+            told_of: VecDeque::new(),
+        }
+    }
+
+    /// The daemon is told of a state.
+    pub fn tell_of(&mut self, now: Real, state: &ClusterState) {
+        let last = self.told_of.back_mut();
+        if last.as_ref().is_some_and(|(spec, _)| Arc::ptr_eq(spec, &state.spec)) {
+            return;
+        }
+        if let Some((_, replaced)) = last {
+            *replaced = Some(now);
+        }
+        self.told_of.push_back((Arc::clone(&state.spec), None));
+        if self.told_of.len() > 16 {
+            self.told_of.pop_front();
         }
     }
 

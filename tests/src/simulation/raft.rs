@@ -8,6 +8,7 @@ use quorate_model::ownership::quorum::Membership;
 
 use super::clock::{MS, Real};
 use super::log::{Content, Entry};
+use super::mutant::Mutant;
 use super::node::Happening;
 use super::world::{Item, World};
 
@@ -60,7 +61,8 @@ impl World {
         if self.now < at {
             return;
         }
-        let committed = self.log.committed();
+        let behind = self.plan.mutant == Some(Mutant::ElectedBehind);
+        let committed = if behind { 0 } else { self.log.committed() };
         let mut able: Vec<NodeId> = self.latest().voters().into_iter().collect();
         able.retain(|&id| self.reaches_majority(id) && self.nodes[&id].appended >= committed);
         let Some(leader) = self.random.pick(&able) else { return };
@@ -69,17 +71,22 @@ impl World {
 
     pub(super) fn lead(&mut self, leader: NodeId) {
         let last = self.nodes[&leader].appended;
-        if last < self.log.committed() || self.log.leader == Some(leader) {
+        let loses = last < self.log.committed();
+        let behind = self.plan.mutant == Some(Mutant::ElectedBehind);
+        if (loses && !behind) || self.log.leader == Some(leader) {
             return;
         }
         self.tell(&format!("n{leader} leads from entry {last}"));
         self.log.leader = Some(leader);
         self.election.at = None;
-        let lost = self.log.cut(last);
+        let lost = if loses { self.log.lose(last) } else { self.log.cut(last) };
         for node in self.nodes.values_mut() {
             node.appended = node.appended.min(last);
         }
-        self.ended(lost);
+        self.check_writes();
+        if self.plan.mutant != Some(Mutant::ProposalNeverEnds) {
+            self.ended(lost);
+        }
         self.election.voters_not_before = self.now + self.spacing();
     }
 
@@ -124,8 +131,9 @@ impl World {
     fn commit(&mut self) {
         let appended: std::collections::BTreeMap<NodeId, usize> =
             self.nodes.iter().map(|(&id, node)| (id, node.appended)).collect();
+        let before = self.log.committed();
         let done = self.log.commit(|id| appended.get(&id).copied().unwrap_or(0));
-        for entry in &done {
+        for (entry, entries) in done.iter().zip(before + 1..) {
             match &entry.content {
                 Content::Voters(configs) if configs.len() == 1 => {
                     self.outcome.memberships += 1;
@@ -136,7 +144,10 @@ impl World {
                     if matches!(command, quorate_model::command::Command::Grant { .. }) {
                         self.outcome.grants += 1;
                     }
-                    self.tell(&format!("{command} at {}", self.log.committed()));
+                    if let quorate_model::command::Command::Configure(configure) = command {
+                        self.answer_write(configure.request, entries);
+                    }
+                    self.tell(&format!("{command} at {entries}"));
                 }
             }
         }

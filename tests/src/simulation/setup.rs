@@ -85,13 +85,31 @@ pub fn configure(random: &mut Random, nodes: &BTreeSet<NodeId>) -> Command {
         groups.entry(random.between(1, 3)).or_default().push(format!("\"{address}/32\""));
     }
     let ids: Vec<NodeId> = nodes.iter().copied().collect();
+    let mut services = String::new();
+    let inhibit = random.chance(500);
     for (group, addresses) in groups {
+        let listen: Vec<String> =
+            addresses.iter().map(|a| a.replace("/32", ":80").replacen('"', "\"tcp/", 1)).collect();
+        let servers: Vec<String> = (1..=3)
+            .map(|host| {
+                let weight = u8::from(random.chance(700));
+                format!("{{ address = \"10.1.{group}.{host}:80\", weight = {weight} }}")
+            })
+            .collect();
+        let check = if random.chance(700) { "check = { type = \"tcp\" }\n" } else { "" };
+        services += &format!(
+            "[service.s{group}]\ngroup = \"g{group}\"\nlisten = [{}]\nscheduler = \"rr\"\n\
+             forward = \"NAT\"\ninhibit = {inhibit}\n{check}real_servers = [{}]\n",
+            listen.join(", "),
+            servers.join(", ")
+        );
         let prefer = random.pick(&ids).unwrap_or(NodeId(1));
         let delay = random.pick(&["0s", "100ms", "60s"]).unwrap_or("60s");
         let list = addresses.join(", ");
         writeln!(text, "[group.g{group}]\ninterface = \"public\"\naddresses = [{list}]").unwrap();
         writeln!(text, "prefer = [\"n{prefer}\"]\npreempt_delay = \"{delay}\"").unwrap();
     }
+    text += &services;
     Command::Configure(Configure {
         request: RequestId(u128::from(random.number())),
         author: "simulator".to_owned(),

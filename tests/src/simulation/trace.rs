@@ -12,15 +12,22 @@ const LINES_MAX: usize = 80;
 pub struct Trace {
     hash: u64,
     lines: VecDeque<String>,
+    most: usize,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, lines: VecDeque::new() }
+        Self { hash: 0xcbf2_9ce4_8422_2325, lines: VecDeque::new(), most: LINES_MAX }
     }
 }
 
 impl Trace {
+    /// A trace that keeps every line.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { most: usize::MAX, ..Self::default() }
+    }
+
     /// Takes numbers that say what happened into the hash (FNV-1a).
     pub fn note(&mut self, numbers: &[u64]) {
         for byte in numbers.iter().flat_map(|number| number.to_le_bytes()) {
@@ -34,7 +41,7 @@ impl Trace {
         for byte in line.bytes() {
             self.note(&[u64::from(byte)]);
         }
-        if self.lines.len() >= LINES_MAX {
+        if self.lines.len() >= self.most {
             self.lines.pop_front();
         }
         self.lines.push_back(format!("{:>6}.{:03} ms  {line}", at / MS, at % MS / 1_000));

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use quorate_model::command::{Command, UnixMillis};
 use quorate_model::director::{AddressGoal, Effect, Event, ServiceReport};
 use quorate_model::id::{Epoch, GroupName, NodeId};
-use quorate_model::kernel::ObservedServices;
 use quorate_model::ownership::message::Message;
 use quorate_model::ownership::quorum::Membership;
 use quorate_model::time::Instant;
@@ -14,8 +13,8 @@ use quorate_model::time::Instant;
 use super::clock::{Clock, MS, Real};
 use super::datagrams::Carried;
 use super::faults::Undo;
+use super::invariants::at_most_one_director_serves_a_group;
 use super::invariants::epoch_never_goes_back::Epochs;
-use super::invariants::{at_most_one_director_serves_a_group, every_group_gets_an_owner};
 use super::log::{Content, Log};
 use super::mutant::Mutant;
 use super::network::{Network, Weather};
@@ -24,6 +23,7 @@ use super::raft::Election;
 use super::random::Random;
 use super::setup;
 use super::trace::Trace;
+use super::writes::Writes;
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,18 @@ pub struct Plan {
     pub voters: u64,
     /// What is broken, if anything.
     pub mutant: Option<Mutant>,
+    /// How long things go wrong, in milliseconds; two to five seconds if not said.
+    pub faults: Option<u64>,
+    /// Whether every line of the trace is kept.
+    pub trace: bool,
+}
+
+impl Plan {
+    /// A run of a few seconds, in which nothing is broken.
+    #[must_use]
+    pub fn new(seed: u64, voters: u64) -> Self {
+        Self { seed, voters, mutant: None, faults: None, trace: false }
+    }
 }
 
 /// What must hold.
@@ -45,6 +57,10 @@ pub enum Invariant {
     EpochsRise,
     /// Every group gets an owner, and keeps it.
     EveryGroupServed,
+    /// What a client was told is taken stays taken.
+    AcknowledgedIsKept,
+    /// A drained real server gets no new connection.
+    DrainedIsLeftAlone,
     /// A director is asked again only when time has gone by.
     NoBusyLoop,
 }
@@ -61,7 +77,7 @@ pub struct Violation {
 }
 
 /// What came of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// Depends on every step.
     pub hash: u64,
@@ -73,6 +89,12 @@ pub struct Outcome {
     pub memberships: u64,
     /// Steps of all directors.
     pub steps: u64,
+    /// How often a group was served by another director than before.
+    pub changes: u64,
+    /// Connections that clients made.
+    pub connections: u64,
+    /// The trace, if it was asked for.
+    pub trace: Option<String>,
 }
 
 /// What happens.
@@ -96,6 +118,10 @@ pub(super) enum Item {
     Calm,
     /// Everything must be well by now.
     Watch,
+    /// A client connects, a probe ends.
+    Client,
+    /// A client asks again.
+    Repeat,
 }
 
 /// The world of one run.
@@ -107,6 +133,7 @@ pub(super) struct World {
     pub(super) log: Log,
     pub(super) network: Network,
     pub(super) election: Election,
+    pub(super) writes: Writes,
     pub(super) trace: Trace,
     pub(super) carried: BTreeMap<NodeId, Carried>,
     pub(super) faults_end: Real,
@@ -114,8 +141,8 @@ pub(super) struct World {
     queue: BTreeMap<(Real, u64), Item>,
     queued: u64,
     pub(super) epochs: Epochs,
-    watch_until: Real,
-    grants_when_calm: Option<u64>,
+    pub(super) watch_until: Real,
+    pub(super) grants_when_calm: Option<u64>,
 }
 
 /// Runs a plan to its end or to the first violation.
@@ -132,6 +159,8 @@ pub fn run(plan: Plan) -> Outcome {
         world.happen(item);
     }
     world.outcome.hash = world.trace.hash();
+    world.outcome.changes = world.epochs.changes;
+    world.outcome.trace = plan.trace.then(|| world.trace.story());
     if let Some(violation) = &mut world.outcome.violation {
         violation.story = world.trace.story();
     }
@@ -155,7 +184,8 @@ impl World {
         }
         let weather = Weather::any(&mut random);
         let faults_end = random.between(2_000, 5_000) * MS;
-        let outcome = Outcome { hash: 0, violation: None, grants: 0, memberships: 0, steps: 0 };
+        let faults_end = plan.faults.map_or(faults_end, |milliseconds| milliseconds * MS);
+        let outcome = Outcome::default();
         Self {
             plan,
             now: 0,
@@ -164,7 +194,8 @@ impl World {
             log: Log::new(ids),
             network: Network::new(weather),
             election: Election::default(),
-            trace: Trace::default(),
+            writes: Writes::default(),
+            trace: if plan.trace { Trace::whole() } else { Trace::default() },
             carried: BTreeMap::new(),
             faults_end,
             outcome,
@@ -195,6 +226,7 @@ impl World {
         self.queued = 1_000;
         self.after(MS, Item::Raft);
         self.after(300 * MS, Item::Fault);
+        self.after(10 * MS, Item::Client);
         self.after(self.faults_end, Item::Calm);
     }
 
@@ -244,10 +276,13 @@ impl World {
             Item::Undo(undo) => self.undo(&undo),
             Item::Calm => self.calm(),
             Item::Watch => self.watch(),
+            Item::Client => self.client(),
+            Item::Repeat => self.repeat(),
         }
     }
 
     fn befall(&mut self, id: NodeId, happening: Happening) {
+        let now = self.now;
         let node = self.node(id);
         let happening = match happening {
             // The disk goes on while the daemon is paused.
@@ -282,11 +317,13 @@ impl World {
             Happening::Worked(goal) => self.worked(id, &goal),
             Happening::Looked => self.report_addresses(id),
             Happening::ServicesFound => {
-                self.step(id, Event::ServicesFound(ObservedServices::new()));
+                let found = node.ipvs.services();
+                self.step(id, Event::ServicesFound(found));
+                self.step(id, Event::Services(ServiceReport::default()));
             }
-            Happening::Services(sequence) => {
-                let report = ServiceReport { sequence, ..ServiceReport::default() };
-                self.step(id, Event::Services(report));
+            Happening::Program => self.program(id),
+            Happening::Verdict(target, verdict) => {
+                self.step(id, Event::Verdict(target, verdict));
             }
             Happening::Fence(deadlines) => {
                 node.kernel.set_fence(&deadlines);
@@ -294,7 +331,10 @@ impl World {
             }
             Happening::Asked(questions) => self.asked(id, &questions),
             Happening::Proposed => self.step(id, Event::Proposed),
-            Happening::Applied(state) => self.step(id, Event::State(state)),
+            Happening::Applied(state) => {
+                node.tell_of(now, &state);
+                self.step(id, Event::State(state));
+            }
             Happening::Raft { leads, membership } => self.tell_raft(id, leads, membership),
             Happening::Stop => {
                 self.step(id, Event::Stop);
@@ -438,53 +478,15 @@ impl World {
                     let command = Command::Grant { at, grants };
                     self.log.push(Content::Command(command), proposer);
                     self.node(id).appended = self.log.length();
-                } else {
+                } else if self.plan.mutant != Some(Mutant::ProposalNeverEnds) {
                     self.after_for(20 * MS, id, Happening::Proposed);
                 }
             }
             Effect::Addresses(goal) => self.work(id, goal),
-            Effect::Services(goal) => {
-                self.after_for(MS, id, Happening::Services(goal.sequence));
-            }
+            Effect::Services(goal) => self.aim_services(id, goal),
+            Effect::Probe(targets) => self.node(id).targets = targets.into_iter().collect(),
             Effect::Ask(questions) => self.ask(id, questions),
-            Effect::Announce(..) | Effect::Probe(_) | Effect::Watch(_) => {}
+            Effect::Announce(..) | Effect::Watch(_) => {}
         }
-    }
-
-    fn calm(&mut self) {
-        self.tell("the faults are over");
-        self.network.heal();
-        self.network.weather = Weather::CALM;
-        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
-        for id in ids {
-            let node = self.node(id);
-            (node.slow_disk, node.slow_apply) = (false, false);
-            node.kernel.down = false;
-            if node.director.is_none() {
-                self.after(0, Item::Start(id));
-            } else {
-                self.resume(id);
-                self.after_for(MS, id, Happening::Looked);
-            }
-        }
-        let lease = self.log.state(self.log.committed()).longest_lease;
-        self.after(every_group_gets_an_owner::bound(lease), Item::Watch);
-    }
-
-    fn watch(&mut self) {
-        if self.grants_when_calm.is_none() {
-            self.grants_when_calm = Some(self.outcome.grants);
-            self.watch_until = self.now + 1_000 * MS;
-        }
-        let state = self.log.state(self.log.committed());
-        let result = every_group_gets_an_owner::check(self.now, &self.nodes, &state.spec);
-        self.demand(Invariant::EveryGroupServed, result);
-        if self.grants_when_calm != Some(self.outcome.grants) {
-            self.demand(
-                Invariant::EveryGroupServed,
-                Err("a group moves though all is well".to_owned()),
-            );
-        }
-        self.after(10 * MS, Item::Watch);
     }
 }

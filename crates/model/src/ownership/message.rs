@@ -20,7 +20,7 @@ pub enum Message {
 }
 
 /// An owner asks a voter to support its leases, all groups in one message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Renew {
     /// This start of the owner's daemon.
     pub incarnation: Incarnation,
@@ -35,7 +35,7 @@ pub struct Renew {
 }
 
 /// One group of a renewal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RenewGroup {
     /// The owner's grant.
     pub epoch: Epoch,
@@ -46,7 +46,7 @@ pub struct RenewGroup {
 }
 
 /// A voter's answer to a renewal; groups that wait for the disk are answered later.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RenewReply {
     /// The asker's incarnation, repeated.
     pub incarnation: Incarnation,
@@ -57,7 +57,7 @@ pub struct RenewReply {
 }
 
 /// A voter's answer for one group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RenewResult {
     /// Promised.
     Ack,
@@ -66,7 +66,7 @@ pub enum RenewResult {
 }
 
 /// Why a voter does not promise (design §3, rules 1 to 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The voter started so short ago that promises it forgot may still be alive.
     Quarantine {

@@ -20,7 +20,7 @@ mod tests;
 /// (a lease holds at most this many renewal intervals in practice; forgetting is safe).
 const ROUNDS_MAX: usize = 256;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SentRound {
     round: Round,
     sent: Instant,
@@ -30,14 +30,14 @@ struct SentRound {
 }
 
 /// The lease of one address.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 struct AddressLease {
     backed: BTreeMap<NodeId, Instant>,
     until: Instant,
 }
 
 /// A group that this incarnation owns.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Owned {
     epoch: Epoch,
     addresses: BTreeSet<IpAddr>,
@@ -78,7 +78,7 @@ pub struct Outcome {
 }
 
 /// One incarnation's leases.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     incarnation: Incarnation,
     next_round: u64,

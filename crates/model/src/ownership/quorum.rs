@@ -7,7 +7,7 @@ use crate::id::{LogIndex, NodeId};
 use crate::time::Instant;
 
 /// Who votes, as one node knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Membership {
     /// The log index of the entry that says so.
     pub index: LogIndex,

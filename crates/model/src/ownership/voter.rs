@@ -21,7 +21,7 @@ mod tests;
 pub const GROUPS_MAX: usize = 10_000;
 
 /// What a voter must not forget.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct DurablePromises {
     /// The longest promise it has ever given.
     pub longest: Duration,
@@ -29,7 +29,7 @@ pub struct DurablePromises {
     pub floors: BTreeMap<GroupName, Epoch>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Promise {
     epoch: Epoch,
     node: NodeId,
@@ -40,7 +40,7 @@ struct Promise {
     addresses: BTreeMap<IpAddr, Instant>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Listening {
     epoch: Epoch,
     /// When a renewal of this epoch came last, or the grant was applied.
@@ -70,7 +70,7 @@ pub struct Answer {
 }
 
 /// A voter's memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Voter {
     quarantine_until: Instant,
     durable: DurablePromises,
@@ -101,6 +101,8 @@ impl Voter {
 
     /// Takes note of the grants in force, so that silence is counted from when they were applied.
     pub fn applied(&mut self, now: Instant, state: &ClusterState) {
+        // Promises that have run out bind nobody, and the group may be gone.
+        self.promises.retain(|_, promise| promise.until > now);
         self.listening.retain(|group, _| state.grants.contains_key(group));
         for (group, grant) in &state.grants {
             let known = self.listening.get(group).is_some_and(|l| l.epoch >= grant.epoch);

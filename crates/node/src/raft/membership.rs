@@ -118,11 +118,64 @@ fn decide(
             me,
             nodes: &state.nodes,
             membership: &status.membership,
-            committed: status.membership_committed,
+            // The longest promise is that of a state in which the membership is applied: a leader
+            // that applies late would not know yet under how long a lease an owner may serve who
+            // goes by the membership before, and would not wait for its end.
+            committed: status.membership_committed && state.applied >= status.membership_index,
             matched: &status.matched,
             last: status.last_log,
             voters_not_before: changed + state.longest_promise() * 2,
             takeover,
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use quorate_model::command::{Digest, NodeDescription};
+    use quorate_model::id::{LogIndex, Role};
+    use quorate_model::membership::Membership;
+    use quorate_model::state::NodeRecord;
+
+    use super::*;
+
+    #[test]
+    fn a_leader_that_applies_late_does_not_change_the_voters() {
+        let description = |id: u64| NodeDescription {
+            name: format!("n{id}").parse().unwrap(),
+            role: Role::Director,
+            links: Vec::new(),
+            public_key: Digest([0; 32]),
+        };
+        let ids = [1, 2].map(NodeId);
+        let status = RaftStatus {
+            role: RaftRole::Leader,
+            membership: Arc::new(Membership {
+                configs: vec![BTreeSet::from([NodeId(1)])],
+                nodes: ids.iter().map(|id| (*id, description(id.0))).collect(),
+            }),
+            membership_index: LogIndex(7),
+            membership_committed: true,
+            matched: BTreeMap::from([(NodeId(2), LogIndex(9))]),
+            last_log: LogIndex(9),
+            ..RaftStatus::default()
+        };
+        let nodes = ids
+            .iter()
+            .map(|id| (*id, NodeRecord { description: description(id.0), leaving: false }));
+        let mut state = ClusterState {
+            cluster_id: 1,
+            nodes: nodes.collect(),
+            applied: LogIndex(6),
+            ..ClusterState::default()
+        };
+        let long_after = Instant(3_600_000_000_000);
+        let next =
+            |state: &ClusterState| decide(long_after, NodeId(1), &status, state, Instant(0), false);
+        assert_eq!(next(&state), Next::Settled);
+        state.applied = LogIndex(7);
+        assert_eq!(next(&state), Next::Do(Step::AddVoter(NodeId(2))));
+    }
 }

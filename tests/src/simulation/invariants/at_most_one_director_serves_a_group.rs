@@ -10,7 +10,18 @@ use std::net::IpAddr;
 use quorate_model::id::NodeId;
 
 use crate::simulation::clock::Real;
+use crate::simulation::mutant::Mutant;
 use crate::simulation::node::Node;
+
+/// What it catches here. `tests/tests/ownership_rules.rs` has many more.
+pub const CATCHES: &[Mutant] = &[
+    Mutant::NoQuarantine,
+    Mutant::ShortPromise,
+    Mutant::NoHeld,
+    Mutant::AckForTheNewestRound,
+    Mutant::Minority,
+    Mutant::NoFence,
+];
 
 /// Looks at every kernel.
 ///

@@ -6,10 +6,18 @@ use std::collections::BTreeMap;
 use quorate_model::id::{Epoch, GroupName, NodeId};
 use quorate_model::ownership::message::{RenewReply, RenewResult};
 
+use crate::simulation::mutant::Mutant;
+
+/// What it catches here. Floors that a restart forgets take a schedule of their own:
+/// `a_floor_outlives_the_voters_daemon` in `tests/tests/ownership_rules.rs`.
+pub const CATCHES: &[Mutant] = &[Mutant::NoFloor];
+
 /// The highest epochs seen.
 #[derive(Debug, Clone, Default)]
 pub struct Epochs {
-    served: BTreeMap<GroupName, Epoch>,
+    served: BTreeMap<GroupName, (Epoch, NodeId)>,
+    /// How often a group was served by another node than before.
+    pub changes: u64,
     acked: BTreeMap<(NodeId, GroupName), Epoch>,
 }
 
@@ -20,11 +28,12 @@ impl Epochs {
     ///
     /// The group was served under a later one.
     pub fn served(&mut self, node: NodeId, group: &GroupName, epoch: Epoch) -> Result<(), String> {
-        let highest = self.served.entry(group.clone()).or_default();
-        if epoch < *highest {
+        let before = self.served.insert(group.clone(), (epoch, node));
+        let Some((highest, by)) = before else { return Ok(()) };
+        self.changes += u64::from(by != node);
+        if epoch < highest {
             return Err(format!("n{node} serves {group} at epoch {epoch} after {highest}"));
         }
-        *highest = epoch;
         Ok(())
     }
 

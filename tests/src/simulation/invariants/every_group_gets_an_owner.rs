@@ -1,5 +1,6 @@
 //! Once faults stop, every address of the configuration is served after a bounded time and from
-//! then on without a gap, and nothing moves without need.
+//! then on without a gap, and nothing moves without need. One node may stay dead: what it owned
+//! has to move.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +11,12 @@ use quorate_model::spec::ClusterSpec;
 use quorate_model::time::promise;
 
 use crate::simulation::clock::{MS, Real};
+use crate::simulation::mutant::Mutant;
 use crate::simulation::node::Node;
+
+/// What it catches.
+pub const CATCHES: &[Mutant] =
+    &[Mutant::NeverAsksAgain, Mutant::ProposalNeverEnds, Mutant::Unsuspecting];
 
 /// How long after the last fault everything is served: two seconds for the election, the disk and
 /// the log to catch up, and for each of quarantine, the promise to the last owner, suspicion and
