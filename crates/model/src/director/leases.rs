@@ -145,8 +145,8 @@ impl Director {
             self.voter.released(from, group, *epoch);
         }
         // The other voters are told at the same time: whoever waits for a promise to end asks them
-        // again now. It is only a hint; what counts is what they answer. It ends with the lease, so
-        // a former owner can't make this one ask without end.
+        // again now. It is only a hint; what counts is what they answer. An owner whose lease runs
+        // does not follow it.
         let waits = |(group, _)| self.owner.lease_until(group).is_some_and(|until| until <= now);
         if self.owner.groups().any(waits) {
             // Not in a frenzy: a release comes over every link and three times, and the network may

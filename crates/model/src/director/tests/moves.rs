@@ -96,6 +96,30 @@ fn an_owner_that_holds_its_lease_does_not_ask_for_every_release_that_it_hears_of
 }
 
 #[test]
+fn releases_that_come_again_and_again_make_no_storm_of_rounds() {
+    let mut world = World::new();
+    let old = world.grant("web", 1);
+    world.run(SECOND);
+    // n2 waits for a promise to end that nobody releases: what comes is old, and comes without end.
+    world.cut = BTreeSet::from([1]);
+    world.decide("web", 2, 2);
+    world.apply_on(&[2, 3]);
+    let since = world.now;
+    for _ in 0..200 {
+        world.run(R / 200);
+        let released = Message::Released(BTreeMap::from([(group("plain"), old)]));
+        world.event(2, Event::Message(NodeId(1), released));
+    }
+    let asks = |sent: &&world::Sent| {
+        sent.at > since
+            && (sent.from, sent.to) == (2, 3)
+            && matches!(sent.message, Message::Renew(_))
+    };
+    let asked = world.sent.iter().filter(asks).count();
+    assert!((1..=17).contains(&asked), "{asked} rounds in one renewal interval");
+}
+
+#[test]
 fn an_evacuated_directors_groups_are_served_by_another_within_round_trips() {
     let mut world = World::new();
     world.grant("web", 1);
