@@ -24,8 +24,10 @@ use crate::lab::observer::{Observer, Plan};
 use crate::lab::process::Process;
 use crate::lab::{LabError, Network, artefacts_dir};
 
-/// The priority of the first; each further one has one less. 255 is for who owns the address.
-const PRIORITY: usize = 254;
+/// The priority that it has by default.
+pub const DEFAULT_PRIORITY: u8 = 100;
+/// The highest for who does not own the address itself (RFC 9568).
+pub const HIGHEST_PRIORITY: u8 = 254;
 /// How long a clean stop may take.
 const END_LIMIT: Duration = Duration::from_secs(30);
 
@@ -38,16 +40,23 @@ pub struct Keepalived {
     network: Network,
     directors: Vec<&'static str>,
     interval: Duration,
+    priority: u8,
     folder: TempDir,
     logs: PathBuf,
 }
 
 impl Keepalived {
-    /// Starts it on so many hosts, advertising at this interval (whole hundredths of a second).
+    /// Starts it on so many hosts, advertising at this interval (whole hundredths of a second). The
+    /// first has this priority, each further one 1 less.
     ///
     /// # Errors
     /// When it can't be set up.
-    pub fn new(name: &str, directors: usize, interval: Duration) -> Result<Self, LabError> {
+    pub fn new(
+        name: &str,
+        directors: usize,
+        interval: Duration,
+        priority: u8,
+    ) -> Result<Self, LabError> {
         let network = Network::new(&hosts(directors)?)?;
         let names: Vec<&'static str> =
             DIRECTORS.iter().take(directors).map(|(name, _)| *name).collect();
@@ -59,11 +68,12 @@ impl Keepalived {
             network,
             directors: names.clone(),
             interval,
+            priority,
             folder: tempfile::tempdir().map_err(LabError::io("make a folder for keepalived"))?,
             logs: artefacts_dir().join(name),
         };
-        for (number, director) in names.into_iter().enumerate() {
-            let text = configuration(director, PRIORITY - number, interval);
+        for (less, director) in (0u8..).zip(names) {
+            let text = configuration(director, priority.saturating_sub(less), interval);
             fs::write(bed.file(director, "conf"), text)
                 .map_err(LabError::io("write a configuration of keepalived"))?;
             bed.start(director)?;
@@ -97,7 +107,7 @@ impl Keepalived {
     }
 }
 
-fn configuration(router: &str, priority: usize, interval: Duration) -> String {
+fn configuration(router: &str, priority: u8, interval: Duration) -> String {
     let vip = vip(0);
     format!(
         "global_defs {{\n  router_id {router}\n  vrrp_version 3\n  \
@@ -132,7 +142,7 @@ impl Bed for Keepalived {
 
     fn lease(&self) -> Duration {
         // RFC 9568: three intervals, and a skew.
-        self.interval * 3
+        self.interval * 3 + self.interval * u32::from(u8::MAX - self.priority) / 256
     }
 
     fn kill(&mut self, director: &str) -> Result<(), LabError> {

@@ -1,6 +1,7 @@
 //! Quorate on a bed: three or five directors with the real daemon and plain VIPs, timing of choice.
 //! Used by the bench, the soak and the lab's fault tests.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -174,31 +175,36 @@ impl Quorate {
         &mut self.deployment
     }
 
-    /// What any director that answers says of the cluster.
+    /// What each director says of the cluster; none while one does not answer, or knows no leader.
     #[must_use]
-    pub fn status(&self) -> Option<Value> {
-        self.directors.iter().find_map(|director| {
+    pub fn statuses(&self) -> Option<Vec<Value>> {
+        let status = |director: &&str| {
             let status = self.deployment.status(director)?;
             status.pointer("/cluster/leader")?.as_str().is_some().then_some(status)
-        })
+        };
+        self.directors.iter().map(status).collect()
     }
 
-    /// The Raft leader, where it is known.
+    /// The Raft leader, where all know the same.
     #[must_use]
     pub fn leader(&self) -> Option<String> {
-        Some(self.status()?.pointer("/cluster/leader")?.as_str()?.to_owned())
+        let statuses = self.statuses()?;
+        let leaders: Option<BTreeSet<&str>> =
+            statuses.iter().map(|status| status.pointer("/cluster/leader")?.as_str()).collect();
+        let leaders = leaders?;
+        let leader = leaders.first().filter(|_| leaders.len() == 1)?;
+        Some((*leader).to_owned())
     }
 
-    /// The epoch of each observed group.
+    /// The latest epoch of each observed group that a director knows.
     #[must_use]
     pub fn epochs(&self) -> Option<Vec<u64>> {
-        let status = self.status()?;
-        let groups = status.get("groups")?.as_array()?;
-        let epoch = |number: &usize| {
+        let statuses = self.statuses()?;
+        let latest = |number: &usize| {
             let name = group(*number);
-            groups.iter().find(|g| g["name"] == name.as_str())?.get("epoch")?.as_u64()
+            statuses.iter().filter_map(|status| group_of(status, &name)?["epoch"].as_u64()).max()
         };
-        self.setup.observed.iter().map(epoch).collect()
+        self.setup.observed.iter().map(latest).collect()
     }
 
     /// Makes a director the owner of the first group.
@@ -238,6 +244,25 @@ impl Quorate {
             && all("nodes", self.directors.len(), &ready)
             && all("groups", self.setup.groups, &manned)
     }
+}
+
+fn group_of<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
+    status.get("groups")?.as_array()?.iter().find(|group| group["name"] == name)
+}
+
+/// Whether all directors name the same leader, and the same owner and epoch of each group.
+fn agree(statuses: &[Value]) -> bool {
+    let said = |status: &Value| {
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        let owners: Vec<(Value, Value, Value)> = groups
+            .iter()
+            .map(|group| (group["name"].clone(), group["owner"].clone(), group["epoch"].clone()))
+            .collect();
+        (status["cluster"]["leader"].clone(), owners)
+    };
+    let mut said = statuses.iter().map(said);
+    let first = said.next();
+    said.all(|other| Some(other) == first)
 }
 
 impl Bed for Quorate {
@@ -288,7 +313,7 @@ impl Bed for Quorate {
     }
 
     fn move_from(&mut self, director: &str) -> Result<(), LabError> {
-        let status = self.status().unwrap_or_default();
+        let status = self.deployment.status(director).unwrap_or_default();
         let groups = status["groups"].as_array().cloned().unwrap_or_default();
         let to = others(&self.directors, director);
         let mut to = to.iter().cycle();
@@ -303,12 +328,15 @@ impl Bed for Quorate {
         let watch = Stopwatch::start();
         let mut last = None;
         let whole = self.deployment.wait_for("a whole cluster", SETTLE_LIMIT, |_| {
-            last = self.status();
-            Ok(last.as_ref().is_some_and(|status| self.is_whole(status)))
+            last = self.statuses();
+            // One that was away may tell of the time before: all have to say the same.
+            Ok(last
+                .as_ref()
+                .is_some_and(|all| all.iter().all(|status| self.is_whole(status)) && agree(all)))
         });
         whole.map_err(|error| LabError::Unreadable {
             what: format!("the cluster after {:?}: {error}", watch.elapsed()),
-            text: last.unwrap_or_default().to_string(),
+            text: Value::from(last.unwrap_or_default()).to_string(),
         })?;
         // A voter that has just started gives no promise yet: a fault now would measure that too.
         let refusing = (self.started + self.setup.timing.promise()).saturating_sub(now());
@@ -320,6 +348,19 @@ impl Bed for Quorate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directors_agree_when_leader_owners_and_epochs_are_the_same() {
+        let status = |leader: &str, owner: &str, epoch: u64| {
+            serde_json::json!({ "cluster": { "leader": leader },
+                "groups": [ { "name": "web", "owner": owner, "epoch": epoch } ] })
+        };
+        let one = status("d1", "d2", 7);
+        assert!(agree(&[one.clone(), one.clone()]));
+        for other in [status("d2", "d2", 7), status("d1", "d1", 7), status("d1", "d2", 6)] {
+            assert!(!agree(&[one.clone(), other]));
+        }
+    }
 
     #[test]
     fn configurations_are_as_the_cluster_reads_them() {

@@ -62,7 +62,11 @@ impl Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{:<36} {:>6} {:>9} {:>9} {:>9}", "fault", "rounds", "gap p50", "p99", "max")?;
+        writeln!(
+            f,
+            "{:<36} {:>6} {:>9} {:>9} {:>9}",
+            "fault to an owner", "rounds", "gap p50", "p99", "max"
+        )?;
         for (kind, gaps) in &self.gaps {
             let ms = |duration| format!("{} ms", milliseconds(duration));
             writeln!(
@@ -133,7 +137,8 @@ fn round(
     let mut watch = Watch::start(bed.observer());
     std::thread::sleep(dice.time_below(bed.interval() * 10));
     watch.refresh();
-    let blows = throw(bed, &watch.owners(bed.vips()), options, dice);
+    let owners = watch.owners(bed.vips());
+    let blows = throw(bed, &owners, options, dice);
     let told: Vec<String> =
         blows.iter().map(|blow| format!("{} {}", blow.victim, blow.fault)).collect();
     let told = told.join(", ");
@@ -142,9 +147,11 @@ fn round(
     let unmoved = epochs.is_some() && epochs == bed.epochs();
     summary.faults += 1;
     summary.answers += seen.record.answers.len();
+    let owns = |blow: &Blow| owners.contains(&Some(bed.number(blow.victim)));
     let kind = match blows.as_slice() {
-        [blow] => blow.fault.name(),
-        _ => "two faults at once",
+        [blow] if owns(blow) => blow.fault.name(),
+        [_] => "any of these, to a standby",
+        _ => "two of these at once",
     };
     summary.gaps.entry(kind).or_default().add(seen.gap);
     let wrong = wrong(&seen, unmoved, summary);

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
 use super::LabError;
 use super::clock::Deadline;
@@ -129,6 +131,19 @@ impl ChildHandle {
                 Err(error) => {
                     return Err(LabError::io("wait for a child")(error.into()));
                 }
+            }
+        }
+    }
+
+    /// Waits until all threads of the process stand still, after SIGSTOP, or it has ended.
+    pub(crate) fn wait_until_stopped(&self) -> Result<(), LabError> {
+        // Neither is taken: who waits for its end still finds it.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(rustix::io::Errno::CHILD) => return Ok(()),
+                Err(error) => return Err(LabError::io("wait for a child to stop")(error.into())),
             }
         }
     }

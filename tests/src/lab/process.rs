@@ -85,12 +85,14 @@ impl Process {
         self.wait(limit)
     }
 
-    /// Stops it where it stands (SIGSTOP).
+    /// Stops it where it stands (SIGSTOP), and returns when all its threads do: on a busy machine,
+    /// some run on for a while.
     ///
     /// # Errors
-    /// When it cannot be signalled.
+    /// When it cannot be signalled or waited for.
     pub fn stop(&self) -> Result<(), LabError> {
-        self.handle.signal(Signal::STOP)
+        self.handle.signal(Signal::STOP)?;
+        self.handle.wait_until_stopped()
     }
 
     /// Lets a stopped process go on (SIGCONT).

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::bed::Bed;
 use super::fault::Fault;
-use super::keepalived::Keepalived;
+use super::keepalived::{DEFAULT_PRIORITY, HIGHEST_PRIORITY, Keepalived};
 use super::quorate::{Quorate, Setup, Timing};
 use super::round::{Blow, Seen, Watch, play, settle};
 use super::statistics::{Distribution, milliseconds};
@@ -36,31 +36,37 @@ pub struct Pair {
     pub name: &'static str,
     /// Quorate's times.
     pub timing: Timing,
-    /// Keepalived's advertisement interval, where there is something to compare with.
-    pub advertised: Option<Duration>,
+    /// Keepalived's advertisement interval and first priority, where there is something to compare
+    /// with.
+    pub keepalived: Option<(Duration, u8)>,
 }
 
 /// The pairs of a whole run.
-pub const PAIRS: [Pair; 4] = [
+pub const PAIRS: [Pair; 5] = [
     Pair {
         name: "50 ms heartbeat: lease 150 ms, renewed every 50 ms; advert_int 0.05",
         timing: Timing::of(150, 50),
-        advertised: Some(Duration::from_millis(50)),
+        keepalived: Some((Duration::from_millis(50), DEFAULT_PRIORITY)),
+    },
+    Pair {
+        name: "50 ms, priorities 254 to 252: lease 150 ms, renewed every 50 ms; advert_int 0.05",
+        timing: Timing::of(150, 50),
+        keepalived: Some((Duration::from_millis(50), HIGHEST_PRIORITY)),
     },
     Pair {
         name: "100 ms heartbeat: lease 300 ms, renewed every 100 ms; advert_int 0.1",
         timing: Timing::of(300, 100),
-        advertised: Some(Duration::from_millis(100)),
+        keepalived: Some((Duration::from_millis(100), DEFAULT_PRIORITY)),
     },
     Pair {
         name: "`fast`: lease 250 ms, renewed every 25 ms",
         timing: Timing::FAST,
-        advertised: None,
+        keepalived: None,
     },
     Pair {
         name: "the defaults of both: `lan` (lease 500 ms, renewed every 50 ms); advert_int 1",
         timing: Timing::LAN,
-        advertised: Some(Duration::from_secs(1)),
+        keepalived: Some((Duration::from_secs(1), DEFAULT_PRIORITY)),
     },
 ];
 
@@ -152,8 +158,10 @@ fn section(
 ) -> Result<Section, LabError> {
     let logs = |system: &str| format!("bench_failover_{system}_{number}");
     let mut quorate = Quorate::new(Setup::one_group(&logs("quorate"), 3, pair.timing))?;
-    let mut keepalived = match pair.advertised {
-        Some(interval) => Some(Keepalived::new(&logs("keepalived"), 3, interval)?),
+    let mut keepalived = match pair.keepalived {
+        Some((interval, priority)) => {
+            Some(Keepalived::new(&logs("keepalived"), 3, interval, priority)?)
+        }
         None => None,
     };
     let mut rows = Vec::new();
