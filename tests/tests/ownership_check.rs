@@ -25,11 +25,13 @@ fn threads() -> usize {
 
 fn holds(name: &str) {
     let started = quorate_tests::lab::clock::Stopwatch::start();
+    let mut bounds = bounds(name);
     let most = number("QUORATE_STATES").map(|most| usize::try_from(most).unwrap());
-    let found = check(&bounds(name), threads(), most);
+    bounds.most = most.or(bounds.most);
+    let found = check(&bounds, threads());
     eprintln!("{name}: {found:?} in {:?}", started.elapsed());
     assert!(found.broken.is_none(), "{}", found.broken.unwrap());
-    assert!(found.held && found.moved, "nothing happened");
+    assert!(bounds.most.is_some() || found.held && found.moved, "nothing happened");
 }
 
 #[test]
@@ -62,8 +64,9 @@ fn slow_disks_are_safe_in_every_order() {
     holds("slow disks");
 }
 
+/// Not every order: within these bounds there are too many to look at in a test.
 #[test]
-fn a_new_voter_is_safe_in_every_order() {
+fn a_new_voter_is_safe_in_many_orders() {
     holds("a voter joins");
 }
 
@@ -108,7 +111,8 @@ fn the_checker_finds_what_is_broken() {
         ("restart", Mutant::NoQuarantine),
         ("lease changes", Mutant::PromiseByTheVotersLease),
     ] {
-        let found = check(&Bounds { mutant: Some(mutant), ..bounds(name) }, 2, None);
+        let wide = configurations(2).into_iter().find(|bounds| bounds.name == name).unwrap();
+        let found = check(&Bounds { mutant: Some(mutant), ..wide }, 2);
         assert!(found.broken.is_some(), "{mutant:?} is not found in {} states", found.states);
     }
 }

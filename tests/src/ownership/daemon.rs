@@ -137,17 +137,24 @@ impl World {
         self.close_what_left(id);
     }
 
-    /// Addresses that are of no owned group any more are closed.
+    /// The fence is set to what the leases say, which can only close it here: an address that is of no
+    /// owned group any more, or of another one now, whose own lease does not cover it yet.
     fn close_what_left(&mut self, id: NodeId) {
         let machine = self.machine_mut(id);
         let Some(daemon) = &mut machine.daemon else { return };
         let groups: Vec<GroupName> = daemon.owner.groups().map(|(g, _)| g.clone()).collect();
-        let addresses: BTreeSet<IpAddr> = groups
-            .iter()
-            .flat_map(|group| daemon.owner.addresses(group).map(|(address, _)| address))
-            .collect();
-        daemon.found.retain(|address, _| addresses.contains(address));
-        machine.fence.retain(|address, _| addresses.contains(address));
+        let leased: BTreeMap<IpAddr, Instant> =
+            groups.iter().flat_map(|group| daemon.owner.addresses(group)).collect();
+        daemon.found.retain(|address, found| {
+            let mut addresses = daemon.owner.addresses(&found.group);
+            daemon.owner.epoch(&found.group) == Some(found.epoch)
+                && addresses.any(|(of_group, _)| of_group == *address)
+        });
+        machine.fence.retain(|address, open| {
+            let until = leased.get(address).copied().unwrap_or_default();
+            *open = (*open).min(until);
+            *open > Instant(0)
+        });
     }
 
     /// A daemon gives a group up: fence, addresses, release, in this order.

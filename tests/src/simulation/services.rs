@@ -35,14 +35,15 @@ impl World {
         let fails = self.now < self.faults_end && self.random.chance(250);
         let node = self.node(id);
         let Some(goal) = node.services.clone() else { return };
-        if fails {
-            node.ipvs.fail_next(Call::Apply, 1, Errno(12));
-        }
         let mut kernel = node.ipvs.dataplane();
         let mut failed = std::collections::BTreeMap::new();
         if let Ok(observed) = kernel.observe_services() {
             node.ours.extend(goal.services.keys().copied());
             let actions = plan(&goal.services, &observed, &node.ours);
+            // Where nothing is to be done the failure would wait for a later call, in the calm.
+            if fails && !actions.is_empty() {
+                node.ipvs.fail_next(Call::Apply, 1, Errno(12));
+            }
             for (action, error) in kernel.apply(&actions) {
                 failed.insert(action.service(), error.to_string());
             }

@@ -434,19 +434,24 @@ impl World {
         fence: Vec<(IpAddr, Instant)>,
         epochs: &BTreeMap<GroupName, Epoch>,
     ) {
+        let now = self.now;
         let node = self.node(id);
         if node.fence == fence {
             return;
         }
-        let opened: Vec<IpAddr> =
-            fence.iter().map(|f| f.0).filter(|a| node.fence.iter().all(|f| f.0 != *a)).collect();
+        // A deadline that is past stays in the list for as long as the group is owned.
+        let local = node.clock.at(now);
+        let open = |fence: &[(IpAddr, Instant)]| -> BTreeSet<IpAddr> {
+            fence.iter().filter(|(_, until)| *until > local).map(|(address, _)| *address).collect()
+        };
+        let (before, open) = (open(&node.fence), open(&fence));
+        let opened: Vec<&IpAddr> = open.difference(&before).collect();
         node.fence.clone_from(&fence);
         let applied = node.applied;
         let state = self.log.state(applied);
         for (name, group) in &state.spec.groups {
-            let served = |a: &IpAddr| fence.iter().any(|f| f.0 == *a);
-            let open = group.addresses.iter().any(|vip| served(&vip.net.addr()));
-            if let Some(epoch) = epochs.get(name).filter(|_| open) {
+            let served = group.addresses.iter().any(|vip| open.contains(&vip.net.addr()));
+            if let Some(epoch) = epochs.get(name).filter(|_| served) {
                 let result = self.epochs.served(id, name, *epoch);
                 self.demand(Invariant::EpochsRise, result);
             }
@@ -455,6 +460,15 @@ impl World {
             self.tell(&format!("n{id} opens {opened:?} under {epochs:?}"));
         }
         self.after_for(50_000, id, Happening::Fence(fence));
+    }
+
+    /// What a node has heard that keeps each node from owning a group.
+    fn obstacles_seen_by(&self, id: NodeId, group: &GroupName) -> String {
+        let node = &self.nodes[&id];
+        let view = node.director.as_ref().map(|d| d.view(node.clock.at(self.now)));
+        let obstacles = view.map(|view| view.obstacles).unwrap_or_default();
+        let of_group = obstacles.iter().filter_map(|(node, all)| Some((node.0, all.get(group)?)));
+        format!("{:?}", of_group.collect::<Vec<_>>())
     }
 
     fn effect(&mut self, id: NodeId, effect: Effect) {
@@ -470,7 +484,8 @@ impl World {
             Effect::Grant(grants) => {
                 for grant in &grants {
                     let (group, owner, reason) = (&grant.group, grant.owner, grant.reason);
-                    self.tell(&format!("n{id} grants {group} to n{owner}: {reason}"));
+                    let against = self.obstacles_seen_by(id, group);
+                    self.tell(&format!("n{id} grants {group} to n{owner}: {reason} {against}"));
                 }
                 if self.log.leader == Some(id) {
                     let at = UnixMillis(self.now / MS);

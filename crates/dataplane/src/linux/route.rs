@@ -35,7 +35,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to rtnetlink in one network namespace.
 pub(super) struct Route {
-    runtime: Runtime,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
     handle: Handle,
     connection: JoinHandle<()>,
 }
@@ -43,6 +44,17 @@ pub(super) struct Route {
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route").finish_non_exhaustive()
+    }
+}
+
+/// A daemon that is refused at its start drops this on a thread of its own runtime, where tokio
+/// panics on a runtime that waits for its threads to end. This one has none to wait for.
+impl Drop for Route {
+    fn drop(&mut self) {
+        self.connection.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -81,7 +93,7 @@ impl Route {
         let (connection, handle, _no_groups) = rtnetlink::new_connection()?;
         drop(guard);
         let connection = runtime.spawn(connection);
-        Ok(Self { runtime, handle, connection })
+        Ok(Self { runtime: Some(runtime), handle, connection })
     }
 
     /// Whether the connection has ended by itself, and every further request would fail.
@@ -91,7 +103,8 @@ impl Route {
 
     fn wait<T>(&self, answer: impl Future<Output = Result<T, RouteError>>) -> Result<T, Failure> {
         let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
-        match self.runtime.block_on(answer) {
+        let Some(runtime) = &self.runtime else { return Err(Failure::NoAnswer) };
+        match runtime.block_on(answer) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(Failure::of(&error)),
             Err(_elapsed) => Err(Failure::NoAnswer),
@@ -245,12 +258,6 @@ impl Route {
             Ok(()) | Err(Failure::Errno(Errno(libc::EADDRNOTAVAIL | libc::ENODEV))) => Ok(()),
             Err(failure) => Err(fail(failure)),
         }
-    }
-}
-
-impl Drop for Route {
-    fn drop(&mut self) {
-        self.connection.abort();
     }
 }
 
