@@ -339,6 +339,18 @@ fn a_removed_filter_is_noticed_and_put_back_and_purge_removes_all() {
     let before = scene.filters();
     scene.in_director(|| fence.cover(&device)).unwrap();
     assert_eq!(scene.filters(), before);
+    // One that runs first could let everything past ours: then the fence does not stand.
+    scene.in_director(|| fence.mend()).unwrap();
+    let first = format!("tc filter add dev {INTERFACE} egress prio 1 bpf bytecode 1,6_0_0_0");
+    let mut words = first.split(' ').map(|word| word.replace('_', " "));
+    let mut first = Command::new(words.next().unwrap());
+    first.args(words);
+    scene.director(&format!("tc filter del dev {INTERFACE} egress"));
+    assert!(scene.world.director().run(&mut first, LIMIT).unwrap().status.success());
+    let overtaken = scene.in_director(|| fence.mend()).unwrap_err();
+    assert_eq!(overtaken, FenceError::Overtaken(device.clone()));
+    scene.director(&format!("tc filter del dev {INTERFACE} egress pref 1"));
+    scene.in_director(|| fence.mend()).unwrap();
     let failed = scene.in_director(|| fence::purge(std::slice::from_ref(&device)).unwrap());
     assert_eq!(failed, []);
     let filters = scene.filters();

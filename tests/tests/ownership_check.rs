@@ -107,12 +107,12 @@ fn the_same_seed_gives_the_same_walk() {
 fn the_checker_finds_what_is_broken() {
     for (name, mutant) in [
         ("handover", Mutant::NoHeld),
-        ("handover", Mutant::PromiseWithoutDrift),
+        ("handover", Mutant::Minority),
         ("restart", Mutant::NoQuarantine),
-        ("lease changes", Mutant::PromiseByTheVotersLease),
+        ("release", Mutant::ReleaseBeforeClosing),
     ] {
-        let wide = configurations(2).into_iter().find(|bounds| bounds.name == name).unwrap();
-        let found = check(&Bounds { mutant: Some(mutant), ..wide }, 2);
+        let found = check(&Bounds { mutant: Some(mutant), ..bounds(name) }, 2);
+        eprintln!("{mutant:?} in {} states of {name}", found.states);
         assert!(found.broken.is_some(), "{mutant:?} is not found in {} states", found.states);
     }
 }

@@ -23,6 +23,7 @@ use crate::fence::{FenceError, Slot};
 
 pub mod announce;
 mod ask;
+mod blocking;
 mod error;
 pub mod fake;
 pub mod fence;
@@ -71,6 +72,12 @@ pub trait Dataplane: Send {
         &mut self,
         devices: &[DeviceName],
     ) -> Result<ObservedAddresses, DataplaneError>;
+
+    /// Every address that carries Quorate's mark, on any device but lo. Kernels before 5.18 keep no mark.
+    ///
+    /// # Errors
+    /// Where the addresses can't be read in full.
+    fn marked_addresses(&mut self) -> Result<DeviceAddresses, DataplaneError>;
 
     /// Adds an address, or refreshes its lifetime; the kernel removes it by itself when the
     /// lifetime, rounded up to whole seconds, has run out. `None` is for ever.

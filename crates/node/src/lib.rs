@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod director;
+mod host;
 mod http;
 pub mod identity;
 mod member;
@@ -38,13 +39,15 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::NodeConfig;
+use crate::host::HostLock;
+pub use crate::host::HostLockError;
 use crate::identity::file::{self, IdentityFileError};
 use crate::node::{Kernel, Node};
 use crate::notify::Notifier;
 use crate::raft::store::StoreError;
 use crate::raft::store::lock::{DataDirectory, LockError};
-use crate::reconcile::remove_left_over;
 pub use crate::reconcile::{LeftOverError, ListError};
+use crate::reconcile::{listed_addresses, remove_left_over};
 
 /// How long a stopping daemon may take to give its groups up and to close its store.
 const STOP_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -55,6 +58,9 @@ pub enum StartError {
     /// The data directory can't be used.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Another director runs in this network namespace.
+    #[error(transparent)]
+    Host(#[from] HostLockError),
     /// The identity can't be read.
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
@@ -122,9 +128,15 @@ pub fn abort_on_panic() {
 /// If it can't start, or had to end.
 pub fn run(config: NodeConfig) -> Result<(), StartError> {
     let directory = DataDirectory::lock(&config.data_dir)?;
-    let kernel = match config.role {
-        Role::Director => clear_kernel(&config.data_dir)?,
-        Role::Witness => None,
+    let (_host, kernel) = match config.role {
+        Role::Director => (Some(HostLock::take()?), clear_kernel(&config.data_dir)?),
+        // What it was as a director may stand, and be open.
+        Role::Witness if !listed_addresses(&config.data_dir)?.is_empty() => {
+            let host = HostLock::take()?;
+            clear_kernel(&config.data_dir)?;
+            (Some(host), None)
+        }
+        Role::Witness => (None, None),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(serve(config, directory, kernel));

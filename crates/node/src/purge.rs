@@ -6,11 +6,13 @@
 
 use std::io::{self, Write};
 
-use quorate_dataplane::DataplaneError;
 use quorate_dataplane::fence::{self, FenceError};
 use quorate_dataplane::linux::Linux;
+use quorate_dataplane::{Dataplane as _, DataplaneError};
+use quorate_model::kernel::DeviceAddress;
 
 use crate::config::NodeConfig;
+use crate::host::{HostLock, HostLockError};
 use crate::raft::store::lock::{DataDirectory, LockError};
 use crate::reconcile::{self, ListError, Purged};
 use crate::release::holding;
@@ -21,6 +23,9 @@ pub enum PurgeError {
     /// The data directory is in use or can't be used.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A director runs in this network namespace.
+    #[error(transparent)]
+    Host(#[from] HostLockError),
     /// The lists of what is ours can't be read or written.
     #[error(transparent)]
     List(#[from] ListError),
@@ -55,6 +60,8 @@ impl From<reconcile::PurgeError> for PurgeError {
 pub fn purge(config: &NodeConfig, out: &mut dyn Write) -> Result<(), PurgeError> {
     // Without a data directory nothing was ever listed; a fence is found without a list.
     let directory = DataDirectory::lock_existing(&config.data_dir)?;
+    // Also without a data directory, or with another one than the daemon's that lives.
+    let _host = HostLock::take()?;
     let mut linux = Linux::new()?;
     let mut left = Vec::new();
     if let Some(directory) = &directory {
@@ -79,6 +86,16 @@ pub fn purge(config: &NodeConfig, out: &mut dyn Write) -> Result<(), PurgeError>
         }
     }
     let devices = fence::devices()?;
+    if !devices.is_empty() {
+        // On no list that this node has: of a data directory that is gone, or on a renamed device.
+        left.extend(linux.marked_addresses()?.into_iter().map(|address| {
+            let DeviceAddress { device, net } = address;
+            format!("VIP {net} on {device} is of a director whose list is not in {}: remove it by hand (ip address del {net} dev {device})", config.data_dir.display())
+        }));
+        if !left.is_empty() {
+            return Err(PurgeError::Left(left));
+        }
+    }
     for (device, error) in fence::purge(&devices)? {
         left.push(format!("fence on {device}: {error}"));
     }

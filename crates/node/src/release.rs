@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::NodeConfig;
+use crate::host::{HostLock, HostLockError};
 use crate::identity::Identity;
 use crate::identity::file::{self, IdentityFileError};
 use crate::peer::channel::{Channels, Purpose, with_causes};
@@ -36,7 +37,7 @@ use crate::peer::directory::PeerDirectory;
 use crate::peer::tls;
 use crate::raft::status::RaftStatus;
 use crate::raft::store::lock::{DataDirectory, LockError};
-use crate::reconcile::{ListError, listed_addresses, standing};
+use crate::reconcile::{LeftOverError, ListError, listed_addresses, recall, standing};
 use holding::Holding;
 pub use holding::HoldingError;
 
@@ -51,6 +52,9 @@ pub enum ReleaseError {
     /// A daemon lives, or the data directory can't be used.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Another director runs in this network namespace.
+    #[error(transparent)]
+    Host(#[from] HostLockError),
     /// What was held can't be read.
     #[error(transparent)]
     Holding(#[from] HoldingError),
@@ -60,6 +64,9 @@ pub enum ReleaseError {
     /// The list of VIPs can't be read or written.
     #[error(transparent)]
     List(#[from] ListError),
+    /// What may stand can't be told.
+    #[error(transparent)]
+    LeftOver(#[from] LeftOverError),
     /// The kernel can't be used or looked at.
     #[error(transparent)]
     Kernel(#[from] DataplaneError),
@@ -87,7 +94,9 @@ pub fn release(config: &NodeConfig) -> Result<(), ReleaseError> {
     let Some(directory) = DataDirectory::lock_existing(&config.data_dir)? else { return Ok(()) };
     let data_dir = directory.path();
     let held = Holding::load(data_dir)?.filter(|holding| !holding.leases.is_empty());
-    if config.role == Role::Director {
+    // Also where node.toml says witness by now: what it was as a director may be open.
+    if config.role == Role::Director || held.is_some() || !listed_addresses(data_dir)?.is_empty() {
+        let _host = HostLock::take()?;
         close(&mut Linux::new()?, data_dir, held.as_ref())?;
     }
     if let Some(holding) = held {
@@ -111,7 +120,7 @@ pub(crate) fn close(
     data_dir: &Path,
     held: Option<&Holding>,
 ) -> Result<(), ReleaseError> {
-    let listed = listed_addresses(data_dir)?;
+    let listed = recall(dataplane, data_dir)?;
     let standing = standing(dataplane, &listed)?;
     if standing.is_empty() && held.is_none() {
         return Ok(());

@@ -129,6 +129,14 @@ pub struct Node {
 }
 
 impl Node {
+    /// What it has heard that keeps each node from owning a group.
+    pub(super) fn obstacles(&self, now: Real, group: &GroupName) -> String {
+        let view = self.director.as_ref().map(|director| director.view(self.clock.at(now)));
+        let obstacles = view.map(|view| view.obstacles).unwrap_or_default();
+        let of_group = obstacles.iter().filter_map(|(node, all)| Some((node.0, all.get(group)?)));
+        format!("{:?}", of_group.collect::<Vec<_>>())
+    }
+
     /// A node whose daemon has not been started.
     #[must_use]
     pub fn new(clock: Clock) -> Self {

@@ -462,15 +462,6 @@ impl World {
         self.after_for(50_000, id, Happening::Fence(fence));
     }
 
-    /// What a node has heard that keeps each node from owning a group.
-    fn obstacles_seen_by(&self, id: NodeId, group: &GroupName) -> String {
-        let node = &self.nodes[&id];
-        let view = node.director.as_ref().map(|d| d.view(node.clock.at(self.now)));
-        let obstacles = view.map(|view| view.obstacles).unwrap_or_default();
-        let of_group = obstacles.iter().filter_map(|(node, all)| Some((node.0, all.get(group)?)));
-        format!("{:?}", of_group.collect::<Vec<_>>())
-    }
-
     fn effect(&mut self, id: NodeId, effect: Effect) {
         match effect {
             Effect::Send(to, message) => self.send(id, to, message),
@@ -484,7 +475,7 @@ impl World {
             Effect::Grant(grants) => {
                 for grant in &grants {
                     let (group, owner, reason) = (&grant.group, grant.owner, grant.reason);
-                    let against = self.obstacles_seen_by(id, group);
+                    let against = self.nodes[&id].obstacles(self.now, group);
                     self.tell(&format!("n{id} grants {group} to n{owner}: {reason} {against}"));
                 }
                 if self.log.leader == Some(id) {

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, ObservedService, ObservedServices, ServiceKey};
+use quorate_model::kernel::{
+    DeviceAddress, DeviceAddresses, ObservedService, ObservedServices, ServiceKey,
+};
 use quorate_model::plan::Action;
 use quorate_model::spec::Scheduler;
 
@@ -171,7 +173,7 @@ impl FakeKernel {
     /// The addresses as they are, of all devices.
     #[must_use]
     pub fn addresses(&self) -> ObservedAddresses {
-        self.kernel().observed_addresses(|_| true)
+        self.kernel().observed_addresses(|device| device.as_str() != "lo")
     }
 
     /// Every action since the last call of this that changed the table.
@@ -224,6 +226,13 @@ impl Dataplane for Fake {
         let mut kernel = self.kernel.kernel();
         kernel.may_fail(Call::ObserveAddresses, || Operation::ObserveAddresses)?;
         Ok(kernel.observed_addresses(|device| devices.contains(device)))
+    }
+
+    fn marked_addresses(&mut self) -> Result<DeviceAddresses, DataplaneError> {
+        let mut kernel = self.kernel.kernel();
+        kernel.may_fail(Call::ObserveAddresses, || Operation::ObserveAddresses)?;
+        let all = kernel.observed_addresses(|device| device.as_str() != "lo");
+        Ok(all.into_iter().filter(|(_, found)| found.ours).map(|(address, _)| address).collect())
     }
 
     fn add_address(

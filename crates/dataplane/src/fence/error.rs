@@ -90,6 +90,20 @@ pub enum FenceError {
     /// The fence can't read this device's frames.
     #[error("cannot fence device {0}: its link layer (InfiniBand) is not supported")]
     UnsupportedDevice(DeviceName),
+    /// Another's program sees the packets of a device first.
+    #[error(
+        "the fence is not the first to see packets on device {0}: a program of another runs before \
+         it and may let VIP traffic past it; see `tc filter show dev {0} ingress` (and egress) and \
+         `bpftool net`, and move that program behind priority 2, or take it off"
+    )]
+    Overtaken(DeviceName),
+    /// This process's lease clock is not the kernel's.
+    #[error(
+        "the fence can't be used in a time namespace whose boot time is shifted: the kernel would \
+         close it at another time than this daemon thinks; run quorated in the host's own time \
+         namespace (see time_namespaces(7))"
+    )]
+    TimeNamespace,
     /// Every slot is taken.
     #[error("cannot fence another address: {VIPS_AT_MOST} are fenced, the most there can be")]
     Full,

@@ -14,11 +14,11 @@ use quorate_model::id::DeviceName;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 use rtnetlink::{Error as RouteError, Handle};
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::HANDLE;
 use super::error::{FenceError, FenceStep};
+use crate::blocking::Blocking;
 
 /// No answer of rtnetlink takes long, but it may wait for another holder of RTNL.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,9 +40,18 @@ pub(super) struct Filter {
     pub(super) program: u32,
 }
 
+/// What is found on one side of a device.
+#[derive(Debug)]
+pub(super) struct Ours {
+    /// Ours, in the order in which they run.
+    pub(super) filters: Vec<Filter>,
+    /// Whether a filter of another runs first: it can let a packet past ours.
+    pub(super) overtaken: bool,
+}
+
 /// A connection to rtnetlink in one network namespace.
 pub(super) struct Filters {
-    runtime: Runtime,
+    runtime: Blocking,
     handle: Handle,
     connection: JoinHandle<()>,
 }
@@ -57,12 +66,11 @@ impl Filters {
     /// Opens a connection in the calling thread's network namespace. No right is needed.
     pub(super) fn open() -> Result<Self, FenceError> {
         let fail = |error: io::Error| FenceError::from_io(FenceStep::OpenSocket, &error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(fail)?;
-        let guard = runtime.enter();
-        let (connection, handle, _no_groups) = rtnetlink::new_connection().map_err(fail)?;
-        drop(guard);
-        let connection = runtime.spawn(connection);
+        let made = Blocking::new(|runtime| {
+            let (connection, handle, _no_groups) = rtnetlink::new_connection()?;
+            Ok((handle, runtime.spawn(connection)))
+        });
+        let (runtime, (handle, connection)) = made.map_err(fail)?;
         Ok(Self { runtime, handle, connection })
     }
 
@@ -73,13 +81,13 @@ impl Filters {
     ) -> Result<T, FenceError> {
         let no_answer = |cause: String| FenceError::NoAnswer { doing: doing(), cause };
         let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
-        match self.runtime.block_on(answer) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(RouteError::NetlinkError(message))) => {
+        match self.runtime.wait(answer) {
+            Some(Ok(Ok(value))) => Ok(value),
+            Some(Ok(Err(RouteError::NetlinkError(message)))) => {
                 Err(FenceError::from_errno(doing(), message.raw_code().saturating_abs()))
             }
-            Ok(Err(error)) => Err(no_answer(error.to_string())),
-            Err(_elapsed) => Err(no_answer(format!("no answer within {ANSWER_TIMEOUT:?}"))),
+            Some(Ok(Err(error))) => Err(no_answer(error.to_string())),
+            Some(Err(_)) | None => Err(no_answer(format!("no answer within {ANSWER_TIMEOUT:?}"))),
         }
     }
 
@@ -105,20 +113,26 @@ impl Filters {
         Ok(Device { index, ethernet: link.header.link_layer_type == LinkLayerType::Ether })
     }
 
-    /// The filters of ours on one side of a device, in the order in which they run.
+    /// The filters of ours on one side of a device, in the order in which they run, and whether one
+    /// of another's runs before them.
     pub(super) fn ours(
         &self,
         name: &DeviceName,
         device: Device,
         side: TcAttachType,
-    ) -> Result<Vec<Filter>, FenceError> {
+    ) -> Result<Ours, FenceError> {
         let request = self.handle.traffic_filter(device.index).get();
         let request =
             if side == TcAttachType::Ingress { request.ingress() } else { request.egress() };
         let doing = || FenceStep::ReadFilters(name.clone());
         let found: Vec<TcMessage> =
             self.wait(doing, async { Box::pin(request.execute()).try_collect().await })?;
-        Ok(found.iter().filter_map(filter_of_ours).collect())
+        // The kernel tells of each priority without a handle first, and then of its filters. Other
+        // chains run only where a filter of chain 0 sends a packet there.
+        let mut filters =
+            found.iter().filter(|message| handle(message) != 0 && chain(message) == 0);
+        let overtaken = filters.next().is_some_and(|first| filter_of_ours(first).is_none());
+        Ok(Ours { filters: found.iter().filter_map(filter_of_ours).collect(), overtaken })
     }
 }
 
@@ -139,6 +153,19 @@ fn name(link: &LinkMessage) -> Option<&str> {
     })
 }
 
+fn handle(message: &TcMessage) -> u32 {
+    let handle = message.header.handle;
+    u32::from(handle.major) << 16 | u32::from(handle.minor)
+}
+
+fn chain(message: &TcMessage) -> u32 {
+    let chain = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Chain(chain) => Some(*chain),
+        _ => None,
+    });
+    chain.unwrap_or(0)
+}
+
 fn filter_of_ours(message: &TcMessage) -> Option<Filter> {
     let options = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Options(options) => Some(options),
@@ -150,9 +177,9 @@ fn filter_of_ours(message: &TcMessage) -> Option<Filter> {
     })?;
     // Known by its handle and not by its program's name: without CAP_PERFMON aya finds out nothing
     // about names, and gives none.
-    let handle = message.header.handle;
-    let ours = TcHandle::new(handle.major, handle.minor) == HANDLE;
+    let found = message.header.handle;
+    let ours = TcHandle::new(found.major, found.minor) == HANDLE;
     let priority = u16::try_from(message.header.info >> 16).ok()?;
-    let handle = u32::from(handle.major) << 16 | u32::from(handle.minor);
+    let handle = handle(message);
     ours.then_some(Filter { priority, handle, program })
 }

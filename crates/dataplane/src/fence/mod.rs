@@ -27,6 +27,7 @@ use self::error::{program_errno, tc_errno};
 use self::filters::{Device, Filter, Filters};
 use crate::sys::MappedWords;
 
+mod clock;
 mod error;
 mod filters;
 
@@ -37,7 +38,8 @@ pub const VIPS_AT_MOST: u32 = 4096;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/fence.o");
 
-/// Ours are the first filters to run, before any that could let a packet past them. A starting
+/// Ours are the first filters to run, before any that could let a packet past them; where another's
+/// run before, the fence does not stand. A starting
 /// daemon's goes to the one that its predecessor's does not have.
 const PRIORITIES: [u16; 2] = [1, 2];
 /// `QUOR`, for whoever reads `tc filter show`. Fixed, so that a priority holds one of ours only.
@@ -133,6 +135,7 @@ impl Fence {
     /// its successor could not be put. Arming again is safe.
     pub fn arm(devices: &[DeviceName], vips: &[IpAddr]) -> Result<Self, FenceError> {
         let filters = Filters::open()?;
+        clock::must_be_the_kernels()?;
         // Type information of the kernel is for programs that look into its structures.
         let mut programs = EbpfLoader::new()
             .btf(None)
@@ -178,7 +181,7 @@ impl Fence {
         for side in SIDES {
             let program = self.program(found, side)?;
             let id = program_id(program)?;
-            let there = self.filters.ours(device, found, side)?;
+            let there = self.filters.ours(device, found, side)?.filters;
             let is_current = |filter: &&Filter| filter.program == id;
             let mut others: Vec<&Filter> =
                 there.iter().filter(|filter| !is_current(filter)).collect();
@@ -202,6 +205,20 @@ impl Fence {
             }
             for filter in others {
                 detach(device, side, *filter)?;
+            }
+        }
+        self.runs_first(device, found)
+    }
+
+    /// Another's program that runs before ours may let a packet past it (TC_ACT_OK ends the tc
+    /// filters of a side, TCX_PASS even all of them; tcx runs first, since Linux 6.6).
+    fn runs_first(&self, device: &DeviceName, found: Device) -> Result<(), FenceError> {
+        for side in SIDES {
+            let overtaken = self.filters.ours(device, found, side)?.overtaken;
+            // An error: a kernel that has no tcx, or a device that has just gone.
+            let tcx = SchedClassifier::query_tcx(device.as_str(), side);
+            if overtaken || tcx.is_ok_and(|(_, programs)| !programs.is_empty()) {
+                return Err(FenceError::Overtaken(device.clone()));
             }
         }
         Ok(())
@@ -271,7 +288,12 @@ impl Fence {
         let mut failed = None;
         for device in there {
             let covered = match self.coverage(&device) {
-                Ok(Coverage::InPlace) if self.devices.contains(&device) => continue,
+                Ok(Coverage::InPlace) if self.devices.contains(&device) => {
+                    if let Err(error) = self.is_first(&device) {
+                        failed = Some(error);
+                    }
+                    continue;
+                }
                 Ok(Coverage::NoDevice) => continue,
                 Ok(Coverage::InPlace | Coverage::Broken) | Err(_) => self.cover(&device),
             };
@@ -284,12 +306,19 @@ impl Fence {
         failed.map_or(Ok(mended), Err)
     }
 
+    fn is_first(&self, device: &DeviceName) -> Result<(), FenceError> {
+        match self.filters.device(device).and_then(|found| self.runs_first(device, found)) {
+            Err(FenceError::NoDevice(_)) => Ok(()),
+            other => other,
+        }
+    }
+
     fn coverage(&self, device: &DeviceName) -> Result<Coverage, FenceError> {
         let look = || {
             let found = self.filters.device(device)?;
             for side in SIDES {
                 let id = program_id(self.program(found, side)?)?;
-                let ours = self.filters.ours(device, found, side)?;
+                let ours = self.filters.ours(device, found, side)?.filters;
                 if !ours.iter().any(|filter| filter.program == id) {
                     return Ok(Coverage::Broken);
                 }
@@ -348,7 +377,7 @@ pub fn purge(devices: &[DeviceName]) -> Result<Vec<(DeviceName, FenceError)>, Fe
     let purge_one = |device: &DeviceName| {
         let found = filters.device(device)?;
         for side in SIDES {
-            for filter in filters.ours(device, found, side)? {
+            for filter in filters.ours(device, found, side)?.filters {
                 detach(device, side, filter)?;
             }
         }

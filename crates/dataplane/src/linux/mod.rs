@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, ObservedServices};
+use quorate_model::kernel::{DeviceAddress, DeviceAddresses, ObservedServices};
 use quorate_model::plan::Action;
 
 use self::ipvs::Ipvs;
@@ -124,6 +124,10 @@ impl Dataplane for Linux {
         devices: &[DeviceName],
     ) -> Result<ObservedAddresses, DataplaneError> {
         self.route()?.observe_addresses(devices)
+    }
+
+    fn marked_addresses(&mut self) -> Result<DeviceAddresses, DataplaneError> {
+        self.route()?.marked_addresses()
     }
 
     fn add_address(

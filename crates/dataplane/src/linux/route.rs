@@ -2,6 +2,7 @@
 //! drives the connection while a call waits. It never decides which address stands where. Tests:
 //! the contract suite.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::DeviceAddress;
+use quorate_model::kernel::{DeviceAddress, DeviceAddresses};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
@@ -20,9 +21,9 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{
     AddressMessageBuilder, Error as RouteError, Handle, LinkUnspec, RouteMessageBuilder,
 };
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use crate::blocking::Blocking;
 use crate::error::{DataplaneError, Errno, Operation};
 use crate::{DeviceState, MacAddress, ObservedAddress, ObservedAddresses, lifetime_s};
 
@@ -35,8 +36,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to rtnetlink in one network namespace.
 pub(super) struct Route {
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    runtime: Blocking,
     handle: Handle,
     connection: JoinHandle<()>,
 }
@@ -47,14 +47,9 @@ impl fmt::Debug for Route {
     }
 }
 
-/// A daemon that is refused at its start drops this on a thread of its own runtime, where tokio
-/// panics on a runtime that waits for its threads to end. This one has none to wait for.
 impl Drop for Route {
     fn drop(&mut self) {
         self.connection.abort();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -88,12 +83,11 @@ impl Failure {
 impl Route {
     /// Opens a connection in the calling thread's network namespace. No right is needed.
     pub(super) fn open() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let guard = runtime.enter();
-        let (connection, handle, _no_groups) = rtnetlink::new_connection()?;
-        drop(guard);
-        let connection = runtime.spawn(connection);
-        Ok(Self { runtime: Some(runtime), handle, connection })
+        let (runtime, (handle, connection)) = Blocking::new(|runtime| {
+            let (connection, handle, _no_groups) = rtnetlink::new_connection()?;
+            Ok((handle, runtime.spawn(connection)))
+        })?;
+        Ok(Self { runtime, handle, connection })
     }
 
     /// Whether the connection has ended by itself, and every further request would fail.
@@ -103,11 +97,10 @@ impl Route {
 
     fn wait<T>(&self, answer: impl Future<Output = Result<T, RouteError>>) -> Result<T, Failure> {
         let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
-        let Some(runtime) = &self.runtime else { return Err(Failure::NoAnswer) };
-        match runtime.block_on(answer) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(Failure::of(&error)),
-            Err(_elapsed) => Err(Failure::NoAnswer),
+        match self.runtime.wait(answer) {
+            Some(Ok(Ok(value))) => Ok(value),
+            Some(Ok(Err(error))) => Err(Failure::of(&error)),
+            Some(Err(_)) | None => Err(Failure::NoAnswer),
         }
     }
 
@@ -222,6 +215,24 @@ impl Route {
         Ok(found.collect())
     }
 
+    /// Every address with our mark, whatever its device is called by now; but on lo, where a real
+    /// server has VIPs that are meant to stand.
+    pub(super) fn marked_addresses(&self) -> Result<DeviceAddresses, DataplaneError> {
+        let fail = |failure: Failure| failure.during(Operation::ObserveAddresses);
+        let dump = self.handle.link().get().execute();
+        let links: Vec<LinkMessage> = self.wait(dump.try_collect()).map_err(fail)?;
+        let links = links.iter().filter(|link| !link.header.flags.contains(LinkFlags::Loopback));
+        let names = links.filter_map(|link| Some((link.header.index, name(link)?)));
+        let names: BTreeMap<u32, DeviceName> = names.collect();
+        let all: Vec<AddressMessage> =
+            self.wait(self.handle.address().get().execute().try_collect()).map_err(fail)?;
+        let marked = all.iter().filter(|message| facts(message).ours).filter_map(|message| {
+            let device = names.get(&message.header.index)?.clone();
+            Some(DeviceAddress { device, net: net(message)? })
+        });
+        Ok(marked.collect())
+    }
+
     pub(super) fn add_address(
         &self,
         address: &DeviceAddress,
@@ -259,6 +270,13 @@ impl Route {
             Err(failure) => Err(fail(failure)),
         }
     }
+}
+
+fn name(link: &LinkMessage) -> Option<DeviceName> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => name.parse().ok(),
+        _ => None,
+    })
 }
 
 fn no_device(doing: Operation, device: &DeviceName) -> DataplaneError {

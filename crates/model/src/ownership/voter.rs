@@ -12,7 +12,7 @@ use super::message::{Heard, Refusal, Renew, RenewGroup, RenewReply, RenewResult}
 use super::quorum::Membership;
 use crate::id::{Epoch, GroupName, NodeId};
 use crate::state::ClusterState;
-use crate::time::{Instant, promise};
+use crate::time::{Instant, LEASE_MAX, promise};
 
 #[cfg(test)]
 mod tests;
@@ -122,7 +122,9 @@ impl Voter {
         renew: &Renew,
         view: VoterView<'_>,
     ) -> Answer {
-        if renew.groups.len() > GROUPS_MAX {
+        // No configuration has a longer lease, and the proof does not hold for one. Its promise would
+        // be on disk for ever, and so would the quarantine after each start.
+        if renew.groups.len() > GROUPS_MAX || renew.lease > LEASE_MAX {
             return Answer::default();
         }
         let answer = self.answer(now, from, renew, view);

@@ -55,7 +55,8 @@ impl Gate {
         if Arc::ptr_eq(&current, &self.slots) && deadlines == self.stored {
             return;
         }
-        let mut opened = false;
+        // Told once all are stored: a log that nobody reads holds nothing up between two of them.
+        let mut changed = Vec::new();
         for (vip, slot) in current.iter() {
             let until = deadlines.get(vip).copied().unwrap_or_default();
             let before = slot.deadline();
@@ -65,13 +66,15 @@ impl Gate {
             slot.open_until(until);
             let (was_open, is_open) = (before > now, until > now);
             if is_open != was_open {
-                opened |= is_open;
-                info!(address = %vip, "{}", if is_open { "fence open" } else { "fence closed" });
+                changed.push((*vip, is_open));
             }
+        }
+        for (vip, is_open) in &changed {
+            info!(address = %vip, "{}", if *is_open { "fence open" } else { "fence closed" });
         }
         self.slots = current;
         self.stored = deadlines;
-        if opened {
+        if changed.iter().any(|(_, is_open)| *is_open) {
             // An address that is missing because its lease had lapsed is wanted now.
             addresses.look();
         }

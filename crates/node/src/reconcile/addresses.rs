@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::list::List;
-use super::{Events, ListError, Mailbox, MakeDataplane, vip_list};
+use super::{Events, ListError, Mailbox, MakeDataplane, listed_addresses, standing, vip_list};
 use crate::clock;
 
 /// How often devices and addresses are looked at without being asked.
@@ -66,32 +66,49 @@ enum Task {
 /// lease was, this start does not have it. To be called before anything else. A fence that can't be
 /// armed keeps nothing from starting: such a director owns nothing.
 ///
+/// The list stays: what it names is fenced again by the next start, however this one ends.
+///
 /// # Errors
 ///
-/// If the list of VIPs can't be read, or the kernel keeps one: then nothing may be started.
+/// If the list of VIPs can't be read or written, or the kernel keeps one: then nothing may be started.
 pub(crate) fn remove_left_over(
     dataplane: &mut dyn Dataplane,
     data_dir: &Path,
-) -> Result<Vec<DeviceAddress>, LeftOverError> {
-    let mut list: List<DeviceAddress> = List::open(vip_list(data_dir))?;
-    let listed = list.entries();
+) -> Result<DeviceAddresses, LeftOverError> {
+    let listed = match recall(dataplane, data_dir) {
+        Err(LeftOverError::Kernel(error)) => {
+            warn!(%error, "addresses can't be read: only those on the list are fenced");
+            listed_addresses(data_dir)?
+        }
+        other => other?,
+    };
     // Closed before it is removed: nothing passes between the old fence and the new one.
     let vips: Vec<IpAddr> = listed.iter().map(|vip| vip.net.addr()).collect();
     if let Err(error) = dataplane.arm_fence(&vips) {
         warn!(%error, "the fence can't be armed: this director will own no VIP");
     }
-    let devices: BTreeSet<DeviceName> = listed.iter().map(|ours| ours.device.clone()).collect();
-    let devices: Vec<DeviceName> = devices.into_iter().collect();
     // What is gone already needs no right to remove it: a daemon without any starts all the same.
-    let left: Vec<DeviceAddress> = match dataplane.observe_addresses(&devices) {
-        Ok(found) => listed.intersection(&addresses_of(&found)).cloned().collect(),
-        Err(_) => listed.iter().cloned().collect(),
-    };
+    let left = standing(dataplane, &listed).unwrap_or(listed);
     for address in &left {
         dataplane.remove_address(address)?;
     }
-    list.replace(BTreeSet::new())?;
     Ok(left)
+}
+
+/// The VIPs that may stand on this host, and that it may still forward for: those on the list, and
+/// those with our mark. A list that was lost with its directory, or a device that has another name by
+/// now, must not leave a VIP without a fence. What the marks add is on the list afterwards.
+///
+/// # Errors
+///
+/// If the list can't be read or written, or the kernel can't be asked.
+pub(crate) fn recall(
+    dataplane: &mut dyn Dataplane,
+    data_dir: &Path,
+) -> Result<DeviceAddresses, LeftOverError> {
+    let mut list: List<DeviceAddress> = List::open(vip_list(data_dir))?;
+    list.add(dataplane.marked_addresses()?.iter())?;
+    Ok(list.entries().clone())
 }
 
 /// Why VIPs of a former daemon may still be there.
@@ -241,7 +258,7 @@ impl Worker {
             }
         }
         let wanted = self.goal.wanted.clone();
-        if let Err(error) = self.listed.add(wanted.keys()) {
+        if let Err(error) = self.listed.add(wanted.keys().chain(&self.goal.known)) {
             // An address that is on no list would outlive a crash unknown to the next daemon.
             warn!(%error, "no VIP is configured");
             failed.extend(wanted.keys().map(|a| (a.clone(), error.to_string())));
@@ -321,6 +338,11 @@ impl Worker {
             if let Err(error) = self.dataplane.unfence(vip) {
                 warn!(%error, "an address that is no VIP any more stays fenced, closed");
             }
+        }
+        let listed = self.listed.entries().iter();
+        let of_use = listed.filter(|vip| kept.contains(&vip.net.addr())).cloned().collect();
+        if let Err(error) = self.listed.replace(of_use) {
+            warn!(%error, "an address that is no VIP any more stays on the list");
         }
     }
 

@@ -24,7 +24,7 @@ mod services;
 mod tests;
 
 pub use addresses::LeftOverError;
-pub(crate) use addresses::{AddressThread, Slots, remove_left_over};
+pub(crate) use addresses::{AddressThread, Slots, recall, remove_left_over};
 pub use list::ListError;
 pub(crate) use purge::{PurgeError, Purged, listed_addresses, purge, standing};
 pub(crate) use questions::QuestionThread;

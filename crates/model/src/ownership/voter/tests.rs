@@ -237,3 +237,13 @@ fn parts_of_one_round_that_wait_for_the_disk_are_all_answered() {
     let (replies, more) = world.persisted(START, more.unwrap());
     assert_eq!((answered(&replies), more), (vec![group("y")], None));
 }
+
+#[test]
+fn a_lease_longer_than_any_that_can_be_configured_is_not_answered_and_leaves_nothing() {
+    let mut world = World::ready();
+    let mut asked = renew("g", 10, &[1]);
+    asked.lease = LEASE_MAX + Duration::from_nanos(1);
+    let answer = world.ask(START, A, &asked);
+    assert!(answer.reply.is_none() && answer.persist.is_none(), "{answer:?}");
+    assert_eq!(world.result(START, B, &renew("g", 10, &[1])), Some(RenewResult::Ack));
+}

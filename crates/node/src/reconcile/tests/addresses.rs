@@ -9,6 +9,7 @@ use quorate_model::kernel::{DeviceAddress, DeviceAddresses};
 use quorate_model::time::Instant;
 use tempfile::TempDir;
 
+use super::super::listed_addresses;
 use super::*;
 use crate::clock;
 
@@ -113,12 +114,16 @@ async fn a_device_that_goes_down_is_told_unasked() {
 }
 
 #[tokio::test]
-async fn a_wanted_vip_is_opened_for_the_lifetime_and_listed_as_ours() {
+async fn a_wanted_vip_is_opened_for_the_lifetime_and_every_vip_is_listed_as_ours() {
     let mut addresses = Addresses::on(kernel()).await;
     let report = addresses.aim(&[(vip(1), later())], &[vip(1), vip(2)]).await;
     assert_eq!((report.present, report.failed), (set(&[vip(1)]), BTreeMap::new()));
     assert_eq!(addresses.kernel.addresses()[&vip(1)].lifetime, Some(LIFETIME));
-    assert_eq!(addresses.listed(), "eth0 192.0.2.1/32\n");
+    assert_eq!(addresses.listed(), "eth0 192.0.2.1/32\neth0 192.0.2.2/32\n");
+    // One that is no VIP any more is forgotten, once it is gone from the kernel and the fence.
+    addresses.aim(&[], &[vip(2)]).await;
+    addresses.aim(&[], &[vip(2)]).await;
+    assert_eq!(addresses.listed(), "eth0 192.0.2.2/32\n");
 }
 
 #[tokio::test]
@@ -234,7 +239,7 @@ async fn a_vip_is_announced_unless_its_lease_has_ended() {
 }
 
 #[test]
-fn what_the_daemon_before_left_is_removed_and_the_list_emptied() {
+fn what_the_daemon_before_left_is_removed_and_fenced_again_by_every_start() {
     let directory = tempfile::tempdir().unwrap();
     let kernel = kernel();
     for octet in [1, 2, 9] {
@@ -242,9 +247,28 @@ fn what_the_daemon_before_left_is_removed_and_the_list_emptied() {
     }
     std::fs::write(vip_list(directory.path()), "eth0 192.0.2.1/32\neth0 192.0.2.2/32\n").unwrap();
     let removed = remove_left_over(&mut kernel.dataplane(), directory.path()).unwrap();
-    assert_eq!(removed, [vip(1), vip(2)]);
+    assert_eq!(removed, [vip(1), vip(2)].into());
     assert_eq!(kernel.addresses().into_keys().collect::<Vec<_>>(), [vip(9)]);
-    assert_eq!(remove_left_over(&mut kernel.dataplane(), directory.path()).unwrap(), []);
+    // A former owner still sends the replies of NAT from them; it may start many times before it
+    // hears what the VIPs are.
+    for _ in 0..2 {
+        let again = remove_left_over(&mut kernel.dataplane(), directory.path()).unwrap();
+        assert_eq!(again, [].into());
+        let fenced: Vec<std::net::IpAddr> = kernel.fenced().into_keys().collect();
+        assert_eq!(fenced, [vip(1).net.addr(), vip(2).net.addr()]);
+    }
+}
+
+/// The data directory was moved away, or the device has another name.
+#[test]
+fn a_vip_that_is_on_no_list_is_known_by_its_mark() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = kernel();
+    kernel.dataplane().add_address(&vip(1), Some(Duration::from_secs(10))).unwrap();
+    let removed = remove_left_over(&mut kernel.dataplane(), directory.path()).unwrap();
+    assert_eq!(removed, [vip(1)].into());
+    assert!(kernel.fenced().contains_key(&vip(1).net.addr()));
+    assert_eq!(listed_addresses(directory.path()).unwrap(), [vip(1)].into());
 }
 
 #[test]
@@ -256,5 +280,6 @@ fn a_left_over_that_the_kernel_keeps_stays_on_the_list_and_is_an_error() {
     kernel.fail_next(Call::RemoveAddress, 1, EINVAL);
     let error = remove_left_over(&mut kernel.dataplane(), directory.path()).unwrap_err();
     assert!(matches!(error, LeftOverError::Kernel(_)), "{error}");
-    assert_eq!(remove_left_over(&mut kernel.dataplane(), directory.path()).unwrap(), [vip(1)]);
+    let left = remove_left_over(&mut kernel.dataplane(), directory.path()).unwrap();
+    assert_eq!(left, [vip(1)].into());
 }
