@@ -345,12 +345,11 @@ fn a_removed_filter_is_noticed_and_put_back_and_purge_removes_all() {
     let mut words = first.split(' ').map(|word| word.replace('_', " "));
     let mut first = Command::new(words.next().unwrap());
     first.args(words);
-    scene.director(&format!("tc filter del dev {INTERFACE} egress"));
     assert!(scene.world.director().run(&mut first, LIMIT).unwrap().status.success());
     let overtaken = scene.in_director(|| fence.mend()).unwrap_err();
     assert_eq!(overtaken, FenceError::Overtaken(device.clone()));
-    scene.director(&format!("tc filter del dev {INTERFACE} egress pref 1"));
-    scene.in_director(|| fence.mend()).unwrap();
+    scene.director(&format!("tc filter del dev {INTERFACE} egress"));
+    assert_eq!(scene.in_director(|| fence.mend()).unwrap(), std::slice::from_ref(&device));
     let failed = scene.in_director(|| fence::purge(std::slice::from_ref(&device)).unwrap());
     assert_eq!(failed, []);
     let filters = scene.filters();

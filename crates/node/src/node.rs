@@ -253,13 +253,7 @@ impl Node {
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
         let (services, addresses, questions) = self.keep_kernel(&sender)?;
         let incarnation = Incarnation(u64::from_be_bytes(authority::random()?));
-        let (held, leases) = watch::channel(Leases::new());
-        if self.config.role == Role::Director {
-            let holder = Holder { cluster_id, me, incarnation };
-            let data_dir = self.config.data_dir.clone();
-            let (status, state) = (raft.handle().status(), raft.handle().state());
-            tokio::spawn(holding::keep(data_dir, holder, leases, status, state));
-        }
+        let held = self.keep_holding(Holder { cluster_id, me, incarnation }, &raft);
         let config = DirectorConfig {
             me,
             role: self.config.role,
@@ -304,6 +298,17 @@ impl Node {
         info!(node = %me, cluster = member.cluster_name, "member of the cluster");
         self.member.send_replace(Some(Arc::clone(&member)));
         Ok(member)
+    }
+
+    /// Notes on disk what a director holds, for `quorated release` after its death.
+    fn keep_holding(&self, holder: Holder, raft: &RaftNode) -> watch::Sender<Leases> {
+        let (held, leases) = watch::channel(Leases::new());
+        if self.config.role == Role::Director {
+            let data_dir = self.config.data_dir.clone();
+            let (status, state) = (raft.handle().status(), raft.handle().state());
+            tokio::spawn(holding::keep(data_dir, holder, leases, status, state));
+        }
+        held
     }
 
     /// Starts the threads that keep a director's kernel; a witness has no dataplane.

@@ -51,6 +51,9 @@ pub struct Script {
     pub world: World,
 }
 
+/// Groups with the last octets of their addresses.
+pub type Groups<'a> = &'a [(&'a str, &'a [u8])];
+
 impl Script {
     /// Three nodes, true clocks, one group, a lease of one second.
     #[must_use]
@@ -63,7 +66,7 @@ impl Script {
     pub fn new(
         mutant: Option<Mutant>,
         rates: Vec<u64>,
-        configurations: &[(Duration, &[(&str, &[u8])])],
+        configurations: &[(Duration, Groups<'_>)],
     ) -> Self {
         let configurations =
             configurations.iter().map(|(lease, groups)| configuration(*lease, groups)).collect();
