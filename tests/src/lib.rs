@@ -8,6 +8,7 @@ pub mod contract;
 pub mod dice;
 pub mod failover;
 pub mod lab;
+pub mod loss;
 #[cfg(feature = "suites")]
 pub mod ownership;
 #[cfg(feature = "suites")]

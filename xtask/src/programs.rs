@@ -40,6 +40,21 @@ enum Soak {
     Writes(WritesArguments),
     /// Faults at random points, an observer asking all the while: no two directors may answer
     Failover(FailoverArguments),
+    /// Packets between the directors lost at random on a busy machine: how often does a group move?
+    Loss(LossArguments),
+}
+
+#[derive(Debug, Args)]
+struct LossArguments {
+    /// For how long
+    #[arg(long, default_value_t = 30)]
+    minutes: u32,
+    /// How many of a hundred packets are lost, in each direction
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(..=100))]
+    percent: u32,
+    /// 1: they are lost on the only link; 2: there is another, on which none is
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    links: u32,
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +128,12 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
     let words = match &arguments.kind {
         Some(Soak::Failover(failover)) => {
             numbered("failover", "--faults", failover.faults, failover.seed)
+        }
+        Some(Soak::Loss(loss)) => {
+            let numbers =
+                [("--minutes", loss.minutes), ("--percent", loss.percent), ("--links", loss.links)];
+            let words = numbers.into_iter().flat_map(|(name, n)| [name.to_owned(), n.to_string()]);
+            std::iter::once("loss".to_owned()).chain(words).collect()
         }
         Some(Soak::Writes(writes)) => numbered("writes", "--rounds", writes.rounds, writes.seed),
         None => numbered("writes", "--rounds", arguments.writes.rounds, arguments.writes.seed),

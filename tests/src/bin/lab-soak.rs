@@ -1,21 +1,25 @@
-//! `cargo xtask soak writes | failover`: faults at random points, round by round. Exits with 0 only
-//! if every promise held.
+//! `cargo xtask soak writes | failover | loss`: faults at random points, round by round; or a bad
+//! line for a while. Exits with 0 only if every promise held.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use quorate_tests::failover::quorate::Timing;
 use quorate_tests::failover::soak as failover;
 use quorate_tests::lab::clock;
+use quorate_tests::loss;
 use quorate_tests::soak as writes;
 
 const USAGE: &str = "usage: lab-soak writes [--rounds N] [--seed N]\n       \
-                     lab-soak failover [--faults N] [--seed N]";
+                     lab-soak failover [--faults N] [--seed N]\n       \
+                     lab-soak loss [--minutes N] [--percent N] [--links 1|2]";
 
 enum Soak {
     Writes(writes::Options),
     Failover(failover::Options),
+    Loss(loss::Options),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +34,9 @@ fn main() -> ExitCode {
         Soak::Failover(options) => failover::run(&options, &mut say)
             .map(|summary| summary.held())
             .map_err(|error| error.to_string()),
+        Soak::Loss(options) => {
+            loss::run(&options, &mut say).map(|_| true).map_err(|error| error.to_string())
+        }
     };
     match held {
         Ok(true) => ExitCode::SUCCESS,
@@ -50,6 +57,9 @@ fn say(text: &str) {
 /// `None` for arguments that mean nothing. Without a seed, the time since boot is as good as any.
 fn arguments(mut words: impl Iterator<Item = String>) -> Option<Soak> {
     let kind = words.next()?;
+    if kind == "loss" {
+        return loss_arguments(words).map(Soak::Loss);
+    }
     let count = match kind.as_str() {
         "writes" => "--rounds",
         "failover" => "--faults",
@@ -77,4 +87,19 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Soak> {
             long_stops: true,
         })
     })
+}
+
+fn loss_arguments(mut words: impl Iterator<Item = String>) -> Option<loss::Options> {
+    let (mut minutes, mut percent, mut links) = (30, 20, 1);
+    while let Some(word) = words.next() {
+        let value: u32 = words.next()?.parse().ok()?;
+        match word.as_str() {
+            "--minutes" => minutes = value,
+            "--percent" if value <= 100 => percent = value,
+            "--links" if (1..=2).contains(&value) => links = value,
+            _ => return None,
+        }
+    }
+    let time = Duration::from_secs(60) * minutes;
+    Some(loss::Options { time, percent, second_link: links == 2 })
 }
