@@ -309,7 +309,8 @@ mod tests {
         first.shutdown_timeout(Duration::from_secs(60));
         let after = quic(&identity, 3).endpoint(&there, Timing::WAN, mine.handle());
         let closed = mine.block_on(async {
-            connection.send_datagram(vec![0; 100].into()).unwrap();
+            // A keep-alive may have brought it out already.
+            let _lost_already = connection.send_datagram(vec![0; 100].into());
             connection.closed().await
         });
         assert_eq!(closed, ConnectionError::Reset);
