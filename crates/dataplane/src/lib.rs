@@ -23,11 +23,11 @@ use crate::fence::{FenceError, Slot};
 
 pub mod announce;
 mod ask;
-mod blocking;
 mod error;
 pub mod fake;
 pub mod fence;
 pub mod linux;
+mod netlink;
 pub mod realserver;
 pub mod scheduling;
 mod sys;

@@ -1,27 +1,19 @@
 //! Devices and their tc filters, as far as the fence needs them: which stand, and which are ours.
-//! Blocking calls over rtnetlink; a runtime of one thread, owned here, drives the connection while
-//! a call waits. Adds and removes nothing. Tests: tests/tests/lab_host_fence.rs.
+//! Blocking calls over rtnetlink. Adds and removes nothing. Tests: tests/tests/lab_host_fence.rs.
 
-use std::fmt;
 use std::future::Future;
-use std::io;
-use std::time::Duration;
 
 use aya::programs::TcAttachType;
 use aya::programs::tc::TcHandle;
 use futures::TryStreamExt;
 use quorate_model::id::DeviceName;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::link::{LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 use rtnetlink::{Error as RouteError, Handle};
-use tokio::task::JoinHandle;
 
 use super::HANDLE;
 use super::error::{FenceError, FenceStep};
-use crate::blocking::Blocking;
-
-/// No answer of rtnetlink takes long, but it may wait for another holder of RTNL.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::netlink::{ANSWER_TIMEOUT, Connection, name};
 
 /// A device that can carry a fence.
 #[derive(Debug, Clone, Copy)]
@@ -50,28 +42,22 @@ pub(super) struct Ours {
 }
 
 /// A connection to rtnetlink in one network namespace.
+#[derive(Debug)]
 pub(super) struct Filters {
-    runtime: Blocking,
-    handle: Handle,
-    connection: JoinHandle<()>,
-}
-
-impl fmt::Debug for Filters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filters").finish_non_exhaustive()
-    }
+    connection: Connection,
 }
 
 impl Filters {
     /// Opens a connection in the calling thread's network namespace. No right is needed.
     pub(super) fn open() -> Result<Self, FenceError> {
-        let fail = |error: io::Error| FenceError::from_io(FenceStep::OpenSocket, &error);
-        let made = Blocking::new(|runtime| {
-            let (connection, handle, _no_groups) = rtnetlink::new_connection()?;
-            Ok((handle, runtime.spawn(connection)))
-        });
-        let (runtime, (handle, connection)) = made.map_err(fail)?;
-        Ok(Self { runtime, handle, connection })
+        let opened = Connection::open();
+        let connection =
+            opened.map_err(|error| FenceError::from_io(FenceStep::OpenSocket, &error))?;
+        Ok(Self { connection })
+    }
+
+    fn requests(&self) -> &Handle {
+        self.connection.requests()
     }
 
     fn wait<T>(
@@ -80,28 +66,27 @@ impl Filters {
         answer: impl Future<Output = Result<T, RouteError>>,
     ) -> Result<T, FenceError> {
         let no_answer = |cause: String| FenceError::NoAnswer { doing: doing(), cause };
-        let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
-        match self.runtime.wait(answer) {
-            Some(Ok(Ok(value))) => Ok(value),
-            Some(Ok(Err(RouteError::NetlinkError(message)))) => {
+        match self.connection.wait(answer) {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(RouteError::NetlinkError(message))) => {
                 Err(FenceError::from_errno(doing(), message.raw_code().saturating_abs()))
             }
-            Some(Ok(Err(error))) => Err(no_answer(error.to_string())),
-            Some(Err(_)) | None => Err(no_answer(format!("no answer within {ANSWER_TIMEOUT:?}"))),
+            Some(Err(error)) => Err(no_answer(error.to_string())),
+            None => Err(no_answer(format!("no answer within {ANSWER_TIMEOUT:?}"))),
         }
     }
 
     /// Every device of this namespace but lo.
     pub(super) fn devices(&self) -> Result<Vec<DeviceName>, FenceError> {
-        let request = self.handle.link().get().execute();
+        let request = self.requests().link().get().execute();
         let links: Vec<LinkMessage> =
             self.wait(|| FenceStep::ReadDevices, async { Box::pin(request).try_collect().await })?;
         let others = links.iter().filter(|link| !is_loopback(link));
-        Ok(others.filter_map(|link| name(link)?.parse().ok()).collect())
+        Ok(others.filter_map(name).collect())
     }
 
     pub(super) fn device(&self, device: &DeviceName) -> Result<Device, FenceError> {
-        let request = self.handle.link().get().match_name(device.to_string()).execute();
+        let request = self.requests().link().get().match_name(device.to_string()).execute();
         let doing = || FenceStep::ReadFilters(device.clone());
         let link = self.wait(doing, async { Box::pin(request).try_next().await })?;
         let link = link.ok_or_else(|| FenceError::NoDevice(device.clone()))?;
@@ -121,7 +106,7 @@ impl Filters {
         device: Device,
         side: TcAttachType,
     ) -> Result<Ours, FenceError> {
-        let request = self.handle.traffic_filter(device.index).get();
+        let request = self.requests().traffic_filter(device.index).get();
         let request =
             if side == TcAttachType::Ingress { request.ingress() } else { request.egress() };
         let doing = || FenceStep::ReadFilters(name.clone());
@@ -136,21 +121,8 @@ impl Filters {
     }
 }
 
-impl Drop for Filters {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
-
 fn is_loopback(link: &LinkMessage) -> bool {
     link.header.link_layer_type == LinkLayerType::Loopback
-}
-
-fn name(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
 }
 
 fn handle(message: &TcMessage) -> u32 {

@@ -1,9 +1,7 @@
-//! Devices and addresses over rtnetlink, as blocking calls: a runtime of one thread, owned here,
-//! drives the connection while a call waits. It never decides which address stands where. Tests:
+//! Devices and addresses over rtnetlink, as blocking calls. It never decides which address stands where. Tests:
 //! the contract suite.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,36 +19,19 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{
     AddressMessageBuilder, Error as RouteError, Handle, LinkUnspec, RouteMessageBuilder,
 };
-use tokio::task::JoinHandle;
 
-use crate::blocking::Blocking;
 use crate::error::{DataplaneError, Errno, Operation};
+use crate::netlink::{Connection, name};
 use crate::{DeviceState, MacAddress, ObservedAddress, ObservedAddresses, lifetime_s};
 
 /// Quorate's mark on its addresses (IFA_PROTO, since Linux 5.18): `Q`. Below 4 is the kernel's.
 const ADDRESS_MARK: u8 = b'Q';
 /// INFINITY_LIFE_TIME.
 const FOR_EVER: u32 = u32::MAX;
-/// No answer of rtnetlink takes long, but it may wait for another holder of RTNL.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A connection to rtnetlink in one network namespace.
+#[derive(Debug)]
 pub(super) struct Route {
-    runtime: Blocking,
-    handle: Handle,
-    connection: JoinHandle<()>,
-}
-
-impl fmt::Debug for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route").finish_non_exhaustive()
-    }
-}
-
-impl Drop for Route {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
+    connection: Connection,
 }
 
 /// A failed request, before it is known what it was for.
@@ -83,29 +64,25 @@ impl Failure {
 impl Route {
     /// Opens a connection in the calling thread's network namespace. No right is needed.
     pub(super) fn open() -> io::Result<Self> {
-        let (runtime, (handle, connection)) = Blocking::new(|runtime| {
-            let (connection, handle, _no_groups) = rtnetlink::new_connection()?;
-            Ok((handle, runtime.spawn(connection)))
-        })?;
-        Ok(Self { runtime, handle, connection })
+        Ok(Self { connection: Connection::open()? })
     }
 
     /// Whether the connection has ended by itself, and every further request would fail.
     pub(super) fn is_broken(&self) -> bool {
-        self.connection.is_finished()
+        self.connection.is_broken()
+    }
+
+    fn requests(&self) -> &Handle {
+        self.connection.requests()
     }
 
     fn wait<T>(&self, answer: impl Future<Output = Result<T, RouteError>>) -> Result<T, Failure> {
-        let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await };
-        match self.runtime.wait(answer) {
-            Some(Ok(Ok(value))) => Ok(value),
-            Some(Ok(Err(error))) => Err(Failure::of(&error)),
-            Some(Err(_)) | None => Err(Failure::NoAnswer),
-        }
+        let answer = self.connection.wait(answer).ok_or(Failure::NoAnswer)?;
+        answer.map_err(|error| Failure::of(&error))
     }
 
     fn link(&self, device: &DeviceName) -> Result<Option<LinkMessage>, Failure> {
-        let request = self.handle.link().get().match_name(device.to_string()).execute();
+        let request = self.requests().link().get().match_name(device.to_string()).execute();
         match self.wait(async { Box::pin(request).try_next().await }) {
             Err(Failure::Errno(Errno(libc::ENODEV))) => Ok(None),
             other => other,
@@ -138,7 +115,7 @@ impl Route {
         }
         let change = LinkUnspec::new_with_index(link.header.index);
         let change = if up { change.up() } else { change.down() };
-        self.wait(self.handle.link().set(change.build()).execute())
+        self.wait(self.requests().link().set(change.build()).execute())
             .map(|()| true)
             .map_err(|failure| failure.during(doing()))
     }
@@ -154,7 +131,7 @@ impl Route {
         // A request that names a destination would be answered by a lookup, not by the table.
         let mut whole = RouteMessage::default();
         whole.header.address_family = wanted.header.address_family;
-        let dump = self.handle.route().get(whole).execute();
+        let dump = self.requests().route().get(whole).execute();
         let all: Vec<RouteMessage> = self.wait(dump.try_collect()).map_err(fail)?;
         Ok(all.iter().any(|found| {
             found.header.table == wanted.header.table
@@ -171,7 +148,7 @@ impl Route {
         let doing = || Operation::AddRoute(address);
         let link = self.link(device).map_err(|failure| failure.during(doing()))?;
         let index = link.ok_or_else(|| no_device(doing(), device))?.header.index;
-        match self.wait(self.handle.route().add(host_route(address, index)).execute()) {
+        match self.wait(self.requests().route().add(host_route(address, index)).execute()) {
             Ok(()) => Ok(true),
             Err(Failure::Errno(Errno(libc::EEXIST))) => Ok(false),
             Err(failure) => Err(failure.during(doing())),
@@ -186,7 +163,7 @@ impl Route {
         let fail = |failure: Failure| failure.during(Operation::RemoveRoute(address));
         let Some(link) = self.link(device).map_err(fail)? else { return Ok(false) };
         let route = host_route(address, link.header.index);
-        match self.wait(self.handle.route().del(route).execute()) {
+        match self.wait(self.requests().route().del(route).execute()) {
             Ok(()) => Ok(true),
             Err(Failure::Errno(Errno(libc::ESRCH))) => Ok(false),
             Err(failure) => Err(fail(failure)),
@@ -206,7 +183,7 @@ impl Route {
         }
         // One dump for all devices: the kernel would filter by device only in strict mode.
         let all: Vec<AddressMessage> =
-            self.wait(self.handle.address().get().execute().try_collect()).map_err(fail)?;
+            self.wait(self.requests().address().get().execute().try_collect()).map_err(fail)?;
         let found = all.iter().filter_map(|message| {
             let (_, device) = by_index.iter().find(|(index, _)| *index == message.header.index)?;
             let net = net(message)?;
@@ -219,13 +196,13 @@ impl Route {
     /// server has VIPs that are meant to stand.
     pub(super) fn marked_addresses(&self) -> Result<DeviceAddresses, DataplaneError> {
         let fail = |failure: Failure| failure.during(Operation::ObserveAddresses);
-        let dump = self.handle.link().get().execute();
+        let dump = self.requests().link().get().execute();
         let links: Vec<LinkMessage> = self.wait(dump.try_collect()).map_err(fail)?;
         let links = links.iter().filter(|link| !link.header.flags.contains(LinkFlags::Loopback));
         let names = links.filter_map(|link| Some((link.header.index, name(link)?)));
         let names: BTreeMap<u32, DeviceName> = names.collect();
         let all: Vec<AddressMessage> =
-            self.wait(self.handle.address().get().execute().try_collect()).map_err(fail)?;
+            self.wait(self.requests().address().get().execute().try_collect()).map_err(fail)?;
         let marked = all.iter().filter(|message| facts(message).ours).filter_map(|message| {
             let device = names.get(&message.header.index)?.clone();
             Some(DeviceAddress { device, net: net(message)? })
@@ -242,7 +219,8 @@ impl Route {
         let link = self.link(&address.device).map_err(|failure| failure.during(doing()))?;
         let index = link.ok_or_else(|| no_device(doing(), &address.device))?.header.index;
         let net = address.net;
-        let mut request = self.handle.address().add(index, net.addr(), net.prefix_len()).replace();
+        let mut request =
+            self.requests().address().add(index, net.addr(), net.prefix_len()).replace();
         let mut cache = CacheInfo::default();
         cache.ifa_valid = lifetime_s(lifetime);
         cache.ifa_preferred = cache.ifa_valid;
@@ -265,18 +243,11 @@ impl Route {
         let fail = |failure: Failure| failure.during(Operation::RemoveAddress(address.clone()));
         let Some(link) = self.link(&address.device).map_err(fail)? else { return Ok(()) };
         let message = address_message(link.header.index, address.net);
-        match self.wait(self.handle.address().del(message).execute()) {
+        match self.wait(self.requests().address().del(message).execute()) {
             Ok(()) | Err(Failure::Errno(Errno(libc::EADDRNOTAVAIL | libc::ENODEV))) => Ok(()),
             Err(failure) => Err(fail(failure)),
         }
     }
-}
-
-fn name(link: &LinkMessage) -> Option<DeviceName> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => name.parse().ok(),
-        _ => None,
-    })
 }
 
 fn no_device(doing: Operation, device: &DeviceName) -> DataplaneError {
