@@ -53,6 +53,10 @@ pub enum Coverage {
     InPlace,
     /// One or both are gone: VIP traffic passes there, whatever the slots say.
     Broken,
+    /// Both stand, and another's program runs before one of them: it may let packets past it
+    /// (TC_ACT_OK ends the tc filters of a side, TCX_PASS even all of them; tcx runs first, since
+    /// Linux 6.6).
+    Overtaken,
     /// The device is gone, and nothing passes.
     NoDevice,
 }
@@ -207,21 +211,11 @@ impl Fence {
                 detach(device, side, *filter)?;
             }
         }
-        self.runs_first(device, found)
-    }
-
-    /// Another's program that runs before ours may let a packet past it (TC_ACT_OK ends the tc
-    /// filters of a side, TCX_PASS even all of them; tcx runs first, since Linux 6.6).
-    fn runs_first(&self, device: &DeviceName, found: Device) -> Result<(), FenceError> {
-        for side in SIDES {
-            let overtaken = self.filters.ours(device, found, side)?.overtaken;
-            // An error: a kernel that has no tcx, or a device that has just gone.
-            let tcx = SchedClassifier::query_tcx(device.as_str(), side);
-            if overtaken || tcx.is_ok_and(|(_, programs)| !programs.is_empty()) {
-                return Err(FenceError::Overtaken(device.clone()));
-            }
+        match self.coverage(device)? {
+            Coverage::InPlace | Coverage::Broken => Ok(()),
+            Coverage::Overtaken => Err(FenceError::Overtaken(device.clone())),
+            Coverage::NoDevice => Err(FenceError::NoDevice(device.clone())),
         }
-        Ok(())
     }
 
     /// Fences an address, closed; before it is configured. The slot of one that is fenced already
@@ -288,14 +282,14 @@ impl Fence {
         let mut failed = None;
         for device in there {
             let covered = match self.coverage(&device) {
-                Ok(Coverage::InPlace) if self.devices.contains(&device) => {
-                    if let Err(error) = self.is_first(&device) {
-                        failed = Some(error);
-                    }
-                    continue;
+                Ok(Coverage::InPlace) if self.devices.contains(&device) => continue,
+                Ok(Coverage::Overtaken) if self.devices.contains(&device) => {
+                    Err(FenceError::Overtaken(device.clone()))
                 }
                 Ok(Coverage::NoDevice) => continue,
-                Ok(Coverage::InPlace | Coverage::Broken) | Err(_) => self.cover(&device),
+                Ok(Coverage::InPlace | Coverage::Broken | Coverage::Overtaken) | Err(_) => {
+                    self.cover(&device)
+                }
             };
             match covered {
                 Ok(()) => mended.push(device),
@@ -306,24 +300,21 @@ impl Fence {
         failed.map_or(Ok(mended), Err)
     }
 
-    fn is_first(&self, device: &DeviceName) -> Result<(), FenceError> {
-        match self.filters.device(device).and_then(|found| self.runs_first(device, found)) {
-            Err(FenceError::NoDevice(_)) => Ok(()),
-            other => other,
-        }
-    }
-
     fn coverage(&self, device: &DeviceName) -> Result<Coverage, FenceError> {
         let look = || {
             let found = self.filters.device(device)?;
+            let mut overtaken = false;
             for side in SIDES {
                 let id = program_id(self.program(found, side)?)?;
-                let ours = self.filters.ours(device, found, side)?.filters;
-                if !ours.iter().any(|filter| filter.program == id) {
+                let ours = self.filters.ours(device, found, side)?;
+                if !ours.filters.iter().any(|filter| filter.program == id) {
                     return Ok(Coverage::Broken);
                 }
+                // An error: a kernel that has no tcx, or a device that has just gone.
+                let tcx = SchedClassifier::query_tcx(device.as_str(), side);
+                overtaken |= ours.overtaken || tcx.is_ok_and(|(_, programs)| !programs.is_empty());
             }
-            Ok(Coverage::InPlace)
+            Ok(if overtaken { Coverage::Overtaken } else { Coverage::InPlace })
         };
         match look() {
             Err(FenceError::NoDevice(_)) => Ok(Coverage::NoDevice),
