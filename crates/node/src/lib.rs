@@ -128,16 +128,12 @@ pub fn abort_on_panic() {
 /// If it can't start, or had to end.
 pub fn run(config: NodeConfig) -> Result<(), StartError> {
     let directory = DataDirectory::lock(&config.data_dir)?;
-    let (_host, kernel) = match config.role {
-        Role::Director => (Some(HostLock::take()?), clear_kernel(&config.data_dir)?),
-        // What it was as a director may stand, and be open.
-        Role::Witness if !listed_addresses(&config.data_dir)?.is_empty() => {
-            let host = HostLock::take()?;
-            clear_kernel(&config.data_dir)?;
-            (Some(host), None)
-        }
-        Role::Witness => (None, None),
-    };
+    let directs = config.role == Role::Director;
+    // What a witness was as a director may stand, and be open.
+    let clears = directs || !listed_addresses(&config.data_dir)?.is_empty();
+    let _host = clears.then(HostLock::take).transpose()?;
+    let cleared = if clears { clear_kernel(&config.data_dir)? } else { None };
+    let kernel = cleared.filter(|_| directs);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(serve(config, directory, kernel));
     // Whatever still waits (a probe, an idle connection) ends with the process.

@@ -2,15 +2,17 @@
 //! crash the next daemon knows what is its own. One entry a line, replaced as a whole.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ServiceKey};
 use quorate_model::spec::Protocol;
+
+use crate::identity::file::write_durably;
 
 /// Longest list that is read: 16 MiB hold more VIPs and services than a configuration may.
 const BYTES_MAX: u64 = 16 << 20;
@@ -128,19 +130,6 @@ impl<T: Entry> List<T> {
         write_durably(&self.path, text.as_bytes()).map_err(write)?;
         self.entries = entries;
         Ok(())
-    }
-}
-
-/// Replaces a file: write, fsync, rename, fsync the directory.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
     }
 }
 
