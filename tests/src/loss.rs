@@ -12,14 +12,10 @@ use std::time::Duration;
 
 use crate::lab::LabError;
 use crate::lab::clock::Stopwatch;
-use crate::lab::deployment::{Deployment, example_hosts};
+use crate::lab::deployment::Deployment;
 use crate::lab::network::INTERFACE;
 
-const NODES: [(&str, &str, &str); 3] = [
-    ("d1", "192.168.10.80", "10.10.0.80"),
-    ("d2", "192.168.10.23", "10.10.0.23"),
-    ("d3", "192.168.10.24", "10.10.0.24"),
-];
+const NODES: [&str; 3] = ["d1", "d2", "d3"];
 const LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const CONFIGURATION: &str = "[cluster]\ntiming = \"fast\"\n\n[group.web]\ninterface = \"public\"\n\
@@ -54,16 +50,17 @@ pub struct Summary {
 /// # Errors
 /// When the lab can't be set up, or the cluster never forms.
 pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Summary, LabError> {
-    let mut deployment = deployment(options)?;
+    let links = if options.second_link { 2 } else { 1 };
+    let mut deployment = Deployment::of_three("soak_loss", "fast", links)?;
     deployment.apply("d1", CONFIGURATION)?;
     // Raft's timers follow a timing at a node's next start.
-    for (node, ..) in NODES {
+    for node in NODES {
         deployment.terminate(node)?;
         deployment.start(node)?;
         settle(&deployment)?;
     }
     let busy = Busy::start();
-    for (node, ..) in NODES {
+    for node in NODES {
         lose(&deployment, node, options.percent)?;
     }
     let links = if options.second_link { "one of two links" } else { "the only link" };
@@ -80,27 +77,6 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Summary, LabE
         summary.moves, summary.elections, summary.held, summary.looks
     ));
     Ok(summary)
-}
-
-fn deployment(options: &Options) -> Result<Deployment, LabError> {
-    let mut deployment = Deployment::new("soak_loss", &example_hosts()?)?;
-    if options.second_link {
-        let mut second = Vec::new();
-        for (node, _, heartbeat) in NODES {
-            let text = format!("{heartbeat}/24");
-            let unreadable =
-                |_| LabError::Unreadable { what: "an address".to_owned(), text: text.clone() };
-            second.push((node, text.parse().map_err(unreadable)?));
-        }
-        deployment.network().join_second_segment(&second)?;
-    }
-    for (node, lan, heartbeat) in NODES {
-        let links = [("lan", lan), ("heartbeat", heartbeat)];
-        let count = if options.second_link { 2 } else { 1 };
-        deployment.add_director_with(node, links.get(..count).unwrap_or_default())?;
-    }
-    deployment.form(&NODES.map(|(node, ..)| node), "fast")?;
-    Ok(deployment)
 }
 
 fn settle(deployment: &Deployment) -> Result<(), LabError> {
@@ -135,7 +111,7 @@ fn watch(deployment: &Deployment, options: &Options, say: &mut dyn FnMut(&str)) 
     let mut minute = 1;
     while stopwatch.elapsed() < options.time {
         // Each in its turn: who is cut off for a moment says nothing of the others.
-        let (node, ..) = NODES[usize::try_from(summary.looks).unwrap_or(0) % NODES.len()];
+        let node = NODES[usize::try_from(summary.looks).unwrap_or(0) % NODES.len()];
         summary.looks += 1;
         if let Some(status) = deployment.status(node) {
             epochs.extend(status["groups"][0]["epoch"].as_u64());

@@ -7,13 +7,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use quorate_tests::lab::artefacts_dir;
-use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+use quorate_tests::lab::deployment::{Deployment, VIP};
 use quorate_tests::lab::network::INTERFACE;
 use serde_json::Value;
 
 const NODES: [&str; 3] = ["d1", "d2", "d3"];
-const LAN: [&str; 3] = ["192.168.10.80", "192.168.10.23", "192.168.10.24"];
-const HEARTBEAT: [&str; 3] = ["10.10.0.80", "10.10.0.23", "10.10.0.24"];
 /// Long past any lease, promise and election of the `lan` profile.
 const SECONDS: Duration = Duration::from_secs(60);
 /// How often the status is looked at while a link is cut: several leases in all, since each look
@@ -28,18 +26,7 @@ prefer = ["d1", "d2", "d3"]
 "#;
 
 fn with_two_links(name: &str) -> Deployment {
-    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
-    let second: Vec<_> = NODES
-        .into_iter()
-        .zip(HEARTBEAT)
-        .map(|(node, address)| (node, format!("{address}/24").parse().unwrap()))
-        .collect();
-    deployment.network().join_second_segment(&second).unwrap();
-    for ((node, lan), heartbeat) in NODES.into_iter().zip(LAN).zip(HEARTBEAT) {
-        let links = [("lan", lan), ("heartbeat", heartbeat)];
-        deployment.add_director_with(node, &links).unwrap();
-    }
-    deployment.form(&NODES, "lan").unwrap();
+    let deployment = Deployment::of_three(name, "lan", 2).unwrap();
     deployment.apply("d1", PLAIN_VIP).unwrap();
     deployment
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+use quorate_tests::lab::deployment::{Deployment, VIP};
 use quorate_tests::lab::network::INTERFACE;
 
 const NODES: [&str; 3] = ["d1", "d2", "d3"];
@@ -27,12 +27,7 @@ fn group(lines: &str) -> String {
 }
 
 fn three_directors(name: &str) -> Deployment {
-    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
-    for (node, address) in NODES.iter().zip(["192.168.10.80", "192.168.10.23", "192.168.10.24"]) {
-        deployment.add_director(node, address).unwrap();
-    }
-    deployment.form(&NODES, "lan").unwrap();
-    deployment
+    Deployment::of_three(name, "lan", 1).unwrap()
 }
 
 /// Waits until this director alone carries the VIP, and d3 names it as the owner.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+use quorate_tests::lab::deployment::{Deployment, VIP};
 
 const NODES: [&str; 3] = ["d1", "d2", "d3"];
 /// Long past any lease, promise and election of the `lan` profile.
@@ -21,11 +21,7 @@ prefer = ["d1", "d2", "d3"]
 
 /// d1 owned the VIP; it and d2 were killed, and d3 was stopped.
 fn lost(name: &str) -> Deployment {
-    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
-    for (node, address) in NODES.iter().zip(["192.168.10.80", "192.168.10.23", "192.168.10.24"]) {
-        deployment.add_director(node, address).unwrap();
-    }
-    deployment.form(&NODES, "lan").unwrap();
+    let mut deployment = Deployment::of_three(name, "lan", 1).unwrap();
     deployment.apply("d1", PLAIN_VIP).unwrap();
     deployment.wait_for("d1 carries the VIP", SECONDS, |d| d.carries("d1", VIP)).unwrap();
     for victim in ["d1", "d2"] {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+use quorate_tests::lab::deployment::{Deployment, VIP};
 
 const NODES: [&str; 3] = ["d1", "d2", "d3"];
 /// Long past any lease, promise and election.
@@ -24,11 +24,7 @@ const VIP_LINE: &str = "eth0 192.168.10.180/32\n";
 
 /// d1 owns the VIP for twenty seconds whatever happens to it, but for a release.
 fn owned_by_d1(name: &str) -> Deployment {
-    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
-    for (node, address) in NODES.iter().zip(["192.168.10.80", "192.168.10.23", "192.168.10.24"]) {
-        deployment.add_director(node, address).unwrap();
-    }
-    deployment.form(&NODES, "lan").unwrap();
+    let mut deployment = Deployment::of_three(name, "lan", 1).unwrap();
     for node in NODES {
         assert!(deployment.terminate(node).unwrap().success());
     }

@@ -45,6 +45,13 @@ pub struct Deployment {
     logs: PathBuf,
 }
 
+/// The directors of the example, with their links.
+const EXAMPLE_DIRECTORS: [(&str, [(&str, &str); 2]); 3] = [
+    ("d1", [("lan", "192.168.10.80"), ("heartbeat", "10.10.0.80")]),
+    ("d2", [("lan", "192.168.10.23"), ("heartbeat", "10.10.0.23")]),
+    ("d3", [("lan", "192.168.10.24"), ("heartbeat", "10.10.0.24")]),
+];
+
 /// The addresses of the demo: three directors, two real servers with the VIP on lo, a client.
 ///
 /// # Errors
@@ -86,6 +93,27 @@ impl Deployment {
         })
     }
 
+    /// The example's hosts; d1, d2 and d3 are directors with one link each or, on segments of their
+    /// own, two, and form a cluster.
+    ///
+    /// # Errors
+    /// When it can't be set up.
+    pub fn of_three(name: &str, timing: &str, links: usize) -> Result<Self, LabError> {
+        let mut deployment = Self::new(name, &example_hosts()?)?;
+        if links == 2 {
+            let second = EXAMPLE_DIRECTORS
+                .iter()
+                .map(|(node, [_, (_, address)])| Ok((*node, parse(&format!("{address}/24"))?)));
+            let second: Vec<_> = second.collect::<Result<_, LabError>>()?;
+            deployment.network.join_second_segment(&second)?;
+        }
+        for (node, all) in EXAMPLE_DIRECTORS {
+            deployment.add_director_with(node, all.get(..links).unwrap_or(&all))?;
+        }
+        deployment.form(&EXAMPLE_DIRECTORS.map(|(node, _)| node), timing)?;
+        Ok(deployment)
+    }
+
     /// The network, to cut and heal.
     #[must_use]
     pub fn network(&self) -> &Network {
@@ -97,7 +125,7 @@ impl Deployment {
     /// # Errors
     /// When its files can't be written.
     pub fn add_director(&mut self, name: &str, address: &str) -> Result<(), LabError> {
-        self.add_node(name, &[("lan", address)], "director")
+        self.add_director_with(name, &[("lan", address)])
     }
 
     /// Adds a director with several links: name and address of each, the API on the first.
