@@ -2,7 +2,7 @@
 //!
 //! The addresses first, then the services, and the fence's filters last: as long as one of our
 //! addresses stands, its fence does. The data directory stays. Doing it again changes nothing.
-//! Tests: `reconcile/tests/purge.rs`, tests/tests/lab_host_purge.rs.
+//! Tests: `reconcile/tests/purge.rs`, tests/tests/lab_host_release.rs.
 
 use std::io::{self, Write};
 
