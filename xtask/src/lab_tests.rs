@@ -11,6 +11,7 @@ use quorate_tests::lab::vm::{self, VmCommand};
 use quorate_tests::lab::{Place, artefacts_dir, is_root, kernel_for_ipvs, packages};
 
 use crate::count::Count;
+use crate::programs::Profile;
 use crate::report::{Outcome, Report, Step, complain, say};
 use crate::run::{cargo, shown};
 use crate::test::{TestArguments, skipped, step};
@@ -25,7 +26,7 @@ pub(crate) fn run(arguments: &TestArguments, report: &mut Report) -> Result<(), 
     if !names.iter().any(|name| arguments.wants(name)) {
         return Ok(());
     }
-    let daemons = step("build of the daemons", &mut programs::build_command())?;
+    let daemons = step("build of the daemons", &mut programs::build_command(Profile::Dev))?;
     // Who asks for one test by name knows whether it needs them.
     let stale = daemons.outcome != Outcome::Passed && !arguments.is_partial();
     report.add(daemons);
@@ -76,7 +77,7 @@ fn run_one(name: &str, executable: &Path) -> Result<Step, TaskError> {
 fn on_host(executable: &Path) -> Result<(bool, Count), TaskError> {
     packages::ensure(&[packages::NETWORK, packages::IPVS], &mut packages::say_on_stderr)?;
     let mut command = Command::new(executable);
-    command.arg("--test-threads=1").envs(programs::environment());
+    command.arg("--test-threads=1").envs(programs::environment(Profile::Dev));
     let (status, output) = shown(&mut command)?;
     Ok((status.success(), Count::read(&output)))
 }
@@ -86,7 +87,7 @@ fn in_machine(executable: &Path) -> Result<(bool, Count), TaskError> {
     let arguments = vec!["--test-threads=1".to_owned()];
     let mut command = VmCommand::new(executable.to_string_lossy(), arguments);
     command.environment = machine::passed_on();
-    command.environment.extend(programs::environment());
+    command.environment.extend(programs::environment(Profile::Dev));
     command.artefacts = Some(artefacts_dir());
     command.limit = LIMIT;
     let mut output = Vec::new();

@@ -104,6 +104,9 @@ struct CompareArguments {
     /// Compares at one heartbeat interval only
     #[arg(long)]
     quick: bool,
+    /// Measures many groups on one director only, beside one group
+    #[arg(long, conflicts_with_all = ["quick", "write"])]
+    many: bool,
     /// Writes the page to docs/benchmarks/failover.md
     #[arg(long)]
     write: bool,
@@ -114,7 +117,7 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<ExitCode, TaskError> {
     let words = if arguments.keep { vec!["--keep".to_owned()] } else { Vec::new() };
     // Only with a shell at its end does it need a terminal; else its output is all there is.
     let terminal = arguments.keep && std::io::stdin().is_terminal();
-    start("lab-demo", words, kernel_for_ipvs(), terminal)
+    start(Profile::Dev, "lab-demo", words, kernel_for_ipvs(), terminal)
 }
 
 /// Runs `lab-soak`: in namespaces on the host, since it needs true timing and no IPVS; in the
@@ -138,7 +141,7 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
         Some(Soak::Writes(writes)) => numbered("writes", "--rounds", writes.rounds, writes.seed),
         None => numbered("writes", "--rounds", arguments.writes.rounds, arguments.writes.seed),
     };
-    start("lab-soak", words, if is_root() { Place::Host } else { Place::Vm }, false)
+    start(Profile::Dev, "lab-soak", words, if is_root() { Place::Host } else { Place::Vm }, false)
 }
 
 /// Runs `lab-bench` on the host: what a machine under emulation measures means nothing.
@@ -155,37 +158,57 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<ExitCode, TaskError> {
     if let Some(seed) = compare.seed {
         words.extend(["--seed".to_owned(), seed.to_string()]);
     }
-    for (wanted, word) in
-        [(compare.json, "--json"), (compare.quick, "--quick"), (compare.write, "--write")]
-    {
+    for (wanted, word) in [
+        (compare.json, "--json"),
+        (compare.quick, "--quick"),
+        (compare.many, "--many"),
+        (compare.write, "--write"),
+    ] {
         words.extend(wanted.then(|| word.to_owned()));
     }
-    start("lab-bench", words, Place::Host, false)
+    start(Profile::Release, "lab-bench", words, Place::Host, false)
+}
+
+/// How the daemons are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As the tests need them anyway.
+    Dev,
+    /// As they are shipped: what is measured is what runs.
+    Release,
 }
 
 /// Builds everything that runs in the lab.
-pub(crate) fn build_command() -> Command {
+pub(crate) fn build_command(profile: Profile) -> Command {
     // The whole workspace, as the tests do: for fewer packages the features of what they share
     // would be others, and all of it would be built once more. One that does not build keeps none
     // of the others from being built.
-    cargo(&["build", "--workspace", "--bins", "--keep-going"])
+    let mut command = cargo(&["build", "--workspace", "--bins", "--keep-going"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    command
 }
 
 /// What lab programs and tests need to know.
-pub(crate) fn environment() -> Vec<(String, String)> {
+pub(crate) fn environment(profile: Profile) -> Vec<(String, String)> {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     vec![
-        ("QUORATE_BIN_DIR".to_owned(), text(bin_dir())),
+        ("QUORATE_BIN_DIR".to_owned(), text(bin_dir(profile))),
         (vm::ARTEFACTS.to_owned(), text(artefacts_dir())),
     ]
 }
 
-pub(crate) fn bin_dir() -> PathBuf {
+pub(crate) fn bin_dir(profile: Profile) -> PathBuf {
     // The cache stands in the target directory, beside the profiles.
-    cache_dir().with_file_name("debug")
+    cache_dir().with_file_name(match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    })
 }
 
 fn start(
+    profile: Profile,
     name: &str,
     arguments: Vec<String>,
     place: Place,
@@ -194,10 +217,10 @@ fn start(
     // On standard error: what the program prints stands alone on standard output.
     complain("building the daemons");
     let failed = |source| TaskError::Io { what: "start cargo".to_owned(), source };
-    if !build_command().status().map_err(failed)?.success() {
+    if !build_command(profile).status().map_err(failed)?.success() {
         return Err(TaskError::Build("the daemons"));
     }
-    let program = bin_dir().join(name);
+    let program = bin_dir(profile).join(name);
     if !program.exists() {
         return Err(TaskError::NoProgram(name.to_owned()));
     }
@@ -206,7 +229,7 @@ fn start(
         Place::Host => {
             complain(&format!("running {name} on this host's kernel, in network namespaces"));
             let mut command = Command::new(&program);
-            command.args(arguments).envs(environment());
+            command.args(arguments).envs(environment(profile));
             let failed = |source| TaskError::Io { what: format!("start {name}"), source };
             command.status().map(exit_code).map_err(failed)
         }
@@ -216,7 +239,7 @@ fn start(
             ));
             let mut command = VmCommand::new(program.to_string_lossy(), arguments);
             command.environment = passed_on();
-            command.environment.extend(environment());
+            command.environment.extend(environment(profile));
             command.artefacts = Some(artefacts_dir());
             command.interactive = terminal;
             command.limit = Duration::from_secs(24 * 3600);

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::TaskError;
 use crate::machine::exit_code;
-use crate::programs::{bin_dir, build_command};
+use crate::programs::{Profile, bin_dir, build_command};
 use crate::run::cargo;
 
 /// What to simulate.
@@ -66,7 +66,7 @@ pub(crate) fn sim(arguments: &SimArguments) -> Result<ExitCode, TaskError> {
         words.extend(wanted.then(|| name.to_owned()));
     }
     // Quietly: what a seed prints is compared byte for byte.
-    let built = build_command().arg("--quiet").status();
+    let built = build_command(Profile::Dev).arg("--quiet").status();
     let io = |what: &str| {
         let what = what.to_owned();
         move |source| TaskError::Io { what, source }
@@ -74,7 +74,7 @@ pub(crate) fn sim(arguments: &SimArguments) -> Result<ExitCode, TaskError> {
     if !built.map_err(io("start cargo"))?.success() {
         return Err(TaskError::Build("the simulator"));
     }
-    let mut command = Command::new(bin_dir().join("simulator"));
+    let mut command = Command::new(bin_dir(Profile::Dev).join("simulator"));
     command.args(words).status().map(exit_code).map_err(io("start simulator"))
 }
 

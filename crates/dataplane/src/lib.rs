@@ -79,8 +79,23 @@ pub trait Dataplane: Send {
     /// Where the addresses can't be read in full.
     fn marked_addresses(&mut self) -> Result<DeviceAddresses, DataplaneError>;
 
-    /// Adds an address, or refreshes its lifetime; the kernel removes it by itself when the
-    /// lifetime, rounded up to whole seconds, has run out. `None` is for ever.
+    /// Adds addresses, or refreshes their lifetimes; the kernel removes them by itself when the
+    /// lifetime, rounded up to whole seconds, has run out. `None` is for ever. Returns those that do
+    /// not stand afterwards as asked, with the reason.
+    fn add_addresses(
+        &mut self,
+        addresses: &[DeviceAddress],
+        lifetime: Option<Duration>,
+    ) -> Vec<(DeviceAddress, DataplaneError)>;
+
+    /// Removes addresses. One that isn't there, or whose device isn't, is removed already. Returns
+    /// those that may still stand afterwards, with the reason.
+    fn remove_addresses(
+        &mut self,
+        addresses: &[DeviceAddress],
+    ) -> Vec<(DeviceAddress, DataplaneError)>;
+
+    /// [`Self::add_addresses`] for one.
     ///
     /// # Errors
     /// Where the address does not stand afterwards as asked.
@@ -88,13 +103,19 @@ pub trait Dataplane: Send {
         &mut self,
         address: &DeviceAddress,
         lifetime: Option<Duration>,
-    ) -> Result<(), DataplaneError>;
+    ) -> Result<(), DataplaneError> {
+        let failed = self.add_addresses(std::slice::from_ref(address), lifetime);
+        failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
 
-    /// Removes an address. One that isn't there, or whose device isn't, is removed already.
+    /// [`Self::remove_addresses`] for one.
     ///
     /// # Errors
     /// Where the address may still stand.
-    fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError>;
+    fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError> {
+        let failed = self.remove_addresses(std::slice::from_ref(address));
+        failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
 
     /// Arms the fence (design §4) on every device but lo, with these VIPs in it, closed; what an
     /// earlier process left there is taken off afterwards. `vips` are all that may stand on this host.

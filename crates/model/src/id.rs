@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Longest name of a node, group, service, pool or check, in bytes (a DNS label, RFC 1035 §2.3.4).
 pub const NAME_BYTES_MAX: usize = 63;
@@ -63,7 +64,8 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        // Every decision about hundreds of groups copies names.
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -78,7 +80,7 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, NameError> {
                 check_name(text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
         }
 
@@ -114,7 +116,7 @@ name! {
 
 /// The name of a network device of one node, such as `eth0`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceName(String);
+pub struct DeviceName(Arc<str>);
 
 impl DeviceName {
     /// The name as text.
@@ -141,7 +143,7 @@ impl FromStr for DeviceName {
             None if text == "." || text == ".." => {
                 Err(NameError::DeviceCharacter { character: '.' })
             }
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(text.into())),
         }
     }
 }

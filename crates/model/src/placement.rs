@@ -4,10 +4,11 @@
 //! Nothing here is needed for safety: whatever is decided, a new owner is acked only when the
 //! promises to the old one have run out. Tests: `placement/tests.rs`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Grant, GrantReason};
-use crate::id::{GroupName, NodeId};
+use crate::id::{GroupName, NodeId, NodeName};
 use crate::ownership::message::{Heard, Obstacle, Report};
 use crate::ownership::quorum::Membership;
 use crate::state::{ClusterState, GrantRecord};
@@ -62,13 +63,13 @@ impl PlacementView<'_> {
     }
 
     /// What keeps a node from owning a group: `None` if it may not own it, or is not heard of.
-    fn obstacles(&self, node: NodeId, group: &GroupName) -> Option<BTreeSet<Obstacle>> {
+    fn obstacles(&self, node: NodeId, group: &GroupName) -> Option<Cow<'_, BTreeSet<Obstacle>>> {
         if !self.state.may_own(node, group) {
             return None;
         }
         // A node that has not applied the configuration with this group yet is not ready for it.
-        let unheard = || BTreeSet::from([Obstacle::Starting]);
-        Some(self.fresh(node)?.obstacles.get(group).cloned().unwrap_or_else(unheard))
+        let unheard = || Cow::Owned(BTreeSet::from([Obstacle::Starting]));
+        Some(self.fresh(node)?.obstacles.get(group).map_or_else(unheard, Cow::Borrowed))
     }
 
     /// Whether all that keeps a node from owning a group is that it has not looked at its kernel
@@ -84,9 +85,12 @@ impl PlacementView<'_> {
     /// The directors that may be granted a group now, best first. An evacuated one takes none.
     #[must_use]
     pub fn candidates(&self, group: &GroupName) -> Vec<NodeId> {
-        let mut nodes = self.fit(group);
-        nodes.retain(|&node| !self.state.is_evacuated(node));
-        nodes
+        self.untroubled(&self.fit(group)).collect()
+    }
+
+    /// Those of the fit that are not evacuated.
+    fn untroubled<'a>(&'a self, fit: &'a [NodeId]) -> impl Iterator<Item = NodeId> + 'a {
+        fit.iter().copied().filter(|&node| !self.state.is_evacuated(node))
     }
 
     /// The directors that may own a group now, best first: the candidates, and an evacuated owner,
@@ -97,17 +101,16 @@ impl PlacementView<'_> {
 
     /// Whether all that sets a node back is that it reaches no arbitration address while another
     /// director does.
-    fn lacks_arbitration_alone(&self, node: NodeId, group: &GroupName) -> bool {
-        let others: Vec<Obstacle> =
-            Obstacle::SOFT.into_iter().filter(|o| *o != Obstacle::ArbitrationFailed).collect();
-        !self.fit(group).contains(&node) && self.fit_by(group, &others).contains(&node)
+    fn lacks_arbitration_alone(&self, node: NodeId, group: &GroupName, fit: &[NodeId]) -> bool {
+        let others = Obstacle::SOFT.into_iter().filter(|o| *o != Obstacle::ArbitrationFailed);
+        !fit.contains(&node) && self.fit_by(group, &others.collect::<Vec<_>>()).contains(&node)
     }
 
     /// The directors without a hard obstacle, best first; those of `counted` are counted only
     /// while another such director does not have them.
     fn fit_by(&self, group: &GroupName, counted: &[Obstacle]) -> Vec<NodeId> {
         let owner = self.state.grants.get(group).map(|grant| grant.owner);
-        let mut fit: Vec<(NodeId, BTreeSet<Obstacle>)> = self
+        let mut fit: Vec<(NodeId, Cow<'_, BTreeSet<Obstacle>>)> = self
             .state
             .nodes
             .keys()
@@ -126,22 +129,23 @@ impl PlacementView<'_> {
     }
 
     /// A node's place in a group's order: the pin, then `prefer`, then the others by name.
-    fn rank(&self, node: NodeId, group: &GroupName) -> (usize, String) {
-        let name = match self.state.nodes.get(&node) {
-            Some(record) => record.description.name.clone(),
-            None => return (usize::MAX, String::new()),
-        };
+    fn rank(&self, node: NodeId, group: &GroupName) -> (usize, Option<&NodeName>) {
+        let Some(record) = self.state.nodes.get(&node) else { return (usize::MAX, None) };
+        let name = &record.description.name;
         if self.state.pins.get(group) == Some(&node) {
-            return (0, String::new());
+            return (0, None);
         }
         let prefer = self.state.spec.groups.get(group).map(|g| g.prefer.as_slice());
-        let position = prefer.unwrap_or_default().iter().position(|preferred| *preferred == name);
+        let position = prefer.unwrap_or_default().iter().position(|preferred| preferred == name);
         match position {
-            Some(position) => (position + 1, String::new()),
-            None => (usize::MAX, name.as_str().to_owned()),
+            Some(position) => (position + 1, None),
+            None => (usize::MAX, Some(name)),
         }
     }
 }
+
+/// The directors that may own each group now, best first.
+type Fits<'a> = BTreeMap<&'a GroupName, Vec<NodeId>>;
 
 /// The leader's memory: since when each director has been eligible for each group.
 #[derive(Debug, Clone, Default)]
@@ -156,14 +160,16 @@ pub struct Placement {
 impl Placement {
     /// The grants to propose now. Call it often, and only while this node is the Raft leader.
     pub fn decide(&mut self, view: PlacementView<'_>) -> Vec<Grant> {
-        self.note_eligible(view);
-        self.note_unreached(view);
+        // There may be hundreds of groups, and this is asked each round: once for each.
+        let fits: Fits<'_> =
+            view.state.spec.groups.keys().map(|group| (group, view.fit(group))).collect();
+        self.note_eligible(view, &fits);
+        self.note_unreached(view, &fits);
         let mut grants = Vec::new();
-        for group in view.state.spec.groups.keys() {
-            let fit = view.fit(group);
-            let ordered = ordered(view, group, &fit);
+        for (&group, fit) in &fits {
+            let ordered = ordered(view, group, fit);
             let wanted = match &view.state.paused {
-                None => self.wanted(view, group, &fit, ordered),
+                None => self.wanted(view, group, fit, ordered),
                 Some(_) => ordered,
             };
             let Some((node, reason)) = wanted else { continue };
@@ -193,10 +199,10 @@ impl Placement {
         }
     }
 
-    fn note_eligible(&mut self, view: PlacementView<'_>) {
+    fn note_eligible(&mut self, view: PlacementView<'_>, fits: &Fits<'_>) {
         let mut eligible = BTreeMap::new();
-        for group in view.state.spec.groups.keys() {
-            for node in view.candidates(group) {
+        for (&group, fit) in fits {
+            for node in view.untroubled(fit) {
                 let key = (group.clone(), node);
                 let since = self.eligible_since.get(&key).copied().unwrap_or(view.now);
                 eligible.insert(key, since);
@@ -205,20 +211,20 @@ impl Placement {
         self.eligible_since = eligible;
         let ownerless = |group: &GroupName| !view.state.grants.contains_key(group);
         self.ownerless_since.retain(|group, _| ownerless(group));
-        for group in view.state.spec.groups.keys().filter(|group| ownerless(group)) {
-            if !view.candidates(group).is_empty() {
+        for (&group, fit) in fits.iter().filter(|(group, _)| ownerless(group)) {
+            if view.untroubled(fit).next().is_some() {
                 self.ownerless_since.entry(group.clone()).or_insert(view.now);
             }
         }
     }
 
-    fn note_unreached(&mut self, view: PlacementView<'_>) {
-        let unreached = |group: &GroupName| {
+    fn note_unreached(&mut self, view: PlacementView<'_>, fits: &Fits<'_>) {
+        let unreached = |group: &GroupName, fit: &[NodeId]| {
             let owner = view.state.grants.get(group).map(|grant| grant.owner);
-            owner.is_some_and(|owner| view.lacks_arbitration_alone(owner, group))
+            owner.is_some_and(|owner| view.lacks_arbitration_alone(owner, group, fit))
         };
-        let groups: BTreeSet<&GroupName> =
-            view.state.spec.groups.keys().filter(|group| unreached(group)).collect();
+        let groups = fits.iter().filter(|(group, fit)| unreached(group, fit));
+        let groups: BTreeSet<&GroupName> = groups.map(|(group, _)| *group).collect();
         self.unreached_since.retain(|group, _| groups.contains(group));
         for group in groups {
             self.unreached_since.entry(group.clone()).or_insert(view.now);
@@ -263,10 +269,10 @@ impl Placement {
             }
         }
         let suspicion = view.state.timing.suspicion();
-        if view.majority_heard(group, grant, |heard| heard.silent >= suspicion) {
+        if view.majority_heard(group, grant, |heard| heard.is_silent(suspicion)) {
             return to_other(GrantReason::OwnerSilent);
         }
-        if view.majority_heard(group, grant, |heard| heard.deaf.is_some_and(|t| t >= suspicion)) {
+        if view.majority_heard(group, grant, |heard| heard.is_deaf(suspicion)) {
             return to_other(GrantReason::OwnerDeaf);
         }
         if ordered.is_some() {

@@ -17,7 +17,6 @@ use std::time::Duration;
 use quorate_api::convert::Promises;
 use quorate_model::command::{Command, Grant};
 use quorate_model::director::{Director, DirectorView, Effect, Event};
-use quorate_model::id::NodeId;
 use quorate_model::ownership::message::Message;
 use quorate_model::ownership::quorum::Membership;
 use quorate_model::time::Instant;
@@ -216,7 +215,7 @@ impl Loop {
     /// Carries an effect out without waiting for it.
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(to, message) => self.send(to, &message),
+            Effect::Send(to, message) => self.parts.transport.send(&to, (&message).into()),
             Effect::Persist(promises) => self.persist(promises),
             Effect::Grant(grants) => self.grant(grants),
             Effect::Addresses(goal) => {
@@ -248,10 +247,6 @@ impl Loop {
                 }
             }
         }
-    }
-
-    fn send(&self, to: NodeId, message: &Message) {
-        self.parts.transport.send(to, message.into());
     }
 
     fn persist(&self, promises: Promises) {

@@ -11,7 +11,7 @@ use quorate_tests::failover::bench::{self, Options};
 use quorate_tests::lab::{LabError, clock, workspace_dir};
 
 const USAGE: &str =
-    "usage: lab-bench failover [--rounds N] [--seed N] [--quick] [--json] [--write]";
+    "usage: lab-bench failover [--rounds N] [--seed N] [--quick | --many] [--json] [--write]";
 /// Where the page stands among the others.
 const PAGE: &str = "docs/benchmarks/failover.md";
 
@@ -69,7 +69,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
     }
     let seed = u64::try_from(clock::now().as_micros()).unwrap_or_default();
     let mut found = Arguments {
-        options: Options { rounds: 20, seed, quick: false },
+        options: Options { rounds: 20, seed, quick: false, many: false },
         json: false,
         write: false,
     };
@@ -79,6 +79,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
             "--rounds" => rounds = Some(words.next()?.parse().ok()?),
             "--seed" => found.options.seed = words.next()?.parse().ok()?,
             "--quick" => found.options.quick = true,
+            "--many" => found.options.many = true,
             "--json" => found.json = true,
             "--write" => found.write = true,
             _ => return None,

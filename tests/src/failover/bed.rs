@@ -30,6 +30,14 @@ pub trait Bed {
         Duration::from_millis(if in_vm() { 500 } else { 5 })
     }
 
+    /// Brings it into the state that it comes to by itself some time after a fault.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    fn calm_down(&mut self) -> Result<(), LabError> {
+        Ok(())
+    }
+
     /// Ends a director's processes with SIGKILL, all of them at once.
     ///
     /// # Errors

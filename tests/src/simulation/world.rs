@@ -464,7 +464,9 @@ impl World {
 
     fn effect(&mut self, id: NodeId, effect: Effect) {
         match effect {
-            Effect::Send(to, message) => self.send(id, to, message),
+            Effect::Send(to, message) => {
+                to.into_iter().for_each(|to| self.send(id, to, message.clone()));
+            }
             Effect::Persist(promises) => {
                 let slow = self.nodes[&id].slow_disk || self.random.chance(10);
                 let most = if slow { 300 } else { 6 };

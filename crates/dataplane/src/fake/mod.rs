@@ -42,9 +42,9 @@ pub enum Call {
     Device,
     /// [`Dataplane::observe_addresses`].
     ObserveAddresses,
-    /// [`Dataplane::add_address`].
+    /// One address of [`Dataplane::add_addresses`].
     AddAddress,
-    /// [`Dataplane::remove_address`].
+    /// One address of [`Dataplane::remove_addresses`].
     RemoveAddress,
     /// [`Dataplane::announce`].
     Announce,
@@ -235,35 +235,42 @@ impl Dataplane for Fake {
         Ok(all.into_iter().filter(|(_, found)| found.ours).map(|(address, _)| address).collect())
     }
 
-    fn add_address(
+    fn add_addresses(
         &mut self,
-        address: &DeviceAddress,
+        addresses: &[DeviceAddress],
         lifetime: Option<Duration>,
-    ) -> Result<(), DataplaneError> {
-        let doing = || Operation::AddAddress(address.clone());
+    ) -> Vec<(DeviceAddress, DataplaneError)> {
         let mut kernel = self.kernel.kernel();
-        kernel.may_fail(Call::AddAddress, doing)?;
-        kernel.needs_net_admin(doing)?;
-        if kernel.device(&address.device) == DeviceState::Missing {
-            return Err(DataplaneError::NoDevice {
-                doing: doing(),
-                device: address.device.clone(),
-            });
-        }
-        kernel.put_address(address, lifetime, Mark::Ours);
-        Ok(())
+        failures(addresses, |address| {
+            let doing = || Operation::AddAddress(address.clone());
+            kernel.may_fail(Call::AddAddress, doing)?;
+            kernel.needs_net_admin(doing)?;
+            if kernel.device(&address.device) == DeviceState::Missing {
+                return Err(DataplaneError::NoDevice {
+                    doing: doing(),
+                    device: address.device.clone(),
+                });
+            }
+            kernel.put_address(address, lifetime, Mark::Ours);
+            Ok(())
+        })
     }
 
-    fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError> {
-        let doing = || Operation::RemoveAddress(address.clone());
+    fn remove_addresses(
+        &mut self,
+        addresses: &[DeviceAddress],
+    ) -> Vec<(DeviceAddress, DataplaneError)> {
         let mut kernel = self.kernel.kernel();
-        kernel.may_fail(Call::RemoveAddress, doing)?;
-        if kernel.device(&address.device) == DeviceState::Missing {
-            return Ok(());
-        }
-        kernel.needs_net_admin(doing)?;
-        kernel.remove_address(address);
-        Ok(())
+        failures(addresses, |address| {
+            let doing = || Operation::RemoveAddress(address.clone());
+            kernel.may_fail(Call::RemoveAddress, doing)?;
+            if kernel.device(&address.device) == DeviceState::Missing {
+                return Ok(());
+            }
+            kernel.needs_net_admin(doing)?;
+            kernel.remove_address(address);
+            Ok(())
+        })
     }
 
     fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError> {
@@ -340,4 +347,12 @@ impl Dataplane for Fake {
     fn director_sysctls(&mut self, needs: &DirectorNeeds, mode: SysctlMode) -> Vec<SysctlFinding> {
         sysctl::director(&mut *self.kernel.kernel(), needs, mode)
     }
+}
+
+fn failures(
+    addresses: &[DeviceAddress],
+    mut each: impl FnMut(&DeviceAddress) -> Result<(), DataplaneError>,
+) -> Vec<(DeviceAddress, DataplaneError)> {
+    let failed = |address: &DeviceAddress| Some((address.clone(), each(address).err()?));
+    addresses.iter().filter_map(failed).collect()
 }

@@ -130,16 +130,25 @@ impl Dataplane for Linux {
         self.route()?.marked_addresses()
     }
 
-    fn add_address(
+    fn add_addresses(
         &mut self,
-        address: &DeviceAddress,
+        addresses: &[DeviceAddress],
         lifetime: Option<Duration>,
-    ) -> Result<(), DataplaneError> {
-        self.route()?.add_address(address, lifetime)
+    ) -> Vec<(DeviceAddress, DataplaneError)> {
+        match self.route() {
+            Ok(route) => route.add_addresses(addresses, lifetime),
+            Err(error) => addresses.iter().map(|a| (a.clone(), error.clone())).collect(),
+        }
     }
 
-    fn remove_address(&mut self, address: &DeviceAddress) -> Result<(), DataplaneError> {
-        self.route()?.remove_address(address)
+    fn remove_addresses(
+        &mut self,
+        addresses: &[DeviceAddress],
+    ) -> Vec<(DeviceAddress, DataplaneError)> {
+        match self.route() {
+            Ok(route) => route.remove_addresses(addresses),
+            Err(error) => addresses.iter().map(|a| (a.clone(), error.clone())).collect(),
+        }
     }
 
     fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError> {

@@ -28,6 +28,10 @@ use crate::{DeviceState, MacAddress, ObservedAddress, ObservedAddresses, lifetim
 const ADDRESS_MARK: u8 = b'Q';
 /// INFINITY_LIFE_TIME.
 const FOR_EVER: u32 = u32::MAX;
+/// Requests that are under way at the same time: their answers, and what the kernel tells of them, must
+/// fit a socket's receive buffer.
+const REQUESTS_MAX: usize = 64;
+
 /// A connection to rtnetlink in one network namespace.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -35,6 +39,7 @@ pub(super) struct Route {
 }
 
 /// A failed request, before it is known what it was for.
+#[derive(Debug, Clone, Copy)]
 enum Failure {
     Errno(Errno),
     NoAnswer,
@@ -210,43 +215,101 @@ impl Route {
         Ok(marked.collect())
     }
 
-    pub(super) fn add_address(
+    pub(super) fn add_addresses(
         &self,
-        address: &DeviceAddress,
+        addresses: &[DeviceAddress],
         lifetime: Option<Duration>,
-    ) -> Result<(), DataplaneError> {
-        let doing = || Operation::AddAddress(address.clone());
-        let link = self.link(&address.device).map_err(|failure| failure.during(doing()))?;
-        let index = link.ok_or_else(|| no_device(doing(), &address.device))?.header.index;
-        let net = address.net;
-        let mut request =
-            self.requests().address().add(index, net.addr(), net.prefix_len()).replace();
-        let mut cache = CacheInfo::default();
-        cache.ifa_valid = lifetime_s(lifetime);
-        cache.ifa_preferred = cache.ifa_valid;
-        let attributes = &mut request.message_mut().attributes;
-        attributes.push(AddressAttribute::CacheInfo(cache));
-        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ADDRESS_MARK)));
-        if net.addr().is_ipv6() {
-            // A change clears both unless they are sent again each time. NODAD: the lease, not
-            // the neighbours, says who has the address; waiting a second for them costs one.
-            attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute));
-        }
-        self.wait(request.execute()).map_err(|failure| match failure {
-            Failure::Errno(Errno(libc::ENODEV)) => no_device(doing(), &address.device),
-            failure => failure.during(doing()),
-        })
+    ) -> Vec<(DeviceAddress, DataplaneError)> {
+        let add = |index: u32, address: &DeviceAddress| {
+            let net = address.net;
+            let mut request =
+                self.requests().address().add(index, net.addr(), net.prefix_len()).replace();
+            let mut cache = CacheInfo::default();
+            cache.ifa_valid = lifetime_s(lifetime);
+            cache.ifa_preferred = cache.ifa_valid;
+            let attributes = &mut request.message_mut().attributes;
+            attributes.push(AddressAttribute::CacheInfo(cache));
+            attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ADDRESS_MARK)));
+            if net.addr().is_ipv6() {
+                // A change clears both unless they are sent again each time. NODAD: the lease, not
+                // the neighbours, says who has the address; waiting a second for them costs one.
+                attributes.push(AddressAttribute::Flags(
+                    AddressFlags::Nodad | AddressFlags::Noprefixroute,
+                ));
+            }
+            request.execute()
+        };
+        let failed = |address: &DeviceAddress, outcome| {
+            let doing = Operation::AddAddress(address.clone());
+            let error = match outcome {
+                Ok(Some(())) => return None,
+                Ok(None) | Err(Failure::Errno(Errno(libc::ENODEV))) => {
+                    no_device(doing, &address.device)
+                }
+                Err(failure) => failure.during(doing),
+            };
+            Some((address.clone(), error))
+        };
+        self.for_each(addresses, add, failed)
     }
 
-    pub(super) fn remove_address(&self, address: &DeviceAddress) -> Result<(), DataplaneError> {
-        let fail = |failure: Failure| failure.during(Operation::RemoveAddress(address.clone()));
-        let Some(link) = self.link(&address.device).map_err(fail)? else { return Ok(()) };
-        let message = address_message(link.header.index, address.net);
-        match self.wait(self.requests().address().del(message).execute()) {
-            Ok(()) | Err(Failure::Errno(Errno(libc::EADDRNOTAVAIL | libc::ENODEV))) => Ok(()),
-            Err(failure) => Err(fail(failure)),
+    pub(super) fn remove_addresses(
+        &self,
+        addresses: &[DeviceAddress],
+    ) -> Vec<(DeviceAddress, DataplaneError)> {
+        let remove = |index: u32, address: &DeviceAddress| {
+            self.requests().address().del(address_message(index, address.net)).execute()
+        };
+        let failed = |address: &DeviceAddress, outcome| match outcome {
+            Ok(_) | Err(Failure::Errno(Errno(libc::EADDRNOTAVAIL | libc::ENODEV))) => None,
+            Err(failure) => {
+                let doing = Operation::RemoveAddress(address.clone());
+                Some((address.clone(), failure.during(doing)))
+            }
+        };
+        self.for_each(addresses, remove, failed)
+    }
+
+    /// Makes a request for each address, [`REQUESTS_MAX`] at a time: one that waited for the answer
+    /// to the one before would cost several times as much, and a director may have to take hundreds.
+    /// `failed` is given each one's outcome, `Ok(None)` where its device is missing.
+    fn for_each<R: Future<Output = Result<(), RouteError>>>(
+        &self,
+        addresses: &[DeviceAddress],
+        request: impl Fn(u32, &DeviceAddress) -> R,
+        failed: impl Fn(
+            &DeviceAddress,
+            Result<Option<()>, Failure>,
+        ) -> Option<(DeviceAddress, DataplaneError)>,
+    ) -> Vec<(DeviceAddress, DataplaneError)> {
+        let mut indices: BTreeMap<&DeviceName, Result<Option<u32>, Failure>> = BTreeMap::new();
+        for DeviceAddress { device, .. } in addresses {
+            indices
+                .entry(device)
+                .or_insert_with(|| Ok(self.link(device)?.map(|link| link.header.index)));
         }
+        let index =
+            |address: &DeviceAddress| indices.get(&address.device).copied().unwrap_or(Ok(None));
+        let mut failures = Vec::new();
+        for chunk in addresses.chunks(REQUESTS_MAX) {
+            let requests = chunk.iter().map(|address| {
+                let index = index(address);
+                let request = index.ok().flatten().map(|index| request(index, address));
+                async move {
+                    let Some(request) = request else { return Ok(index.map(|_| None)) };
+                    Ok(request.await.map(Some).map_err(|error| Failure::of(&error)))
+                }
+            });
+            let outcomes = self.wait(futures::future::try_join_all(requests));
+            for (number, address) in chunk.iter().enumerate() {
+                let outcome = match &outcomes {
+                    Ok(outcomes) => outcomes.get(number).copied().unwrap_or(Ok(None)),
+                    Err(failure) => Err(*failure),
+                };
+                failures.extend(failed(address, outcome));
+            }
+        }
+        failures
     }
 }
 

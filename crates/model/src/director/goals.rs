@@ -11,7 +11,7 @@ use super::{
 };
 use crate::desired::{self, Knowledge, NatFamilies};
 use crate::id::Role;
-use crate::spec::Vip;
+use crate::spec::{Vip, VipGroup, VirtualService};
 
 /// For how long an address that the kernel refused counts as refused. Long, so that a group whose
 /// address every kernel refuses is not handed round between the directors.
@@ -206,10 +206,26 @@ impl Director {
         }
     }
 
-    /// What keeps this node from owning a group.
-    pub(super) fn obstacles_of(&self, now: Instant, group: &GroupName) -> BTreeSet<Obstacle> {
+    /// What keeps this node from owning each group that it knows, if anything does.
+    pub(super) fn obstacles(&self, now: Instant) -> BTreeMap<GroupName, BTreeSet<Obstacle>> {
+        let mut services: BTreeMap<&GroupName, Vec<&VirtualService>> = BTreeMap::new();
+        for service in self.state.spec.services.values() {
+            services.entry(&service.group).or_default().push(service);
+        }
+        let of = |(group, settings): (&GroupName, &VipGroup)| {
+            let services = services.get(group).map_or(&[][..], Vec::as_slice);
+            (group.clone(), self.obstacles_of(now, (group, settings), services))
+        };
+        self.state.spec.groups.iter().map(of).collect()
+    }
+
+    fn obstacles_of(
+        &self,
+        now: Instant,
+        (group, settings): (&GroupName, &VipGroup),
+        services: &[&VirtualService],
+    ) -> BTreeSet<Obstacle> {
         let mut obstacles = BTreeSet::new();
-        let Some(settings) = self.state.spec.groups.get(group) else { return obstacles };
         if self.config.role == Role::Witness {
             return obstacles;
         }
@@ -222,7 +238,7 @@ impl Director {
         for vip in &settings.addresses {
             obstacles.extend(self.address_obstacle(now, vip));
         }
-        obstacles.extend(self.service_obstacles(group));
+        obstacles.extend(self.service_obstacles(services));
         obstacles.extend(self.fact_obstacles(now, group, settings));
         obstacles
     }
@@ -241,25 +257,24 @@ impl Director {
         refused.then_some(Obstacle::AddressRefused)
     }
 
-    fn service_obstacles(&self, group: &GroupName) -> BTreeSet<Obstacle> {
-        let services = self.state.spec.services.values().filter(|s| s.group == *group);
-        let keys: BTreeSet<_> = services.flat_map(desired::keys).collect();
+    fn service_obstacles(&self, services: &[&VirtualService]) -> BTreeSet<Obstacle> {
         let mut obstacles = BTreeSet::new();
         let Some(report) = &self.services else {
             obstacles.insert(Obstacle::Starting);
             return obstacles;
         };
+        let refused = |service| desired::keys(service).any(|key| report.failed.contains_key(&key));
         // Without services the group needs no ip_vs, but every VIP needs CAP_NET_ADMIN.
         match report.obstacle {
-            Some(Obstacle::NoIpvs) if keys.is_empty() => {}
+            Some(Obstacle::NoIpvs) if services.is_empty() => {}
             Some(obstacle) => {
                 obstacles.insert(obstacle);
             }
-            None if keys.is_empty() => {}
+            None if services.is_empty() => {}
             None if report.sequence == 0 => {
                 obstacles.insert(Obstacle::Starting);
             }
-            None if keys.iter().any(|key| report.failed.contains_key(key)) => {
+            None if services.iter().any(|service| refused(service)) => {
                 obstacles.insert(Obstacle::NotProgrammed);
             }
             None => {}

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Closing, Director, Effect};
 use crate::id::{Epoch, GroupName, NodeId, Role};
 use crate::kernel::DeviceAddresses;
-use crate::ownership::message::{Message, Obstacle, Renew, RenewReply, Report};
+use crate::ownership::message::{Message, Renew, RenewReply, Report};
 use crate::ownership::quorum::Membership;
 use crate::ownership::voter::{Answer, DurablePromises};
 use crate::placement::ReceivedReport;
@@ -151,7 +152,7 @@ impl Director {
         if self.owner.groups().any(waits) {
             // Not in a frenzy: a release comes over every link and three times, and the network may
             // repeat it for ever.
-            let asks = now.max(self.last_hint + self.state.timing.renew() / 16);
+            let asks = now.max(self.last_hint + self.least_gap());
             if asks < self.next_round {
                 self.next_round = asks;
                 self.last_hint = asks;
@@ -173,7 +174,7 @@ impl Director {
         if to == self.config.me {
             self.voted(now, to, &reply);
         } else {
-            effects.push(Effect::Send(to, Message::RenewReply(reply)));
+            effects.push(Effect::Send(vec![to], Message::RenewReply(reply)));
         }
     }
 
@@ -184,7 +185,7 @@ impl Director {
         }
         if let Some(wait) = outcome.retry_in {
             // Asked again as soon as the promise in the way is over, but not in a frenzy.
-            let soonest = now + self.state.timing.renew() / 4;
+            let soonest = now + self.least_gap();
             self.next_round = self.next_round.min((now + wait).max(soonest));
         }
     }
@@ -203,8 +204,8 @@ impl Director {
         }
     }
 
-    /// Returns whether it says something new of what the node can own: the leader decides at once
-    /// then.
+    /// Returns whether it says something new of what the node can own, or of an owner that it hears
+    /// no more: the leader decides at once then.
     fn reported(&mut self, now: Instant, from: NodeId, report: Report) -> bool {
         // Numbers rise over the restarts of a daemon, so a late report of the one before is told
         // from that of the next. Over a restart of the machine they fall, and it was silent.
@@ -217,18 +218,41 @@ impl Director {
         if !newer || (self.reports.len() >= REPORTS_MAX && !self.reports.contains_key(&from)) {
             return false;
         }
-        let able = (report.incarnation, report.obstacles.clone());
-        let before = self.reports.insert(from, ReceivedReport { at: now, report });
-        before.is_none_or(|before| (before.report.incarnation, before.report.obstacles) != able)
+        let suspected = |report: &Report| -> BTreeSet<(GroupName, Epoch)> {
+            let heard = report
+                .heard
+                .iter()
+                .filter(|(_, heard)| heard.is_silent(suspicion) || heard.is_deaf(suspicion));
+            heard.map(|(group, heard)| (group.clone(), heard.epoch)).collect()
+        };
+        let news =
+            self.reports.get(&from).is_none_or(|ReceivedReport { report: before, .. }| {
+                before.incarnation != report.incarnation
+                    || before.obstacles != report.obstacles
+                    || !suspected(&report).is_subset(&suspected(before))
+            });
+        self.reports.insert(from, ReceivedReport { at: now, report });
+        news
+    }
+
+    /// When others are to be told that an owner is silent or deaf; none before the first report.
+    pub(super) fn suspicion_due(&self) -> Option<Instant> {
+        let told = self.reports.get(&self.config.me)?.at;
+        let moment = self.voter.next_suspicion(told, self.state.timing.suspicion())?;
+        // The owners of many groups may fall silent one shortly after another.
+        Some(moment.max(told + self.least_gap()))
+    }
+
+    /// The least time between two messages that something asks for before the next round.
+    fn least_gap(&self) -> Duration {
+        self.state.timing.renew() / 16
     }
 
     pub(super) fn send_round(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let lease = self.state.timing.lease();
         let Some(renew) = self.owner.next_round(now, lease, self.membership.index) else { return };
         let voters = self.membership.voters();
-        for &voter in voters.iter().filter(|&&voter| voter != self.config.me) {
-            effects.push(Effect::Send(voter, Message::Renew(renew.clone())));
-        }
+        self.send(voters.iter(), Message::Renew(renew.clone()), effects);
         if voters.contains(&self.config.me) {
             self.vote(now, self.config.me, &renew, effects);
         }
@@ -243,10 +267,21 @@ impl Director {
             heard: self.voter.heard(now),
             obstacles: self.obstacles(now),
         };
-        for &node in self.state.nodes.keys().filter(|&&node| node != self.config.me) {
-            effects.push(Effect::Send(node, Message::Report(report.clone())));
-        }
+        self.send(self.state.nodes.keys(), Message::Report(report.clone()), effects);
         self.reports.insert(self.config.me, ReceivedReport { at: now, report });
+    }
+
+    /// Sends a message to others.
+    fn send<'a>(
+        &self,
+        nodes: impl Iterator<Item = &'a NodeId>,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) {
+        let others: Vec<NodeId> = nodes.copied().filter(|node| *node != self.config.me).collect();
+        if !others.is_empty() {
+            effects.push(Effect::Send(others, message));
+        }
     }
 
     /// Tells what keeps this node from its groups, where that is not what it told last.
@@ -277,18 +312,11 @@ impl Director {
         if released.is_empty() {
             return;
         }
-        for &voter in self.membership.voters().iter().filter(|&&v| v != self.config.me) {
-            effects.push(Effect::Send(voter, Message::Released(released.clone())));
-        }
+        let voters = self.membership.voters();
+        self.send(voters.iter(), Message::Released(released.clone()), effects);
         for (group, epoch) in &released {
             self.voter.released(self.config.me, group, *epoch);
         }
         self.closing.retain(|_, closing| closing.tellings > 0);
-    }
-
-    /// What keeps this node from owning each group that it knows, if anything does.
-    pub(super) fn obstacles(&self, now: Instant) -> BTreeMap<GroupName, BTreeSet<Obstacle>> {
-        let groups = self.state.spec.groups.keys();
-        groups.map(|group| (group.clone(), self.obstacles_of(now, group))).collect()
     }
 }

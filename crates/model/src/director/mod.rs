@@ -134,8 +134,8 @@ pub enum Event {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Send this; it may get lost.
-    Send(NodeId, Message),
+    /// Send this to each of these nodes; it may get lost.
+    Send(Vec<NodeId>, Message),
     /// Write this durably, then say [`Event::Persisted`].
     Persist(DurablePromises),
     /// Propose these grants, then say [`Event::Proposed`].
@@ -290,7 +290,7 @@ impl Director {
         let announce = carried.map(|(_, serving)| serving.announcements.due());
         let times = lapse.chain(announce).chain([self.next_round]);
         let refresh = open().next().is_some().then_some(self.next_refresh);
-        times.chain(refresh).min().unwrap_or(self.next_round)
+        times.chain(refresh).chain(self.suspicion_due()).min().unwrap_or(self.next_round)
     }
 
     /// Whether a group is on its way to another owner: one was granted lately, and some owner's
@@ -326,7 +326,12 @@ impl Director {
             self.send_report(now, effects);
             self.tell_releases(effects);
         }
-        if self.leads && !self.proposing && (round || decisive) {
+        // So is that an owner is silent: with the next round, up to two intervals would be lost.
+        let suspects = self.suspicion_due().is_some_and(|due| now >= due);
+        if suspects {
+            self.send_report(now, effects);
+        }
+        if self.leads && !self.proposing && (round || decisive || suspects) {
             let view = PlacementView {
                 now,
                 state: &self.state,

@@ -272,8 +272,8 @@ fn nothing_is_programmed_before_the_kernel_was_looked_at() {
     *director = Director::new(world.now, director.config.clone(), DurablePromises::default());
     world.apply_on(&[1]);
     assert_eq!(world.nodes[&1].services, []);
-    let obstacles = world.director(1).obstacles_of(world.now, &group("web"));
-    assert_eq!(obstacles, BTreeSet::from([Obstacle::Starting]));
+    let obstacles = world.director(1).obstacles(world.now);
+    assert_eq!(obstacles[&group("web")], BTreeSet::from([Obstacle::Starting]));
     world.event(1, Event::ServicesFound(ObservedServices::new()));
     assert_eq!(world.nodes[&1].services.len(), 1);
 }

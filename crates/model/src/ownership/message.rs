@@ -111,6 +111,20 @@ pub struct Heard {
     pub deaf: Option<Duration>,
 }
 
+impl Heard {
+    /// Whether the owner has been silent for so long.
+    #[must_use]
+    pub fn is_silent(&self, suspicion: Duration) -> bool {
+        self.silent >= suspicion
+    }
+
+    /// Whether the owner has been deaf for so long.
+    #[must_use]
+    pub fn is_deaf(&self, suspicion: Duration) -> bool {
+        self.deaf.is_some_and(|time| time >= suspicion)
+    }
+}
+
 /// What keeps a director from owning a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {

@@ -62,6 +62,22 @@ impl Owned {
         if only_leased { leased } else { self.addresses.clone() }
     }
 
+    fn acked(
+        &mut self,
+        from: NodeId,
+        (addresses, until): (&BTreeSet<IpAddr>, Instant),
+        membership: &Membership,
+    ) {
+        for address in addresses.intersection(&self.addresses) {
+            let lease = self.leases.entry(*address).or_default();
+            let backed = lease.backed.entry(from).or_default();
+            *backed = (*backed).max(until);
+            if let Some(time) = membership.backed_until(&lease.backed) {
+                lease.until = lease.until.max(time);
+            }
+        }
+    }
+
     fn lease_until(&self) -> Instant {
         let until = |address| self.leases.get(address).map_or(Instant(0), |lease| lease.until);
         self.addresses.iter().map(until).min().unwrap_or_default()
@@ -175,19 +191,22 @@ impl Owner {
         if reply.incarnation != self.incarnation {
             return outcome;
         }
-        let Some(sent) = self.rounds.iter().find(|r| r.round == reply.round).cloned() else {
+        let Self { rounds, owned, .. } = self;
+        let Some(sent) = rounds.iter().find(|sent| sent.round == reply.round) else {
             return outcome;
         };
         for (group, (epoch, result)) in &reply.results {
             let Some((asked, addresses)) = sent.groups.get(group) else { continue };
-            let current = self.owned.get(group).map(|owned| owned.epoch);
-            if asked != epoch || current != Some(*epoch) {
+            let Some(owned) = owned.get_mut(group).filter(|owned| owned.epoch == *epoch) else {
+                continue;
+            };
+            if asked != epoch {
                 continue;
             }
             match result {
                 // An ack under a membership that is over by now says nothing of today's majority.
                 RenewResult::Ack if sent.membership == membership.index => {
-                    self.acked(from, group, (addresses, sent.sent + sent.lease), membership);
+                    owned.acked(from, (addresses, sent.sent + sent.lease), membership);
                 }
                 RenewResult::Ack | RenewResult::Refused(Refusal::Membership) => {}
                 RenewResult::Refused(Refusal::Superseded) => {
@@ -196,35 +215,13 @@ impl Owner {
                 RenewResult::Refused(
                     refusal @ (Refusal::Held { remaining } | Refusal::Quarantine { remaining }),
                 ) => {
-                    if let (Refusal::Held { .. }, Some(owned)) =
-                        (refusal, self.owned.get_mut(group))
-                    {
-                        owned.held = true;
-                    }
+                    owned.held |= matches!(refusal, Refusal::Held { .. });
                     let soonest = outcome.retry_in.map_or(*remaining, |t| t.min(*remaining));
                     outcome.retry_in = Some(soonest);
                 }
             }
         }
         outcome
-    }
-
-    fn acked(
-        &mut self,
-        from: NodeId,
-        group: &GroupName,
-        (addresses, until): (&BTreeSet<IpAddr>, Instant),
-        membership: &Membership,
-    ) {
-        let Some(owned) = self.owned.get_mut(group) else { return };
-        for address in addresses.intersection(&owned.addresses) {
-            let lease = owned.leases.entry(*address).or_default();
-            let backed = lease.backed.entry(from).or_default();
-            *backed = (*backed).max(until);
-            if let Some(time) = membership.backed_until(&lease.backed) {
-                lease.until = lease.until.max(time);
-            }
-        }
     }
 
     /// The membership changed: acks of before are counted no more. Leases that they gave still

@@ -84,6 +84,20 @@ pub struct Voter {
     listening: BTreeMap<GroupName, Listening>,
 }
 
+/// Until when groups and addresses are promised to other nodes than the one that asks.
+#[derive(Debug, Default)]
+struct Held {
+    groups: BTreeMap<GroupName, Instant>,
+    addresses: BTreeMap<IpAddr, Instant>,
+}
+
+impl Held {
+    fn until(&self, group: &GroupName, addresses: &BTreeSet<IpAddr>) -> Option<Instant> {
+        let by_address = addresses.iter().filter_map(|address| self.addresses.get(address));
+        self.groups.get(group).into_iter().chain(by_address).max().copied()
+    }
+}
+
 impl Voter {
     /// A voter whose daemon started at `now`, with what it had written before.
     #[must_use]
@@ -140,8 +154,11 @@ impl Voter {
     fn answer(&mut self, now: Instant, from: NodeId, renew: &Renew, view: VoterView<'_>) -> Answer {
         let mut results = BTreeMap::new();
         let mut later = BTreeMap::new();
+        // Promises that have run out bind nobody.
+        self.promises.retain(|_, promise| promise.until > now);
+        let held = self.held_by_others(now, from);
         for (group, asked) in &renew.groups {
-            match self.decide(now, from, (renew, group, asked), view) {
+            match self.decide(now, from, (renew, group, asked), (view, &held)) {
                 Some(result) => {
                     results.insert(group.clone(), (asked.epoch, result));
                 }
@@ -227,6 +244,14 @@ impl Voter {
         self.listening.iter().map(|(group, l)| (group.clone(), heard(l))).collect()
     }
 
+    /// When an owner will have been silent, or deaf, for so long: the first such moment after `after`,
+    /// as far as is known now.
+    #[must_use]
+    pub fn next_suspicion(&self, after: Instant, suspicion: Duration) -> Option<Instant> {
+        let since = self.listening.values().flat_map(|l| [Some(l.last), l.deaf_since]).flatten();
+        since.map(|since| since + suspicion).filter(|moment| *moment > after).min()
+    }
+
     /// The epoch whose owner said within the last `lease` that it holds this group.
     #[must_use]
     pub fn held_epoch(&self, now: Instant, group: &GroupName, lease: Duration) -> Option<Epoch> {
@@ -246,7 +271,7 @@ impl Voter {
         now: Instant,
         from: NodeId,
         (renew, group, asked): (&Renew, &GroupName, &RenewGroup),
-        view: VoterView<'_>,
+        (view, held): (VoterView<'_>, &Held),
     ) -> Option<RenewResult> {
         // Rule 1: promises that a former daemon of this node gave may still be alive.
         if now < self.quarantine_until {
@@ -278,7 +303,7 @@ impl Voter {
             return None;
         }
         // Rule 5: after rule 4's write has returned, never before.
-        if let Some(until) = self.held_by_another(now, from, group, &asked.addresses) {
+        if let Some(until) = held.until(group, &asked.addresses) {
             let remaining = until.since(now);
             return Some(RenewResult::Refused(Refusal::Held { remaining }));
         }
@@ -287,22 +312,20 @@ impl Voter {
         Some(RenewResult::Ack)
     }
 
-    fn held_by_another(
-        &self,
-        now: Instant,
-        from: NodeId,
-        group: &GroupName,
-        addresses: &BTreeSet<IpAddr>,
-    ) -> Option<Instant> {
-        let mut latest: Option<Instant> = None;
-        for (name, promise) in self.promises.iter().filter(|(_, p)| p.node != from) {
-            let by_name = (name == group).then_some(promise.until);
-            let by_address =
-                promise.addresses.iter().filter(|(a, _)| addresses.contains(a)).map(|(_, t)| *t);
-            let until = by_name.into_iter().chain(by_address).filter(|&t| t > now).max();
-            latest = latest.max(until);
+    /// The live promises to other nodes. They are the same for every group of one renewal: what is
+    /// promised in answering it is promised to its sender.
+    fn held_by_others(&self, now: Instant, from: NodeId) -> Held {
+        let mut held = Held::default();
+        for (group, promise) in self.promises.iter().filter(|(_, p)| p.node != from) {
+            if promise.until > now {
+                held.groups.insert(group.clone(), promise.until);
+            }
+            for (&address, &until) in promise.addresses.iter().filter(|(_, t)| **t > now) {
+                let latest = held.addresses.entry(address).or_insert(until);
+                *latest = (*latest).max(until);
+            }
         }
-        latest
+        held
     }
 
     fn promise(
@@ -326,8 +349,6 @@ impl Voter {
             let end = promise.addresses.entry(address).or_insert(until);
             *end = (*end).max(until);
         }
-        // Promises that have run out bind nobody.
-        self.promises.retain(|_, p| p.until > now);
     }
 
     fn listen(&mut self, now: Instant, group: &GroupName, asked: &RenewGroup, acked: bool) {

@@ -64,8 +64,8 @@ const PATIENCE_LEAST: Duration = Duration::from_millis(2);
 
 /// Sends small messages, each of which may be lost.
 pub trait PeerTransport: Send + Sync + 'static {
-    /// Sends a message to another node. It never waits: what can't be sent is dropped.
-    fn send(&self, to: NodeId, message: peer::datagram::Message);
+    /// Sends a message to other nodes. It never waits: what can't be sent is dropped.
+    fn send(&self, to: &[NodeId], message: peer::datagram::Message);
 }
 
 /// What datagrams need of the rest of the node.
@@ -178,15 +178,17 @@ impl Drop for DatagramTransport {
 }
 
 impl PeerTransport for DatagramTransport {
-    fn send(&self, to: NodeId, message: peer::datagram::Message) {
+    fn send(&self, to: &[NodeId], message: peer::datagram::Message) {
         let Some(parts) = cut(message) else {
-            tracing::error!("a message to node {to} is larger than any of a cluster: not sent");
+            tracing::error!("a message to {to:?} is larger than any of a cluster: not sent");
             return;
         };
-        let mut links = self.shared.links();
-        let sequence = links.next_sequence(to);
         let whole = !parts.divisible && parts.bodies.len() > 1;
-        links.send(to, &self.shared.frames(to, sequence, parts), whole);
+        let mut links = self.shared.links();
+        for &to in to {
+            let sequence = links.next_sequence(to);
+            links.send(to, &self.shared.frames(to, sequence, &parts), whole);
+        }
     }
 }
 
@@ -240,8 +242,8 @@ impl Shared {
         self.directory.node(node).map_or_else(Vec::new, |n| pairs::pairs(&mine, &n.links))
     }
 
-    fn frames(&self, to: NodeId, sequence: u64, parts: Parts) -> Vec<Bytes> {
-        let Parts { bodies, divisible } = parts;
+    fn frames(&self, to: NodeId, sequence: u64, parts: &Parts) -> Vec<Bytes> {
+        let &Parts { ref bodies, divisible } = parts;
         let route = peer::Route {
             cluster_id: cluster_id_bytes(self.directory.cluster_id()),
             to: to.0,
@@ -259,7 +261,7 @@ impl Shared {
         };
         let mut frames = Vec::with_capacity(bodies.len());
         for (index, body) in (0..).zip(bodies) {
-            (frame.index, frame.body) = (index, body);
+            (frame.index, frame.body) = (index, body.clone());
             frames.push(frame.encode_to_vec().into());
         }
         frames

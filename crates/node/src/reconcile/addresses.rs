@@ -33,6 +33,9 @@ const ANNOUNCE_GAP: Duration = Duration::from_millis(5);
 /// Announcements that may wait; those past it are made up for by later ones.
 const ANNOUNCEMENTS_MAX: usize = 4_096;
 
+/// Addresses that are configured between two looks at their leases.
+const ADDRESSES_AT_ONCE: usize = 64;
+
 /// The slots of the fenced VIPs.
 pub(crate) type Slots = BTreeMap<IpAddr, Slot>;
 
@@ -247,15 +250,15 @@ impl Worker {
         let ours = self.listed.entries().union(&self.goal.known);
         let unwanted: Vec<DeviceAddress> =
             ours.filter(|a| present.contains(a) && !wanted.contains_key(a)).cloned().collect();
-        for address in unwanted {
-            self.note_strange(&address, &observed);
-            match self.dataplane.remove_address(&address) {
-                Ok(()) => info!(device = %address.device, address = %address.net, "VIP removed"),
-                Err(error) => {
-                    warn!(%error, "a VIP stays, closed by the fence");
-                    failed.insert(address, error.to_string());
-                }
-            }
+        for address in &unwanted {
+            self.note_strange(address, &observed);
+        }
+        for (address, error) in self.dataplane.remove_addresses(&unwanted) {
+            warn!(%error, "a VIP stays, closed by the fence");
+            failed.insert(address, error.to_string());
+        }
+        for address in unwanted.iter().filter(|address| !failed.contains_key(address)) {
+            info!(device = %address.device, address = %address.net, "VIP removed");
         }
         let wanted = self.goal.wanted.clone();
         if let Err(error) = self.listed.add(wanted.keys().chain(&self.goal.known)) {
@@ -265,22 +268,30 @@ impl Worker {
             self.report(failed);
             return;
         }
+        let mut added = Vec::with_capacity(wanted.len());
+        let mut fenced = Vec::with_capacity(wanted.len());
         for (address, until) in &wanted {
-            if let Some(error) = unfenced.get(&address.net.addr()) {
-                failed.insert(address.clone(), error.clone());
-                continue;
+            match unfenced.get(&address.net.addr()) {
+                Some(error) => {
+                    failed.insert(address.clone(), error.clone());
+                }
+                None => fenced.push((address, until)),
             }
+        }
+        for some in fenced.chunks(ADDRESSES_AT_ONCE) {
             // This thread may have been held up since the goal was set; the lease may be renewed.
-            if clock::now() >= self.lease_end(address).max(*until) {
-                continue;
-            }
-            if !present.contains(address) {
-                info!(device = %address.device, address = %address.net, "VIP configured");
-            }
-            if let Err(error) = self.dataplane.add_address(address, Some(self.goal.lifetime)) {
+            let now = clock::now();
+            let leased = some.iter().filter(|(a, until)| now < self.lease_end(a).max(**until));
+            let leased: Vec<DeviceAddress> = leased.map(|(a, _)| (*a).clone()).collect();
+            let refused = self.dataplane.add_addresses(&leased, Some(self.goal.lifetime));
+            for (address, error) in refused {
                 warn!(%error, "a VIP can't be configured");
-                failed.insert(address.clone(), error.to_string());
+                failed.insert(address, error.to_string());
             }
+            added.extend(leased);
+        }
+        for address in added.iter().filter(|a| !present.contains(*a) && !failed.contains_key(*a)) {
+            info!(device = %address.device, address = %address.net, "VIP configured");
         }
         self.report(failed);
         self.unfence_gone();

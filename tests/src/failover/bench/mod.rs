@@ -27,6 +27,8 @@ pub struct Options {
     pub seed: u64,
     /// One pair only, without the many groups.
     pub quick: bool,
+    /// Only the many groups, and one beside them.
+    pub many: bool,
 }
 
 /// What stands side by side.
@@ -125,6 +127,12 @@ pub struct Row {
     pub keepalived: Option<Measured>,
 }
 
+impl Row {
+    fn new(fault: &str) -> Self {
+        Self { fault: fault.to_owned(), quorate: Measured::default(), keepalived: None }
+    }
+}
+
 /// One pair's rows.
 #[derive(Debug, Clone)]
 pub struct Section {
@@ -143,6 +151,9 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Vec<Section>,
     let mut dice = Dice::new(options.seed);
     let mut sections = Vec::new();
     for (number, pair) in pairs.iter().enumerate() {
+        if options.many && pair.timing != Timing::FAST {
+            continue;
+        }
         say(&format!("=== {}", pair.name));
         sections.push(section(options, number, *pair, &mut dice, say)?);
     }
@@ -165,12 +176,10 @@ fn section(
         None => None,
     };
     let mut rows = Vec::new();
-    for fault in FAULTS {
-        let mut row = Row {
-            fault: fault.to_string(),
-            quorate: Measured::default(),
-            keepalived: keepalived.as_ref().map(|_| Measured::default()),
-        };
+    let faults = if options.many { &[Fault::CutSilently][..] } else { &FAULTS };
+    for &fault in faults {
+        let mut row = Row::new(&fault.to_string());
+        row.keepalived = keepalived.as_ref().map(|_| Measured::default());
         for _ in 0..options.rounds {
             row.quorate.add(&strike_owner(&mut quorate, fault, dice)?);
             if let (Some(bed), Some(measured)) = (&mut keepalived, &mut row.keepalived) {
@@ -180,29 +189,15 @@ fn section(
         finish(&mut rows, row, say);
     }
     drop(keepalived);
-    let fresh = |fault: &str| Row {
-        fault: fault.to_owned(),
-        quorate: Measured::default(),
-        keepalived: None,
-    };
-    let mut row = fresh(report::LEADER);
-    for _ in 0..options.rounds {
-        if let Some(seen) = strike_leading_owner(&mut quorate, dice)? {
-            row.quorate.add(&seen);
-        }
+    if !options.many {
+        rows.extend(of_quorate_alone(options, &mut quorate, dice, say)?);
     }
-    finish(&mut rows, row, say);
-    let mut row = fresh(Fault::Move.name());
-    for _ in 0..options.rounds {
-        row.quorate.add(&strike_owner(&mut quorate, Fault::Move, dice)?);
-    }
-    finish(&mut rows, row, say);
     drop(quorate);
     if pair.timing == Timing::FAST {
         say(&format!("forming a cluster with {MANY} groups"));
         let setup = many(&logs("many"), pair.timing, dice);
         let mut quorate = Quorate::new(setup)?;
-        let mut row = fresh(report::MANY);
+        let mut row = Row::new(report::MANY);
         for _ in 0..options.rounds {
             gather(&mut quorate)?;
             row.quorate.add(&strike_owner(&mut quorate, Fault::CutSilently, dice)?);
@@ -210,6 +205,29 @@ fn section(
         finish(&mut rows, row, say);
     }
     Ok(Section { pair, rows })
+}
+
+/// What Keepalived has no counterpart of.
+fn of_quorate_alone(
+    options: &Options,
+    quorate: &mut Quorate,
+    dice: &mut Dice,
+    say: &mut dyn FnMut(&str),
+) -> Result<Vec<Row>, LabError> {
+    let mut rows = Vec::new();
+    let mut row = Row::new(report::LEADER);
+    for _ in 0..options.rounds {
+        if let Some(seen) = strike_leading_owner(quorate, dice)? {
+            row.quorate.add(&seen);
+        }
+    }
+    finish(&mut rows, row, say);
+    let mut row = Row::new(Fault::Move.name());
+    for _ in 0..options.rounds {
+        row.quorate.add(&strike_owner(quorate, Fault::Move, dice)?);
+    }
+    finish(&mut rows, row, say);
+    Ok(rows)
 }
 
 fn finish(rows: &mut Vec<Row>, row: Row, say: &mut dyn FnMut(&str)) {
@@ -267,6 +285,8 @@ fn gather(bed: &mut Quorate) -> Result<(), LabError> {
 /// One round, on who answers for the first VIP.
 fn strike_owner(bed: &mut dyn Bed, fault: Fault, dice: &mut Dice) -> Result<Seen, LabError> {
     let mut watch = Watch::start(bed.observer());
+    settle(bed, &mut watch)?;
+    bed.calm_down()?;
     settle(bed, &mut watch)?;
     strike_now(bed, fault, dice)
 }

@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn the_page_shows_both_and_their_ratio() {
-        let options = Options { rounds: 3, seed: 7, quick: true };
+        let options = Options { rounds: 3, seed: 7, quick: true, many: false };
         let mut sections = [section(0, vec![(Fault::CutLink.name(), 80, Some(160))])];
         if let Some(keepalived) = &mut sections[0].rows[0].keepalived {
             keepalived.double = 3;

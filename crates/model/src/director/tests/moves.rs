@@ -51,6 +51,27 @@ impl World {
 }
 
 #[test]
+fn a_silent_owner_is_replaced_without_waiting_for_a_round() {
+    // The last renewal came just before a report, and just after.
+    for offset in [Duration::ZERO, R / 4, R / 2, R * 3 / 4] {
+        let mut world = World::new();
+        world.grant("web", 1);
+        world.grant("plain", 1);
+        world.lead(2);
+        world.run(SECOND + offset);
+        let heard = world.director(2).voter.heard(world.now)[&group("web")];
+        let due = world.now + crate::time::Timing::LAN.suspicion().saturating_sub(heard.silent);
+        world.cut = BTreeSet::from([1]);
+        let reasons = |grants: &[Grant]| grants.iter().map(|g| g.reason).collect::<Vec<_>>();
+        world.run(due.since(world.now) - Duration::from_millis(1));
+        assert!(world.nodes[&2].proposed.is_empty(), "not before it is suspect");
+        world.run(Duration::from_millis(1) + R / 8);
+        let proposed = world.nodes[&2].proposed.first();
+        assert_eq!(proposed.map(|grants| reasons(grants)), Some(vec![GrantReason::OwnerSilent; 2]));
+    }
+}
+
+#[test]
 fn a_planned_move_waits_for_no_promise_and_no_round_whoever_applies_it_first() {
     for order in [[1, 2, 3], [2, 3, 1], [3, 2, 1], [2, 1, 3]] {
         let mut world = World::new();

@@ -248,11 +248,13 @@ impl World {
         let node = self.nodes.get_mut(&id).unwrap();
         match effect {
             Effect::Send(to, message) => {
-                if !self.cut.contains(&id) && !self.cut.contains(&to.0) {
-                    let event = Event::Message(NodeId(id), message.clone());
-                    self.queue.push_back((to.0, event));
+                for NodeId(to) in to {
+                    if !self.cut.contains(&id) && !self.cut.contains(&to) {
+                        let event = Event::Message(NodeId(id), message.clone());
+                        self.queue.push_back((to, event));
+                    }
+                    self.sent.push(Sent { at: now, from: id, to, message: message.clone() });
                 }
-                self.sent.push(Sent { at: now, from: id, to: to.0, message });
             }
             Effect::Persist(promises) => {
                 node.promises = promises.clone();

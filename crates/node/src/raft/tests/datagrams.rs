@@ -45,7 +45,7 @@ pub(super) fn beat(
         let mut tick = tokio::time::interval(every);
         for sequence in 1.. {
             tick.tick().await;
-            transport.send(to, message(sequence));
+            transport.send(&[to], message(sequence));
         }
     })
 }
@@ -208,7 +208,7 @@ fn a_strangers_datagrams_change_nothing() {
         let mut tick = tokio::time::interval(BEAT);
         loop {
             tick.tick().await;
-            transport.send(to, report(u64::MAX));
+            transport.send(&[to], report(u64::MAX));
         }
     });
     let _honest = beat(&first, to, BEAT, report);
