@@ -252,7 +252,7 @@ impl Placement {
         fit: &[NodeId],
         ordered: Option<(NodeId, GrantReason)>,
     ) -> Option<(NodeId, GrantReason)> {
-        let best = fit.iter().copied().find(|&node| !view.state.is_evacuated(node));
+        let best = view.untroubled(fit).next();
         let Some(grant) = view.state.grants.get(group) else {
             let best = best?;
             let waits = self.waits_for_a_better(view, group, best);
@@ -329,7 +329,7 @@ fn restarted(view: PlacementView<'_>, grant: &GrantRecord) -> bool {
 
 /// The best director that may be granted what this owner has.
 fn other(view: PlacementView<'_>, fit: &[NodeId], owner: NodeId) -> Option<NodeId> {
-    fit.iter().copied().find(|&node| node != owner && !view.state.is_evacuated(node))
+    view.untroubled(fit).find(|&node| node != owner)
 }
 
 /// What is decided even while the cluster is paused: what an operator ordered, and a new grant for

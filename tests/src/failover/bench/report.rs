@@ -105,7 +105,8 @@ pub fn page(options: &Options, machine: &Machine, sections: &[Section]) -> Strin
 const HOW: &str = "\
 Three directors each, in network namespaces on one bridge, one VIP without a service. A fourth host asks
 for the VIP by ARP each millisecond, and each director by ICMP each 10 ms and by TCP each 40 ms. The owner
-is struck at a random phase, the two systems by turns. *Gap*: the longest time between two ARP answers, of
+is struck at a random phase, the two systems by turns. Quorate's owner is not its Raft leader, but in the row
+that says so: some ten seconds after the last move the lead goes to a director that owns nothing. *Gap*: the longest time between two ARP answers, of
 whichever director, until all is healed and steady again. *Two answered*: rounds in which answers of one
 director lay certainly between answers of another (at most 100 ms to either side), and for how long at most.
 Keepalived: VRRP version 3, no preemption, priorities 100 (its default), 99 and 98. Who backs up waits for three
