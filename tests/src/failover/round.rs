@@ -222,6 +222,7 @@ fn judge(record: Record, vips: u16, late: Option<Late>, taken_over: bool) -> See
         seen.doubles.answers += doubles.answers;
         seen.doubles.time = seen.doubles.time.max(doubles.time);
         seen.doubles.first = seen.doubles.first.or(doubles.first);
+        seen.doubles.mutual |= doubles.mutual;
     }
     seen.record = record;
     seen

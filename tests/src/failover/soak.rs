@@ -144,7 +144,7 @@ fn round(
     let told = told.join(", ");
     let hold = dice.time_below(Duration::from_millis(600));
     let seen = play(bed, &blows, hold, watch)?;
-    let unmoved = epochs.is_some() && epochs == bed.epochs();
+    let grants = epochs.and_then(|before| Some(grants(&before, &bed.epochs()?)));
     summary.faults += 1;
     summary.answers += seen.record.answers.len();
     let owns = |blow: &Blow| owners.contains(&Some(bed.number(blow.victim)));
@@ -154,7 +154,7 @@ fn round(
         _ => "two of these at once",
     };
     summary.gaps.entry(kind).or_default().add(seen.gap);
-    let wrong = wrong(&seen, unmoved, summary);
+    let wrong = wrong(&seen, grants.as_deref(), summary);
     say(&format!(
         "fault {:4}: {told}: gap {} ms, {:?} handovers{}",
         summary.faults,
@@ -173,18 +173,29 @@ fn round(
     Ok(())
 }
 
-/// What is wrong with a round; counts it.
-fn wrong(seen: &Seen, unmoved: bool, summary: &mut Summary) -> Vec<String> {
+/// The grants made for each VIP between two looks: each has an epoch of its own.
+fn grants(before: &[u64], after: &[u64]) -> Vec<u64> {
+    before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before)).collect()
+}
+
+/// What is wrong with a round; counts it. Without knowledge of the grants, going there and back at
+/// once counts as wrong too.
+fn wrong(seen: &Seen, grants: Option<&[u64]>, summary: &mut Summary) -> Vec<String> {
     let mut wrong = Vec::new();
-    if seen.doubles.answers > 0 {
+    let granted = |grants: &[u64]| {
+        let handovers =
+            seen.handovers.iter().map(|count| u64::try_from(*count).unwrap_or(u64::MAX));
+        grants.len() == seen.handovers.len() && handovers.zip(grants).all(|(seen, of)| seen <= *of)
+    };
+    if seen.doubles.answers > 0 && (seen.doubles.mutual || !grants.is_some_and(granted)) {
         summary.double += 1;
         wrong.push(format!(
-            "two directors answered for {:?} ({} answers)",
+            "two directors answered for {:?} ({} answers; grants {grants:?})",
             seen.doubles.time, seen.doubles.answers
         ));
-    } else if unmoved && seen.handovers.iter().any(|count| *count > 0) {
+    } else if grants.is_some_and(|grants| !granted(grants)) {
         summary.double += 1;
-        wrong.push("another director answered, and no grant was made".to_owned());
+        wrong.push(format!("more handovers than the grants explain ({grants:?})"));
     }
     if let Some(late) = seen.late {
         summary.late += 1;
@@ -264,7 +275,7 @@ fn fault(options: &Options, dice: &mut Dice) -> Fault {
     }
 }
 
-/// Keeps the answers about what is wrong, for who looks into it.
+/// Keeps the answers of a round in which something is wrong, for who looks into it.
 fn keep(
     options: &Options,
     number: u32,
@@ -272,23 +283,19 @@ fn keep(
     wrong: &[String],
     seen: &Seen,
 ) -> Result<PathBuf, LabError> {
-    const AROUND: u64 = 50_000_000;
     let at = seen.late.map(|late| late.answer).or(seen.doubles.first);
-    let at = at.map_or(seen.record.from, |answer| answer.sent);
     let mut text = format!(
-        "seed {}, fault {number}: {told}\n{}\nkind, VIP, director, asked and answered in ns of \
-         CLOCK_BOOTTIME\n",
+        "seed {}, fault {number}: {told}\n{}\nlook at {at:?}\nkind, VIP, director, asked and \
+         answered in ns of CLOCK_BOOTTIME\n",
         options.seed,
         wrong.join("\n")
     );
     for answer in &seen.record.answers {
-        if answer.received.abs_diff(at) <= AROUND {
-            let _infallible = writeln!(
-                text,
-                "{:?} {} {:?} {} {}",
-                answer.kind, answer.vip, answer.by, answer.sent, answer.received
-            );
-        }
+        let _infallible = writeln!(
+            text,
+            "{:?} {} {} {} {}",
+            answer.kind, answer.vip, answer.by.0, answer.sent, answer.received
+        );
     }
     let folder = artefacts_dir().join(&options.name);
     fs::create_dir_all(&folder).map_err(LabError::io("make a folder for what is wrong"))?;
@@ -304,21 +311,28 @@ mod tests {
 
     #[test]
     fn each_thing_that_must_not_be_breaks_the_soak() {
-        let held = |seen: &Seen, unmoved| {
+        let held = |seen: &Seen, grants: Option<&[u64]>| {
             let mut summary = Summary::default();
-            let wrong = wrong(seen, unmoved, &mut summary);
+            let wrong = wrong(seen, grants, &mut summary);
             assert_eq!(wrong.is_empty(), summary.held());
             summary.held()
         };
-        let good = || Seen { taken_over: true, handovers: vec![1], ..Seen::default() };
-        assert!(held(&good(), false));
-        assert!(!held(&good(), true), "a handover without a grant");
+        let good = || Seen { taken_over: true, handovers: vec![1, 0], ..Seen::default() };
+        assert!(held(&good(), None));
+        assert!(held(&good(), Some(&[1, 0])));
+        assert!(!held(&good(), Some(&[0, 1])), "a handover without a grant");
+        // Two handovers may enclose a short stay; each needs a grant of its own.
         let doubles = Doubles { answers: 1, ..Doubles::default() };
-        assert!(!held(&Seen { doubles, ..good() }, false));
-        assert!(!held(&Seen { taken_over: false, ..good() }, false));
+        let back = || Seen { doubles, handovers: vec![2, 0], ..good() };
+        assert!(held(&back(), Some(&[2, 0])));
+        assert!(!held(&back(), Some(&[1, 3])), "one grant, and two handovers");
+        assert!(!held(&back(), None), "nobody knows the grants");
+        let doubles = Doubles { mutual: true, ..doubles };
+        assert!(!held(&Seen { doubles, ..back() }, Some(&[9, 9])), "each among the other's");
+        assert!(!held(&Seen { taken_over: false, ..good() }, None));
         let mut lost = good();
         lost.record.lost = 1;
-        assert!(!held(&lost, false));
+        assert!(!held(&lost, None));
     }
 
     #[test]

@@ -148,6 +148,16 @@ impl ChildHandle {
         }
     }
 
+    /// Whether a stopped process goes on since, by whomever's SIGCONT. Asking clears it.
+    pub(crate) fn has_gone_on(&self) -> Result<bool, LabError> {
+        let options = WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => Ok(status.is_some()),
+            Err(rustix::io::Errno::CHILD) => Ok(false),
+            Err(error) => Err(LabError::io("ask whether a child goes on")(error.into())),
+        }
+    }
+
     /// Sends a signal; a process that has already ended is no error.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), LabError> {
         match pidfd_send_signal(&self.pidfd, signal) {
@@ -160,6 +170,20 @@ impl ChildHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stopped_process_that_somebody_lets_go_on_is_noticed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let handle = ChildHandle::open(&child).unwrap();
+        handle.signal(Signal::STOP).unwrap();
+        handle.wait_until_stopped().unwrap();
+        assert!(!handle.has_gone_on().unwrap());
+        handle.signal(Signal::CONT).unwrap();
+        assert!(handle.has_gone_on().unwrap());
+        assert!(!handle.has_gone_on().unwrap(), "it is told of once");
+        handle.signal(Signal::KILL).unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn output_and_status_are_kept_apart() {

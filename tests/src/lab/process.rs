@@ -91,6 +91,8 @@ impl Process {
     /// # Errors
     /// When it cannot be signalled or waited for.
     pub fn stop(&self) -> Result<(), LabError> {
+        // An earlier SIGCONT is not taken for one of this time.
+        self.handle.has_gone_on()?;
         self.handle.signal(Signal::STOP)?;
         self.handle.wait_until_stopped()
     }
@@ -98,9 +100,21 @@ impl Process {
     /// Lets a stopped process go on (SIGCONT).
     ///
     /// # Errors
-    /// When it cannot be signalled.
+    /// When it cannot be signalled, or did not stand still all the while: then what was seen
+    /// meanwhile says nothing about a stopped process.
     pub fn resume(&self) -> Result<(), LabError> {
-        self.handle.signal(Signal::CONT)
+        let gone_on = self.handle.has_gone_on()?;
+        self.handle.signal(Signal::CONT)?;
+        if gone_on {
+            return Err(LabError::Unreadable {
+                what: format!("what `{}` did while it was stopped", self.line),
+                text:
+                    "somebody else sent it SIGCONT; the kernel does when the shell that a run in \
+                       the background was started from ends: start it with setsid(1)"
+                        .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Waits until it has ended by itself.

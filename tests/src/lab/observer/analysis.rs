@@ -10,7 +10,8 @@
 //!   each in which every answer finds an instant of its own.
 //! - **Double answers**: answers of one director with answers of another one certainly before and
 //!   certainly after, both close by. Unless the group went there and back within that time, two
-//!   directors were answering.
+//!   directors were answering. Where each director's answers enclose some of the other's, it did
+//!   not go there and back once.
 //! - **Silences**: the time from one answer to the next, of whichever director.
 //!
 //! Its tests are below.
@@ -49,6 +50,9 @@ pub struct Doubles {
     pub time: Duration,
     /// The first of them.
     pub first: Option<Answer>,
+    /// Whether answers of two directors enclose each other: then no going there and back once
+    /// explains it. Otherwise the grants must tell.
+    pub mutual: bool,
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -160,10 +164,12 @@ fn doubles(answers: &[Answer]) -> Doubles {
     };
     let mut found: Vec<Answer> = answers.iter().filter(enclosed).copied().collect();
     found.sort_by_key(|answer| answer.sent);
+    let differ = |pair: &[Answer]| matches!(pair, [one, next] if one.by != next.by && next.sent <= one.received + close_by);
     Doubles {
         answers: found.len(),
         time: Duration::from_nanos(covered(&found, close_by)),
         first: found.first().copied(),
+        mutual: found.windows(2).any(differ),
     }
 }
 

@@ -48,7 +48,7 @@ fn both_answering_for_a_while_are_many_handovers_and_so_many_double_answers() {
     let record = two_runs(500, 400);
     assert!(record.handovers(0) > 100, "{}", record.handovers(0));
     let doubles = record.doubles(0);
-    assert!((190..=200).contains(&doubles.answers), "{doubles:?}");
+    assert!((190..=200).contains(&doubles.answers) && doubles.mutual, "{doubles:?}");
     let time = doubles.time.as_millis();
     assert!((97..=100).contains(&time), "{doubles:?}");
 }
@@ -64,6 +64,25 @@ fn one_answer_of_the_old_owner_after_its_successors_first_is_a_double_answer() {
     // It is enclosed by B's, and so are B's from 10 to 12 ms by A's.
     assert_eq!((doubles.answers, doubles.first), (4, Some(arp(B, 10_000, 10_050))));
     assert_eq!(doubles.time, Duration::from_micros(2_150));
+    assert!(doubles.mutual);
+}
+
+/// An operator may move a group back at once: only the grants tell that from a double answer.
+#[test]
+fn there_and_back_at_once_is_two_handovers_and_mutual_is_nothing() {
+    let answers = run(A, 0, 300).chain(run(B, 310, 350)).chain(run(A, 360, 900));
+    let record = record(answers.collect());
+    let doubles = record.doubles(0);
+    assert_eq!((record.handovers(0), doubles.answers, doubles.mutual), (2, 40, false));
+}
+
+#[test]
+fn the_old_owner_answering_on_while_it_goes_there_and_back_is_mutual() {
+    let mut answers: Vec<Answer> =
+        run(A, 0, 315).chain(run(B, 310, 350)).chain(run(A, 360, 900)).collect();
+    answers.sort_by_key(|answer| answer.received);
+    let record = record(answers);
+    assert!(record.handovers(0) > 2 && record.doubles(0).mutual, "{:?}", record.doubles(0));
 }
 
 /// Both answered the same question: it may have reached the one before and the other after the
