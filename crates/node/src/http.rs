@@ -12,6 +12,7 @@ use axum::routing::get;
 
 use quorate_model::director::DirectorView;
 
+use crate::log;
 use crate::node::Node;
 use crate::renewals::Lacks;
 
@@ -48,11 +49,12 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl axum::response::IntoResp
         Some(member) => member.view().await.ok().map(|view| (view, member.renewals.lacks())),
         None => None,
     };
-    let text = view.map_or_else(String::new, |(view, lacks)| exposition(&view, &lacks));
+    let text =
+        view.map_or_else(String::new, |(view, lacks)| exposition(&view, &lacks, log::dropped()));
     ([(axum::http::header::CONTENT_TYPE, TEXT_FORMAT)], text)
 }
 
-fn exposition(view: &DirectorView, lacks: &Lacks) -> String {
+fn exposition(view: &DirectorView, lacks: &Lacks, dropped_lines: usize) -> String {
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, values: Vec<(String, u128)>| {
         text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
@@ -81,6 +83,11 @@ fn exposition(view: &DirectorView, lacks: &Lacks) -> String {
         "Whether the daemon's memory is kept from being paged out.",
         one(lacks.memory.is_none()),
     );
+    gauge(
+        "quorate_log_lines_dropped",
+        "Lines of the log that nobody took since the daemon started.",
+        vec![(String::new(), dropped_lines as u128)],
+    );
     // A group's name has no character that a label would have to escape.
     let held = view.held.iter();
     gauge(
@@ -105,11 +112,12 @@ mod tests {
         let mut view = DirectorView::default();
         view.held.insert("web".parse().unwrap(), (Epoch(7), Duration::from_millis(478)));
         let lacks = Lacks { memory: None, priority: Some("no right".to_owned()) };
-        let text = exposition(&view, &lacks);
+        let text = exposition(&view, &lacks, 3);
         for line in [
             "quorate_renewal_realtime 0",
             "quorate_memory_locked 1",
             "quorate_fence_armed 1",
+            "quorate_log_lines_dropped 3",
             "quorate_lease_remaining_milliseconds{group=\"web\"} 478",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing:\n{text}");

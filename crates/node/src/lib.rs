@@ -14,6 +14,7 @@ mod director;
 mod host;
 mod http;
 pub mod identity;
+pub mod log;
 mod member;
 mod node;
 mod notify;

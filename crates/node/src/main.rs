@@ -1,7 +1,6 @@
 //! `quorated`: the daemon of a Quorate node.
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -11,23 +10,13 @@ use quorate_node::purge::purge;
 use quorate_node::recover::{Confirmation, recover};
 use quorate_node::release::release;
 use tracing::error;
-use tracing_subscriber::EnvFilter;
 
 /// EX_CONFIG of sysexits(3): systemd must not start it again.
 const BAD_CONFIGURATION: u8 = 78;
 
-/// What is logged unless `QUORATE_LOG` says otherwise. Raft's own words are for its developers.
-const LOG_DEFAULT: &str = "info,openraft=warn";
-
 fn main() -> ExitCode {
     let arguments = Cli::parse();
-    let filter =
-        EnvFilter::try_from_env("QUORATE_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    let _log = quorate_node::log::start();
     quorate_node::abort_on_panic();
     let config = match quorate_node::config::load(&arguments.config) {
         Ok(config) => config,
