@@ -21,6 +21,7 @@ pub const ADDRESSES: &[Rule] = &[
     Rule { name: "removing an address twice is success, and others stay", check: remove },
     Rule { name: "an address of another program is observed, and not as ours", check: foreign },
     Rule { name: "a missing device has no addresses and takes none", check: missing },
+    Rule { name: "of hundreds at once, one that fails is named and the others stand", check: many },
     Rule { name: "IPv6 addresses go when the device is set down, IPv4 stay", check: down },
     Rule { name: "addresses are announced on a device that is up only", check: announce },
     Rule { name: "who has an address is told with its MAC, and that nobody has it", check: ask },
@@ -158,6 +159,31 @@ fn missing(dataplane: Kernel<'_>, _: World<'_>) {
         assert!(matches!(error, DataplaneError::NoDevice { .. }), "{error:?}");
     }
     assert!(dataplane.observe_addresses(&[device]).unwrap().is_empty());
+}
+
+fn many(dataplane: Kernel<'_>, world: World<'_>) {
+    let device = world.device();
+    let four = (1..=200).map(|n| on(&device, &format!("198.51.100.{n}/32")));
+    let six = (1..=30).map(|n| on(&device, &format!("2001:db8:100::{n:x}/128")));
+    let good: Vec<DeviceAddress> = four.chain(six).collect();
+    let bad = on(&no_such_device(), "203.0.113.1/32");
+    let mut all = good.clone();
+    // In the middle: whatever is done in portions, neither its own nor another is spoilt.
+    all.insert(100, bad.clone());
+    let failed = dataplane.add_addresses(&all, Some(Duration::from_secs(100)));
+    let [(address, DataplaneError::NoDevice { .. })] = failed.as_slice() else {
+        panic!("{failed:?}");
+    };
+    assert_eq!(*address, bad);
+    let observed = dataplane.observe_addresses(std::slice::from_ref(&device)).unwrap();
+    assert!(good.iter().all(|vip| observed.contains_key(vip) && observed[vip].ours));
+    // One of them is gone already, and one stays.
+    dataplane.remove_address(&good[7]).unwrap();
+    let (stays, go) = good.split_last().unwrap();
+    let failed = dataplane.remove_addresses(&[go, &[bad]].concat());
+    assert!(failed.is_empty(), "{failed:?}");
+    let observed = dataplane.observe_addresses(&[device]).unwrap();
+    assert!(observed.contains_key(stays) && !go.iter().any(|vip| observed.contains_key(vip)));
 }
 
 fn down(dataplane: Kernel<'_>, world: World<'_>) {
