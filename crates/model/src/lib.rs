@@ -18,6 +18,7 @@ pub mod ownership;
 pub mod placement;
 pub mod plan;
 pub mod probe;
+pub mod space;
 pub mod spec;
 pub mod state;
 pub mod time;

@@ -5,7 +5,7 @@
 //! ```text
 //!  Raft ── state, membership ──┐                      ┌── grants ──► Raft
 //!  peers ── datagrams ─────────┤                      ├── datagrams ──► peers
-//!  store ── persisted ─────────┼──► Director::step ───┼── promises ──► store
+//!  store ── persisted, room ───┼──► Director::step ───┼── promises ──► store
 //!  reconcile ── reports ───────┤                      ├── goals ──► reconcile
 //!  probes ── verdicts ─────────┤                      ├── targets ──► probes
 //!  watch ── verdicts ──────────┘                      └── tracks ──► watch
@@ -149,8 +149,10 @@ impl Loop {
         mut state: watch::Receiver<Arc<quorate_model::state::ClusterState>>,
         mut raft: watch::Receiver<Arc<RaftStatus>>,
     ) {
+        let mut space = self.parts.store.space().low();
         state.mark_changed();
         raft.mark_changed();
+        space.mark_changed();
         loop {
             let deadline = self.parts.director.next_deadline();
             let event = tokio::select! {
@@ -169,6 +171,9 @@ impl Loop {
                     Event::State(now)
                 }
                 Ok(()) = raft.changed() => raft_event(&raft.borrow_and_update()),
+                Ok(()) = space.changed() => {
+                    Event::Disk(space.borrow_and_update().as_ref().map(ToString::to_string))
+                }
                 question = questions.recv() => match question {
                     Some(Question::View(answer)) => {
                         // The asker may have given up.

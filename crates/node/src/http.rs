@@ -84,6 +84,11 @@ fn exposition(view: &DirectorView, lacks: &Lacks, dropped_lines: usize) -> Strin
         one(lacks.memory.is_none()),
     );
     gauge(
+        "quorate_disk_full",
+        "Whether the data directory's disk counts as full, so that nothing new is begun.",
+        one(view.disk_full),
+    );
+    gauge(
         "quorate_log_lines_dropped",
         "Lines of the log that nobody took since the daemon started.",
         vec![(String::new(), dropped_lines as u128)],
@@ -117,6 +122,7 @@ mod tests {
             "quorate_renewal_realtime 0",
             "quorate_memory_locked 1",
             "quorate_fence_armed 1",
+            "quorate_disk_full 0",
             "quorate_log_lines_dropped 3",
             "quorate_lease_remaining_milliseconds{group=\"web\"} 478",
         ] {

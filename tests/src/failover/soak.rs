@@ -17,8 +17,12 @@ use super::round::{Blow, Seen, Watch, play, settle};
 use super::statistics::{Distribution, milliseconds};
 use crate::dice::Dice;
 use crate::lab::clock::Stopwatch;
+use crate::lab::disk::DiskWatch;
 use crate::lab::observer::Director;
 use crate::lab::{LabError, artefacts_dir};
+
+/// A sync that takes longer is told of: nothing is committed while the disk stands still.
+const STOOD_STILL: Duration = Duration::from_secs(2);
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -95,6 +99,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Summary, LabE
     let mut dice = Dice::new(options.seed);
     let mut summary = Summary::default();
     let watch = Stopwatch::start();
+    let disk = DiskWatch::start(&artefacts_dir().join(&options.name))?;
     let shares = u32::try_from(options.deployments.len()).unwrap_or(1).max(1);
     for (share, (directors, timing)) in (0u32..).zip(&options.deployments) {
         let count = (options.faults + shares - 1 - share) / shares;
@@ -107,7 +112,12 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Summary, LabE
         ));
         let mut bed = Quorate::new(setup(&name, *directors, *timing))?;
         for _ in 0..count {
-            round(&mut bed, options, &mut dice, &mut summary, say)?;
+            let played = round(&mut bed, options, &mut dice, &mut summary, say);
+            let stood = disk.take();
+            if stood > STOOD_STILL {
+                say(&format!("  this machine's disk took {stood:?} for one sync meanwhile"));
+            }
+            played?;
         }
     }
     say(&format!("{summary}\n{:.0} s (seed {})", watch.elapsed().as_secs_f64(), options.seed));

@@ -10,6 +10,7 @@ pub mod client;
 pub mod clock;
 pub mod command;
 pub mod deployment;
+pub mod disk;
 mod initramfs;
 pub mod kernel;
 pub mod namespace;

@@ -184,6 +184,7 @@ impl From<Obstacle> for peer::fitness::Obstacle {
             Obstacle::ArbitrationFailed => Self::ArbitrationFailed,
             Obstacle::TrackFailed => Self::TrackFailed,
             Obstacle::AddressInUse => Self::AddressInUse,
+            Obstacle::DiskFull => Self::DiskFull,
         }
     }
 }
@@ -204,6 +205,7 @@ fn obstacle(found: i32) -> Result<Obstacle, DecodeError> {
         Ok(Wire::ArbitrationFailed) => Obstacle::ArbitrationFailed,
         Ok(Wire::TrackFailed) => Obstacle::TrackFailed,
         Ok(Wire::AddressInUse) => Obstacle::AddressInUse,
+        Ok(Wire::DiskFull) => Obstacle::DiskFull,
         Ok(Wire::Unspecified) | Err(_) => {
             return Err(DecodeError::Unknown { field: "Fitness.obstacles", found });
         }

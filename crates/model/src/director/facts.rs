@@ -237,6 +237,7 @@ impl Director {
     /// What an operator should know of it, in words.
     pub(super) fn fact_problems(&self, now: Instant) -> BTreeSet<String> {
         let mut problems = self.facts.failing(now);
+        problems.extend(self.full.clone());
         let me = self.config.me;
         for (group, settings) in &self.state.spec.groups {
             if self.config.role == Role::Witness || !self.state.may_own(me, group) {

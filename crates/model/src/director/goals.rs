@@ -235,6 +235,10 @@ impl Director {
         if self.addresses.unfenced.is_some() {
             obstacles.insert(Obstacle::FenceNotArmed);
         }
+        // To keep a group takes no disk: three full ones must not take every VIP down.
+        if self.full.is_some() && self.granted(group).is_none() {
+            obstacles.insert(Obstacle::DiskFull);
+        }
         for vip in &settings.addresses {
             obstacles.extend(self.address_obstacle(now, vip));
         }

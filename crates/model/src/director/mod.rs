@@ -127,6 +127,8 @@ pub enum Event {
     Found(Watched, Verdict),
     /// What [`Effect::Ask`] asked was answered, or nobody answered in time.
     Answered(BTreeMap<Question, Answer>),
+    /// The disk of the data directory counts as full, in words, or does not any more.
+    Disk(Option<String>),
     /// The daemon is told to stop: give everything up.
     Stop,
 }
@@ -210,6 +212,8 @@ pub struct Director {
     service_goal: Option<ServiceGoal>,
     services: Option<ServiceReport>,
     verdicts: Verdicts,
+    /// Why nothing new is begun here: the disk counts as full.
+    full: Option<String>,
     facts: facts::Facts,
 }
 
@@ -244,6 +248,7 @@ impl Director {
             service_goal: None,
             services: None,
             verdicts: Verdicts::new(),
+            full: None,
             facts: facts::Facts::default(),
         }
     }
@@ -253,7 +258,7 @@ impl Director {
         let mut effects = Vec::new();
         let mut decisive = matches!(event, Event::State(_) | Event::Raft { .. } | Event::Stop);
         let kernel_told = matches!(event, Event::Services(_) | Event::Addresses(_));
-        let found_out = matches!(event, Event::Found(..) | Event::Answered(_));
+        let found_out = matches!(event, Event::Found(..) | Event::Answered(_) | Event::Disk(_));
         let learned = matches!(event, Event::Addresses(_) | Event::Answered(_));
         match event {
             Event::Tick => {}
@@ -270,6 +275,7 @@ impl Director {
             Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
             Event::Found(watched, verdict) => self.found(now, &watched, verdict),
             Event::Answered(answers) => self.answered(now, answers),
+            Event::Disk(full) => self.full = full,
             Event::Stop => self.stop(now, &mut effects),
         }
         if decisive || learned || now >= self.next_round {
@@ -331,7 +337,9 @@ impl Director {
         if suspects {
             self.send_report(now, effects);
         }
-        if self.leads && !self.proposing && (round || decisive || suspects) {
+        // A leader whose disk is full can't write a grant: another one is about to lead.
+        let leads = self.leads && self.full.is_none();
+        if leads && !self.proposing && (round || decisive || suspects) {
             let view = PlacementView {
                 now,
                 state: &self.state,

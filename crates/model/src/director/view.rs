@@ -30,6 +30,8 @@ pub struct DirectorView {
     pub verdicts: Verdicts,
     /// What this node found out about itself that an operator should know, in words.
     pub problems: BTreeSet<String>,
+    /// Whether the disk of its data directory counts as full.
+    pub disk_full: bool,
     /// What the kernel said of this node's addresses.
     pub addresses: AddressReport,
     /// What the kernel said of this node's services; `None` before it was asked.
@@ -85,6 +87,7 @@ impl Director {
             reachable,
             verdicts: self.verdicts.clone(),
             problems: self.fact_problems(now),
+            disk_full: self.full.is_some(),
             addresses: self.addresses.clone(),
             services: self.services.clone(),
         }

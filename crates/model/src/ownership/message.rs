@@ -154,6 +154,9 @@ pub enum Obstacle {
     TrackFailed,
     /// Another host has one of the group's addresses, which no member has held yet.
     AddressInUse,
+    /// The disk of the data directory is full, so a grant can't be taken in. Who owns a group already
+    /// keeps it: that needs no disk.
+    DiskFull,
 }
 
 impl Obstacle {
@@ -186,6 +189,7 @@ impl std::fmt::Display for Obstacle {
             Self::ArbitrationFailed => "it reaches no arbitration address",
             Self::TrackFailed => "a track fails",
             Self::AddressInUse => "another host has one of its addresses",
+            Self::DiskFull => "its disk is full",
         })
     }
 }

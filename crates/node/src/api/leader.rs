@@ -303,7 +303,7 @@ fn format(found: i32) -> Result<Format, Status> {
 pub(super) fn not_proposed(cause: ProposeError) -> Status {
     match cause {
         // Nothing was written, and it may pass in a moment.
-        ProposeError::NotLeader { .. } | ProposeError::NoQuorum => {
+        ProposeError::NotLeader { .. } | ProposeError::NoQuorum | ProposeError::DiskFull(_) => {
             error(Kind::NotLeader, cause.to_string())
         }
         ProposeError::Stopped(cause) => error(Kind::UnknownOutcome, cause),

@@ -203,7 +203,11 @@ impl Way {
 fn is_answer(status: &Status) -> bool {
     matches!(
         status.code(),
-        Code::PermissionDenied | Code::FailedPrecondition | Code::Internal | Code::InvalidArgument
+        Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::Internal
+            | Code::InvalidArgument
+            | Code::ResourceExhausted
     )
 }
 

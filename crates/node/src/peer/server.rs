@@ -14,6 +14,7 @@ use super::dropped::Dropped;
 use super::listener::Caller;
 use super::network::MESSAGE_BYTES_MAX;
 use crate::raft::store::snapshots;
+use crate::raft::store::space::{LowSpace, Space};
 use crate::raft::types::{Raft, Snapshot};
 use crate::raft::wire;
 
@@ -44,6 +45,8 @@ pub struct Delivery {
 /// The service `Peer`.
 pub(crate) struct PeerService {
     pub(crate) raft: Raft,
+    /// Where what is received would have to be written.
+    pub(crate) space: Space,
     pub(crate) directory: PeerDirectory,
     pub(crate) handler: Arc<dyn PeerHandler>,
     /// For what a dead daemon's node says in its name. Full: it is refused.
@@ -73,6 +76,12 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Option<Caller> {
 
 fn failed(error: &dyn std::error::Error) -> Status {
     Status::unavailable(error.to_string())
+}
+
+impl From<LowSpace> for Status {
+    fn from(low: LowSpace) -> Self {
+        Self::resource_exhausted(low.to_string())
+    }
 }
 
 /// Refuses strangers before what they send is read.
@@ -110,6 +119,7 @@ impl PeerService {
         let missing = || Status::invalid_argument("the snapshot has no beginning");
         let first = parts.message().await?.ok_or_else(missing)?;
         self.authorise(caller, first.route.as_ref())?;
+        self.space.look()?;
         let vote = wire::read_vote(first.vote.as_ref()).map_err(|e| garbled(&e))?;
         let header = first.header.ok_or_else(missing)?;
         let mut data = first.data;
@@ -136,6 +146,10 @@ impl peer::peer_server::Peer for PeerService {
     ) -> Result<Response<peer::AppendEntriesResponse>, Status> {
         self.authorise(caller(&request), request.get_ref().route.as_ref())?;
         let request = wire::read_append_request(request.into_inner()).map_err(|e| garbled(&e))?;
+        // Heartbeats go on, and votes: they are small, and the database has space in reserve.
+        if !request.entries.is_empty() {
+            self.space.look()?;
+        }
         let response = self.raft.append_entries(request).await.map_err(|e| failed(&e))?;
         Ok(Response::new(wire::append_response(&response)))
     }
@@ -173,6 +187,7 @@ impl peer::peer_server::Peer for PeerService {
         request: Request<peer::TransferLeaderRequest>,
     ) -> Result<Response<peer::TransferLeaderResponse>, Status> {
         self.authorise(caller(&request), request.get_ref().route.as_ref())?;
+        self.space.look()?;
         let request = wire::read_transfer_request(request.get_ref()).map_err(|e| garbled(&e))?;
         let taken = self.raft.handle_transfer_leader(request).await.map_err(|e| failed(&e))?;
         taken.map_err(|error| Status::aborted(error.to_string()))?;

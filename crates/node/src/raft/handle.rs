@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::status::RaftStatus;
+use super::store::space::{LowSpace, Space};
 use super::types::{Member, Raft, TypeConfig};
 
 /// Why there is no reply to a command.
@@ -31,6 +32,10 @@ pub enum ProposeError {
     /// The leader can't reach a majority of the voters. Nothing was proposed.
     #[error("no quorum: the leader can't reach a majority of the voters")]
     NoQuorum,
+    /// This node's disk counts as full: it takes nothing, and another one is about to lead. Nothing
+    /// was proposed.
+    #[error(transparent)]
+    DiskFull(#[from] LowSpace),
     /// It was proposed, and nobody knows what became of it.
     #[error("the outcome is unknown: the command was proposed, and not confirmed within {0:?}")]
     Unknown(Duration),
@@ -45,6 +50,7 @@ pub struct RaftHandle {
     pub(super) raft: Raft,
     pub(super) state: watch::Receiver<Arc<ClusterState>>,
     pub(super) status: watch::Receiver<Arc<RaftStatus>>,
+    pub(super) space: Space,
     pub(super) limit: Duration,
     /// How long a leader whom nobody has answered yet may wait for that.
     pub(super) quorum_limit: Duration,
@@ -95,6 +101,7 @@ impl RaftHandle {
     }
 
     async fn propose_once(&self, command: Command) -> Result<Reply, ProposeError> {
+        self.space.look()?;
         match timeout(self.limit, self.raft.client_write(command)).await {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(error)) => Err(self.refused(error)),
@@ -123,6 +130,7 @@ impl RaftHandle {
 
     /// Takes one step of the Raft group, on the leader.
     pub(super) async fn take(&self, step: Step) -> Result<(), ProposeError> {
+        self.space.look()?;
         let only = |id: NodeId| [id.0].into();
         // Removed voters don't stay as learners.
         let (change, keep) = match step {

@@ -21,6 +21,7 @@ use super::handle::{ProposeError, RaftHandle};
 use super::machine::StateMachine;
 use super::status::{RaftStatus, translate};
 use super::store::log::LogStore;
+use super::store::space::Space;
 use super::store::{Fatal, FatalSender, Store};
 use super::types::{Member, Raft};
 use super::{leadership, membership};
@@ -41,6 +42,8 @@ use quorate_api::peer::v1 as peer;
 const ACCEPTED_QUEUE: usize = 16;
 /// What a joiner says of itself is small.
 const ADMISSION_BYTES_MAX: usize = 64 * 1024;
+/// How often a node looks how full its disk is; before anything is written it looks besides.
+const SPACE_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long requests under way may take when the node stops.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 
@@ -147,12 +150,14 @@ impl RaftNode {
             raft: raft.clone(),
             state: state.clone(),
             status,
+            space: store.space(),
             limit,
             quorum_limit: Duration::from_millis(timers.election_max * 2),
         };
         let (stop, stopping) = watch::channel(false);
         let service = PeerService {
             raft: raft.clone(),
+            space: store.space(),
             directory,
             handler: surroundings.handler,
             deliveries: surroundings.deliveries,
@@ -163,6 +168,7 @@ impl RaftNode {
         let mut tasks = JoinSet::new();
         tasks.spawn(publish_status(raft.clone(), status_sender, store.fatal_sender()));
         tasks.spawn(keep_timing(store.clone(), state.clone()));
+        tasks.spawn(watch_space(raft.clone(), store.space()));
         let heard_within = Duration::from_millis(timers.heartbeat * 3);
         let takeover = surroundings.takeover;
         tasks.spawn(leadership::run(handle.clone(), me, heard_within, takeover.clone()));
@@ -403,6 +409,23 @@ async fn keep_timing(store: Store, mut state: watch::Receiver<Arc<ClusterState>>
     }
 }
 
+/// A node whose disk counts as full does not lead: as leader it falls silent, so that the others elect
+/// another one, and it stands for no election.
+async fn watch_space(raft: Raft, space: Space) {
+    let mut may_lead = true;
+    loop {
+        let looking = space.clone();
+        // A file system may take its time to answer.
+        let Ok(room) = tokio::task::spawn_blocking(move || looking.look()).await else { return };
+        if room.is_ok() != may_lead {
+            may_lead = room.is_ok();
+            raft.runtime_config().elect(may_lead);
+            raft.runtime_config().heartbeat(may_lead);
+        }
+        tokio::time::sleep(SPACE_LOOK_EVERY).await;
+    }
+}
+
 async fn propose_founding(handle: RaftHandle, store: Store, founding: Command) {
     let mut status = handle.status();
     loop {
@@ -415,6 +438,7 @@ async fn propose_founding(handle: RaftHandle, store: Store, founding: Command) {
         match handle.propose(founding.clone()).await {
             Ok(_) | Err(ProposeError::Unknown(_)) => {}
             Err(ProposeError::Stopped(_)) => return,
+            Err(ProposeError::DiskFull(_)) => tokio::time::sleep(SPACE_LOOK_EVERY).await,
             Err(ProposeError::NotLeader { .. } | ProposeError::NoQuorum) => {
                 if status.changed().await.is_err() {
                     return;

@@ -26,6 +26,7 @@ pub(crate) mod log;
 pub(crate) mod offline;
 pub(crate) mod replace;
 pub(crate) mod snapshots;
+pub(crate) mod space;
 #[cfg(test)]
 mod tests;
 pub(crate) mod writer;
@@ -33,6 +34,7 @@ pub(crate) mod writer;
 use database::{Database, Name};
 use lock::{DataDirectory, LockError};
 use snapshots::Snapshots;
+use space::Space;
 use writer::Writer;
 
 /// Why there is no store to work with.
@@ -140,19 +142,32 @@ impl FatalSender {
 
 /// Completes when a write is on disk.
 #[derive(Debug)]
-pub struct Durable(oneshot::Receiver<Result<(), Fatal>>);
+pub struct Durable(Writing);
+
+#[derive(Debug)]
+enum Writing {
+    UnderWay(oneshot::Receiver<Result<(), Fatal>>),
+    /// Nothing is written before there is room.
+    Held(Store, Name, Vec<u8>),
+}
 
 impl Durable {
-    /// Waits until the write is on disk.
+    /// Waits until the write is on disk; on a full disk, until there is room and it is.
     ///
     /// # Errors
     ///
     /// If it failed; the process is then ending.
     pub async fn wait(self) -> Result<(), Fatal> {
-        match self.0.await {
-            Ok(result) => result,
-            Err(_) => Err(Fatal("the store is closed".into())),
-        }
+        let closed = || Fatal("the store is closed".into());
+        let receiver = match self.0 {
+            Writing::UnderWay(receiver) => receiver,
+            Writing::Held(store, name, bytes) => {
+                let mut low = store.space.low();
+                low.wait_for(Option::is_none).await.map_err(|_| closed())?;
+                store.write(name, bytes)
+            }
+        };
+        receiver.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 
@@ -162,6 +177,7 @@ pub struct Store {
     database: Database,
     writer: Writer,
     snapshots: Arc<Snapshots>,
+    space: Space,
     fatal: FatalSender,
     /// Held as long as the store is.
     _directory: Arc<DataDirectory>,
@@ -240,12 +256,14 @@ impl Store {
         let fatal = FatalSender::default();
         let snapshots =
             Snapshots::open(&path.join("snapshots")).map_err(|cause| damaged(path, &cause))?;
-        let writer = Writer::start(database.clone(), fatal.clone())
-            .map_err(|cause| StoreError::Io { path: path.to_owned(), cause })?;
+        let failed = |cause| StoreError::Io { path: path.to_owned(), cause };
+        let writer = Writer::start(database.clone(), fatal.clone()).map_err(failed)?;
+        let space = Space::open(path).map_err(failed)?;
         Ok(Self {
             database,
             writer,
             snapshots: Arc::new(snapshots),
+            space,
             fatal,
             _directory: Arc::new(directory),
         })
@@ -263,6 +281,11 @@ impl Store {
 
     pub(crate) fn snapshots(&self) -> Arc<Snapshots> {
         Arc::clone(&self.snapshots)
+    }
+
+    /// The disk that all this is on.
+    pub(crate) fn space(&self) -> Space {
+        self.space.clone()
     }
 
     /// The command that founds the cluster, as long as its log does not have it.
@@ -298,16 +321,23 @@ impl Store {
         read_promises(&self.database)
     }
 
-    /// Writes a voter's promises. What they allow to say must wait for the answer.
+    /// Writes a voter's promises, on the writer's thread: who asks is never held up by the disk. What
+    /// they allow to say must wait for the answer, which on a full disk does not come before there is
+    /// room.
     #[must_use]
     pub fn persist_promises(&self, promises: &peer::StoredPromises) -> Durable {
-        self.persist(Name::Promises, &promises.encode_to_vec())
+        let bytes = promises.encode_to_vec();
+        Durable(if self.space.low().borrow().is_some() {
+            Writing::Held(self.clone(), Name::Promises, bytes)
+        } else {
+            Writing::UnderWay(self.write(Name::Promises, bytes))
+        })
     }
 
     /// The cluster was recovered without this node, says a member: it ends, and never starts from this
     /// store again. To be called within a runtime.
     pub(crate) fn abandon(&self, told: &str) {
-        let durable = self.persist(Name::Abandoned, told.as_bytes());
+        let durable = Durable(Writing::UnderWay(self.write(Name::Abandoned, told.into())));
         let (fatal, told) = (self.fatal.clone(), told.to_owned());
         tokio::spawn(async move {
             // A failed write ends the process as well.
@@ -316,16 +346,10 @@ impl Store {
         });
     }
 
-    fn persist(&self, name: Name, bytes: &[u8]) -> Durable {
+    fn write(&self, name: Name, bytes: Vec<u8>) -> oneshot::Receiver<Result<(), Fatal>> {
         let (sender, receiver) = oneshot::channel();
-        match self.database.put(name, bytes) {
-            Ok(()) => self.writer.sync(writer::Completion::Tell(sender)),
-            Err(cause) => {
-                self.fatal.tell(&cause.to_string());
-                let _ = sender.send(Err(Fatal(cause.to_string().into())));
-            }
-        }
-        Durable(receiver)
+        self.writer.put(name, bytes, writer::Completion::Tell(sender));
+        receiver
     }
 }
 

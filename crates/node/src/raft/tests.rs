@@ -10,3 +10,4 @@ mod links;
 mod member;
 mod recover;
 mod release;
+mod space;

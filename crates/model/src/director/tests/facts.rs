@@ -264,3 +264,19 @@ fn a_track_that_fails_is_told_at_once_and_not_with_the_next_round() {
     let to: Vec<u64> = world.sent.iter().filter(told).map(|sent| sent.to).collect();
     assert_eq!(to, [2, 3]);
 }
+
+#[test]
+fn a_director_whose_disk_is_full_keeps_what_it_owns_and_takes_nothing_else() {
+    let mut world = World::new();
+    world.grant("web", 1);
+    world.run(SECOND);
+    world.event(1, Event::Disk(Some("the disk is full".to_owned())));
+    assert_eq!(world.obstacles(1, "plain"), [Obstacle::DiskFull], "told at once");
+    world.run(SECOND);
+    assert_eq!(world.obstacles(1, "web"), [], "what it owns needs no disk");
+    assert_eq!(world.serves(1), [vip(WEB)]);
+    assert!(world.director(1).view(world.now).problems.contains("the disk is full"));
+    world.event(1, Event::Disk(None));
+    world.run(R);
+    assert_eq!(world.obstacles(1, "plain"), []);
+}

@@ -235,3 +235,18 @@ fn a_leader_that_is_lost_moves_no_vip() {
     assert!(world.nodes[&1].goals[goals..].iter().all(|goal| goal.wanted.len() == 2));
     assert_eq!(world.closed_at(1), [], "never closed");
 }
+
+#[test]
+fn a_leader_whose_disk_is_full_grants_nothing_until_there_is_room() {
+    let mut world = World::new();
+    world.grant("web", 1);
+    world.grant("plain", 1);
+    world.lead(2);
+    world.run(SECOND);
+    world.event(2, Event::Disk(Some("the disk is full".to_owned())));
+    world.cut = BTreeSet::from([1]);
+    assert_eq!(world.govern(2, SECOND), [], "the owner is silent, and no grant can be written");
+    world.event(2, Event::Disk(None));
+    let moved = world.govern(2, SECOND);
+    assert!(moved.iter().any(|(group, to, _)| group == "web" && *to != 1), "{moved:?}");
+}

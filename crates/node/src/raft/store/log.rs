@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::database::{Changes, Database, Name, invalid};
 use super::writer::Completion;
-use super::{Durable, Store};
+use super::{Durable, Store, Writing};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 use crate::raft::wire;
 
@@ -46,7 +46,7 @@ impl LogStore {
     async fn synced(&self) -> io::Result<()> {
         let (sender, receiver) = oneshot::channel();
         self.0.writer.sync(Completion::Tell(sender));
-        Durable(receiver).wait().await.map_err(io::Error::other)
+        Durable(Writing::UnderWay(receiver)).wait().await.map_err(io::Error::other)
     }
 }
 

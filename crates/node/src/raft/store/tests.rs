@@ -6,8 +6,10 @@ use std::path::Path;
 use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, RaftLogReader as _, StorageError};
+use quorate_api::peer::v1::StoredPromises;
 use quorate_model::command::{Command, Configure, LinkAddress, RequestId, UnixMillis};
 use quorate_model::id::{NodeId, Role};
+use quorate_model::space::Room;
 use quorate_model::spec::Format;
 use quorate_model::time::Timing;
 use tempfile::TempDir;
@@ -92,8 +94,7 @@ async fn log_vote_and_promises_survive_a_restart() {
         log.save_vote(&vote).await.unwrap();
         log.blocking_append((1..=3).map(leave)).await.unwrap();
         log.save_committed(Some(log_id(2))).await.unwrap();
-        let promises =
-            quorate_api::peer::v1::StoredPromises { format: 1, longest_ns: 5, floors: Vec::new() };
+        let promises = StoredPromises { format: 1, longest_ns: 5, floors: Vec::new() };
         store.persist_promises(&promises).wait().await.unwrap();
     }
     let store = open(directory.path(), &identity).unwrap();
@@ -154,8 +155,26 @@ async fn what_can_not_be_synced_is_not_acknowledged_and_ends_the_process() {
     fatal.wait_for(Option::is_some).await.unwrap();
     let vote = Vote { leader_id: LeaderId { term: 1, node_id: 1 }, committed: false };
     assert!(log.save_vote(&vote).await.is_err());
-    let promises = quorate_api::peer::v1::StoredPromises::default();
+    let promises = StoredPromises::default();
     assert!(store.persist_promises(&promises).wait().await.is_err());
+}
+
+#[tokio::test]
+async fn promises_wait_until_there_is_room_on_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = create(directory.path(), &identity());
+    let promises = StoredPromises { format: 1, longest_ns: 7, floors: Vec::new() };
+    store.space().pretend(Some(Room { free: 0, total: 1 << 40 }));
+    let durable = store.persist_promises(&promises);
+    // What is asked for later is on disk, and this is not.
+    let mut log = LogStore::new(store.clone()).unwrap();
+    let vote = Vote { leader_id: LeaderId { term: 1, node_id: 1 }, committed: false };
+    log.save_vote(&vote).await.unwrap();
+    assert_eq!(store.promises().unwrap(), None);
+    let waiting = tokio::spawn(durable.wait());
+    store.space().pretend(None);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(store.promises().unwrap(), Some(promises));
 }
 
 #[tokio::test]

@@ -1,0 +1,61 @@
+//! A node whose disk is full: it leads no more and takes no entries, and has them all later.
+
+use quorate_model::command::Command;
+use quorate_model::id::NodeId;
+use quorate_model::space::Room;
+
+use super::member::{Member, leader, three};
+use crate::raft::config::SNAPSHOT_EVERY;
+use crate::raft::handle::ProposeError;
+use crate::raft::status::RaftRole;
+
+fn fill(member: &Member) {
+    member.node().store().space().pretend(Some(Room { free: 0, total: 1 << 40 }));
+}
+
+fn empty(member: &Member) {
+    member.node().store().space().pretend(None);
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_takes_nothing_and_another_one_leads() {
+    let members = three(SNAPSHOT_EVERY);
+    let full = leader(&members);
+    full.add_client("before");
+    fill(full);
+    let refused = full.block_on(full.handle().propose(Command::Forget(NodeId(9))));
+    assert!(matches!(refused, Err(ProposeError::DiskFull(_))), "{refused:?}");
+    let others: Vec<&Member> = members.iter().filter(|member| member.id() != full.id()).collect();
+    for other in &others {
+        other.wait_status("another leader", |status| {
+            status.leader.is_some_and(|leader| leader != full.id())
+        });
+    }
+    full.wait_status("following", |status| status.role == RaftRole::Follower);
+    let new = others.iter().find(|member| member.leads()).unwrap();
+    new.propose_until_taken("meanwhile");
+    others.iter().for_each(|other| other.wait_client("meanwhile"));
+    empty(full);
+    full.wait_client("meanwhile");
+}
+
+#[test]
+fn a_follower_whose_disk_is_full_takes_no_entries_and_has_them_later() {
+    let members = three(SNAPSHOT_EVERY);
+    let leading = leader(&members);
+    let (full, other) = {
+        let mut followers = members.iter().filter(|member| member.id() != leading.id());
+        (followers.next().unwrap(), followers.next().unwrap())
+    };
+    leading.add_client("before");
+    full.wait_client("before");
+    let before = full.handle().status().borrow().last_log;
+    fill(full);
+    for number in 0..20 {
+        leading.add_client(&format!("c{number}"));
+    }
+    other.wait_client("c19");
+    assert_eq!(full.handle().status().borrow().last_log, before);
+    empty(full);
+    full.wait_client("c19");
+}
