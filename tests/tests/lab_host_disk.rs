@@ -95,6 +95,7 @@ impl Scene {
     /// The epoch of the VIP's owner, while that holds its lease.
     fn held(&self, node: &str) -> Option<u64> {
         let status = self.deployment.status(node)?;
+        // In the order of their names, and web is the first.
         let group = &status["groups"][0];
         group["lease_remaining_ms"].as_u64().and(group["epoch"].as_u64())
     }
@@ -105,8 +106,8 @@ impl Scene {
     }
 
     fn says_full(&self, node: &str) -> bool {
-        let status = self.deployment.quorate_ok(node, &["status"]).unwrap_or_default();
-        status.contains("MiB left")
+        let status = self.deployment.quorate(node, &["status"]).unwrap();
+        status.stdout.contains("MiB left")
     }
 
     /// The owner holds its lease under this epoch at every look.
@@ -129,7 +130,7 @@ fn three_full_disks_take_no_vip_down() {
     scene.holds_on(epoch);
     let folder = scene.deployment.folder_of("d1").unwrap().to_owned();
     let file = folder.join("two.toml");
-    fs::write(&file, format!("{}\n{}", group("web", 180), group("mail", 181))).unwrap();
+    fs::write(&file, format!("{}\n{}", group("web", 180), group("web2", 181))).unwrap();
     let apply = ["apply", "--yes", &file.display().to_string()];
     let refused = scene.deployment.quorate("d1", &apply).unwrap();
     assert_eq!(refused.status.code(), Some(5), "no quorum that can write: {refused:?}");
@@ -141,7 +142,7 @@ fn three_full_disks_take_no_vip_down() {
     });
     assert_eq!(scene.held("d1"), Some(epoch), "the owner is the same all the while");
     scene
-        .wait("the new group has an owner", |scene| scene.deployment.owner("d2", "mail").is_some());
+        .wait("the new group has an owner", |scene| scene.deployment.owner("d2", "web2").is_some());
 }
 
 #[test]
@@ -158,12 +159,12 @@ fn a_leader_whose_disk_is_full_lets_another_one_lead_and_catches_up_later() {
     });
     // What is asked of the full one goes to the new leader.
     for (node, address) in [(others[0], 181), (leader.as_str(), 182)] {
-        let two = format!("{}\n{}", group("web", 180), group("mail", address));
+        let two = format!("{}\n{}", group("web", 180), group("web2", address));
         scene.wait("a write is taken", |scene| scene.deployment.apply(node, &two).is_ok());
     }
     assert_eq!(scene.held(others[0]), Some(epoch));
     scene.wait("the new group has an owner with room", |scene| {
-        scene.deployment.owner(others[0], "mail").is_some_and(|owner| owner != leader)
+        scene.deployment.owner(others[0], "web2").is_some_and(|owner| owner != leader)
     });
     scene.disks[leader.as_str()].empty();
     scene.wait("the full one has caught up", |scene| {
