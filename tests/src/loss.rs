@@ -2,7 +2,7 @@
 //! machine whose cores are all busy. How often does a group move that had no need to?
 //!
 //! Owns the loss, the load and the count. It judges nothing: the number is for the pages
-//! (docs/benchmarks/failover.md). By hand, `cargo xtask soak loss`.
+//! (docs/benchmarks/soak.md). By hand, `cargo xtask soak loss`.
 
 use std::collections::BTreeSet;
 use std::process::Command;

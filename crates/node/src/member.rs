@@ -82,6 +82,7 @@ impl Member {
             services: services::local(&state.spec, &view.verdicts, &observed),
             api: self.api.map(|address| address.to_string()).unwrap_or_default(),
             links: self.links.view().into_iter().map(observed_link).collect(),
+            disk_full: view.disk_full,
         })
     }
 

@@ -22,7 +22,7 @@ use crate::lab::observer::Director;
 use crate::lab::{LabError, artefacts_dir};
 
 /// A sync that takes longer is told of: nothing is committed while the disk stands still.
-const STOOD_STILL: Duration = Duration::from_secs(2);
+const STOOD_STILL: Duration = Duration::from_millis(500);
 
 /// What to do.
 #[derive(Debug, Clone)]

@@ -235,8 +235,10 @@ impl Director {
         if self.addresses.unfenced.is_some() {
             obstacles.insert(Obstacle::FenceNotArmed);
         }
-        // To keep a group takes no disk: three full ones must not take every VIP down.
-        if self.full.is_some() && self.granted(group).is_none() {
+        // To keep a group takes no disk: three full ones must not take every VIP down. Who does not
+        // hold it now could not even hear that it has gone to another.
+        let holds = || self.owner.lease_until(group).is_some_and(|until| until > now);
+        if self.full.is_some() && !holds() {
             obstacles.insert(Obstacle::DiskFull);
         }
         for vip in &settings.addresses {

@@ -211,6 +211,10 @@ impl Knowledge<'_> {
         down.filter_map(|link| Some((link.name.as_str(), self.name(NodeId(link.to))?)))
     }
 
+    fn has_full_disk(&self, node: NodeId) -> bool {
+        self.answers.get(&node).is_some_and(|answer| answer.disk_full)
+    }
+
     fn cluster(&self, nodes: &[NodeStatus], groups: &[GroupStatus]) -> ClusterStatus {
         let voters = self.membership.voters();
         let reachable: BTreeSet<NodeId> = voters
@@ -223,6 +227,7 @@ impl Knowledge<'_> {
             && groups.iter().all(|group| group.owner.is_some())
             && self.state.paused.is_none()
             && self.no_director_hindered()
+            && !self.state.nodes.keys().any(|&node| self.has_full_disk(node))
             && self.state.nodes.keys().all(|&node| self.links_down(node).next().is_none());
         let health = match (quorate, whole) {
             (false, _) => Health::NoQuorum,
@@ -230,7 +235,9 @@ impl Knowledge<'_> {
             (true, true) => Health::Ok,
         };
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let tolerated = reachable.len().saturating_sub(voters.len() / 2 + 1);
+        // Who can't take a grant is no help once another one is lost.
+        let able = reachable.iter().filter(|&&node| !self.has_full_disk(node)).count();
+        let tolerated = able.saturating_sub(voters.len() / 2 + 1);
         ClusterStatus {
             id: format!("{:032x}", self.state.cluster_id),
             name: self.state.name.clone(),

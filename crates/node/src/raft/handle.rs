@@ -20,6 +20,10 @@ use super::status::RaftStatus;
 use super::store::space::{LowSpace, Space};
 use super::types::{Member, Raft, TypeConfig};
 
+/// Entries that a leader has written and no majority has taken: more are refused. Followers whose disks
+/// are full answer heartbeats and take none, so that nothing else would bound what waits for them.
+pub(super) const UNCOMMITTED_MAX: u64 = 256;
+
 /// Why there is no reply to a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
@@ -102,6 +106,15 @@ impl RaftHandle {
 
     async fn propose_once(&self, command: Command) -> Result<Reply, ProposeError> {
         self.space.look()?;
+        let waiting = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let committed = metrics.local_committed.as_ref().map_or(0, |id| id.index);
+            metrics.last_log_index.unwrap_or(0).saturating_sub(committed)
+        };
+        if waiting > UNCOMMITTED_MAX {
+            return Err(ProposeError::NoQuorum);
+        }
         match timeout(self.limit, self.raft.client_write(command)).await {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(error)) => Err(self.refused(error)),
@@ -115,6 +128,8 @@ impl RaftHandle {
     ///
     /// If it does not lead, or can't reach a majority.
     pub async fn catch_up(&self) -> Result<(), ProposeError> {
+        // It would go on sending heartbeats for this, and so keep a lead that it has given up.
+        self.space.look()?;
         let reading = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match timeout(self.limit, reading).await {
             Ok(Ok(_)) => Ok(()),

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::store::database::invalid;
 use super::store::snapshots::Snapshots;
+use super::store::space::Space;
 use super::store::{FatalSender, Store};
 use super::types::{LogId, Snapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -64,6 +65,7 @@ pub struct StateMachine {
     applied: Applied,
     published: watch::Sender<Arc<ClusterState>>,
     snapshots: Arc<Snapshots>,
+    space: Space,
     fatal: FatalSender,
 }
 
@@ -75,6 +77,7 @@ impl StateMachine {
             applied: Applied::default(),
             published,
             snapshots: store.snapshots(),
+            space: store.space(),
             fatal: store.fatal_sender(),
         };
         (machine, receiver)
@@ -124,6 +127,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             snapshots: Arc::clone(&self.snapshots),
             fatal: self.fatal.clone(),
         }
+    }
+
+    /// On a full disk the log stays as it is until there is room: it takes no entries either.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        if !force && self.space.low().borrow().is_some() {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
     }
 
     async fn install_snapshot(

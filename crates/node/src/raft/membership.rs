@@ -12,13 +12,15 @@ use quorate_model::time::Instant;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::handle::RaftHandle;
+use super::handle::{ProposeError, RaftHandle};
 use super::status::{RaftRole, RaftStatus};
 use crate::clock;
 use quorate_model::id::NodeId;
 
 /// After a step that failed.
 const PAUSE: Duration = Duration::from_millis(200);
+/// After one that this node's disk has no room for: another node is about to lead.
+const FULL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Since when this node leads, and when it last changed the voters.
 #[derive(Debug, Default)]
@@ -66,9 +68,12 @@ pub(super) async fn run(handle: RaftHandle, me: NodeId, mut takeover: watch::Rec
                 }
                 match taken {
                     Ok(()) => continue,
-                    Err(error) => tracing::info!("membership: not done: {error}"),
+                    Err(error) => {
+                        tracing::info!("membership: not done: {error}");
+                        let full = matches!(error, ProposeError::DiskFull(_));
+                        Some(if full { FULL_PAUSE } else { PAUSE })
+                    }
                 }
-                Some(PAUSE)
             }
             Next::Wait(until) => Some(until.since(now)),
             Next::Settled => None,

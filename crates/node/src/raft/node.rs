@@ -416,9 +416,12 @@ async fn watch_space(raft: Raft, space: Space) {
     loop {
         let looking = space.clone();
         // A file system may take its time to answer.
-        let Ok(room) = tokio::task::spawn_blocking(move || looking.look()).await else { return };
-        if room.is_ok() != may_lead {
-            may_lead = room.is_ok();
+        if tokio::task::spawn_blocking(move || looking.tend()).await.is_err() {
+            return;
+        }
+        let room = space.look().is_ok();
+        if room != may_lead {
+            may_lead = room;
             raft.runtime_config().elect(may_lead);
             raft.runtime_config().heartbeat(may_lead);
         }

@@ -123,10 +123,13 @@ pub(crate) async fn keep(
         if written.as_ref() != Some(&holding) {
             let (writing, place) = (holding.clone(), data_dir.clone());
             let saved = tokio::task::spawn_blocking(move || writing.save(&place)).await;
-            if let Err(cause) = saved.map_err(io::Error::other).and_then(|saved| saved) {
-                warn!(%cause, "what is held can't be kept: if this daemon dies, its leases run out");
+            match saved.map_err(io::Error::other).and_then(|saved| saved) {
+                Ok(()) => written = Some(holding),
+                Err(cause) => {
+                    warn!(%cause, "what is held can't be kept: if this daemon dies, its leases run out");
+                    written = None;
+                }
             }
-            written = Some(holding);
         }
         let goes_on = tokio::select! {
             changed = leases.changed() => changed.is_ok(),

@@ -276,7 +276,12 @@ fn a_director_whose_disk_is_full_keeps_what_it_owns_and_takes_nothing_else() {
     assert_eq!(world.obstacles(1, "web"), [], "what it owns needs no disk");
     assert_eq!(world.serves(1), [vip(WEB)]);
     assert!(world.director(1).view(world.now).problems.contains("the disk is full"));
+    world.cut = BTreeSet::from([1]);
+    world.run(SECOND);
+    let obstacles = world.director(1).obstacles(world.now);
+    assert_eq!(obstacles[&group("web")], BTreeSet::from([Obstacle::DiskFull]), "its lease is over");
+    world.cut.clear();
     world.event(1, Event::Disk(None));
-    world.run(R);
+    world.run(SECOND);
     assert_eq!(world.obstacles(1, "plain"), []);
 }

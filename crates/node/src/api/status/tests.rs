@@ -229,6 +229,12 @@ fn health_is_ok_only_while_nothing_is_missing() {
     let mut world = World::owned_by(2);
     world.membership.configs[0].remove(&NodeId(3));
     assert_eq!(world.cluster().health(), Health::Degraded, "a node does not vote yet");
+
+    let mut world = World::owned_by(2);
+    world.answers.entry(NodeId(3)).or_default().disk_full = true;
+    let cluster = world.cluster();
+    assert_eq!(cluster.health(), Health::Degraded, "a node takes no entries");
+    assert_eq!(cluster.failures_tolerated, 0, "the two others are needed for every grant");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! Keys: `0`, a name, a part (named records); `1`, an index, a part (log entries). A part begins
 //! with the number of all parts.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -111,6 +111,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        remove_unfinished(path)?;
         let db = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
@@ -214,6 +215,22 @@ impl Database {
         }
         self.tree.apply_batch(batch).map_err(io_error)
     }
+}
+
+/// At a start sled notes where it has read to, in a file that it renames once it is whole; it takes one
+/// that was not renamed, because the disk was full or the process ended, for a damaged database.
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 struct Parts {

@@ -85,8 +85,8 @@ impl DataDirectory {
             }
             Err(cause) => return Err(io(cause.into())),
         }
-        lock.set_len(0).map_err(io)?;
-        writeln!(lock, "{}", std::process::id()).map_err(io)?;
+        // For a person only: a full disk must not keep a daemon from starting.
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         super::replace::finish(path).map_err(io)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }

@@ -58,7 +58,8 @@ impl Snapshots {
         Some(Snapshot { meta: current.meta, snapshot: current.data.as_ref().clone() })
     }
 
-    /// Writes a snapshot; it is on disk when this returns. An older one than the last is dropped.
+    /// Writes a snapshot; it is on disk when this returns. One that is no newer than the last is dropped:
+    /// of the same entries there is the same snapshot, and Raft installs the last one at each start.
     pub(crate) async fn save(
         self: &Arc<Self>,
         meta: SnapshotMeta,
@@ -72,7 +73,7 @@ impl Snapshots {
     /// As [`Snapshots::save`], on this thread.
     pub(super) fn write(&self, meta: SnapshotMeta, data: Arc<SnapshotBytes>) -> io::Result<()> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|c| c.meta.last_log_id > meta.last_log_id) {
+        if current.as_ref().is_some_and(|c| c.meta.last_log_id >= meta.last_log_id) {
             return Ok(());
         }
         let header = wire::snapshot_header(&meta, &data, sha256(&data).0).encode_to_vec();

@@ -10,13 +10,22 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use quorate_model::space::Room;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tokio::sync::watch;
+
+use crate::clock;
+
+/// What was found so lately is taken for what is.
+const FRESH: Duration = Duration::from_millis(20);
+/// What `st_blocks` counts in (stat(2)).
+const BLOCK_BYTES: u64 = 512;
 
 /// The disk of the data directory. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,8 +36,8 @@ struct Inner {
     directory: PathBuf,
     /// The database file.
     file: File,
-    /// Up to where the database file has its space.
-    reserved: AtomicU64,
+    /// When it was looked last, in nanoseconds of the clock; 0: never.
+    looked: AtomicU64,
     low: watch::Sender<Option<LowSpace>>,
     #[cfg(test)]
     pretended: std::sync::Mutex<Option<Room>>,
@@ -37,13 +46,26 @@ struct Inner {
 /// The disk counts as full.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the disk of {directory} is full ({} MiB left, {} MiB are kept in reserve): this node keeps what it \
-     serves, and takes no change, no new group and no lead until there is room: free some there",
-    .room.free >> 20, .room.low_mark() >> 20
+    "the disk of {directory} is full ({left}): this node keeps what it serves, and takes no change, no \
+     new group and no lead until {needed_mib} MiB are free there"
 )]
 pub struct LowSpace {
     directory: String,
-    room: Room,
+    left: String,
+    needed_mib: u64,
+}
+
+impl LowSpace {
+    fn new(directory: &Path, room: Room) -> Self {
+        let mib = room.free >> 20;
+        let left = match room.inodes {
+            Some(inodes) if room.free >= room.needed() => {
+                format!("{mib} MiB left, but only {inodes} inodes: too many small files")
+            }
+            Some(_) | None => format!("{mib} MiB left"),
+        };
+        Self { directory: directory.display().to_string(), left, needed_mib: room.needed() >> 20 }
+    }
 }
 
 impl Space {
@@ -52,46 +74,60 @@ impl Space {
         let space = Self(Arc::new(Inner {
             directory: directory.to_owned(),
             file: OpenOptions::new().write(true).open(directory.join("db").join("db"))?,
-            reserved: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             low: watch::Sender::new(None),
             #[cfg(test)]
             pretended: std::sync::Mutex::new(None),
         }));
-        // A full disk is told of when somebody asks, and keeps nobody from starting.
-        let _ = space.look();
+        space.look_now();
+        space.keep_reserve();
         Ok(space)
     }
 
-    /// Looks at the disk.
+    /// Looks at the disk, unless that was done just now.
     ///
     /// # Errors
     ///
     /// If it counts as full.
     pub(crate) fn look(&self) -> Result<(), LowSpace> {
-        let Ok(room) = self.room() else {
-            // A file system that does not say stays what it was.
-            return self.0.low.borrow().clone().map_or(Ok(()), Err);
-        };
-        let was = self.0.low.borrow().is_some();
-        let low = room.is_low(was);
-        let directory = self.0.directory.display().to_string();
-        let found = low.then_some(LowSpace { directory, room });
-        if was != low {
-            match &found {
-                Some(low) => tracing::warn!("{low}"),
-                None => tracing::info!("there is room again in {}", self.0.directory.display()),
-            }
-            self.0.low.send_replace(found.clone());
+        let fresh = u64::try_from(FRESH.as_nanos()).unwrap_or(u64::MAX);
+        if clock::now().0.saturating_sub(self.0.looked.load(Ordering::Relaxed)) > fresh {
+            self.look_now();
         }
-        if !low {
-            self.keep_reserve(room.reserve());
-        }
-        found.map_or(Ok(()), Err)
+        self.0.low.borrow().clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the disk counts as full, as it was found last.
+    /// Looks at the disk, and sees that the database has its reserve; may take its time.
+    pub(crate) fn tend(&self) {
+        self.look_now();
+        if self.0.low.borrow().is_none() {
+            self.keep_reserve();
+        }
+    }
+
+    /// Why the disk counts as full, as it was found last; `None` while it does not.
     pub(crate) fn low(&self) -> watch::Receiver<Option<LowSpace>> {
         self.0.low.subscribe()
+    }
+
+    fn look_now(&self) {
+        // A file system that does not say stays what it was.
+        let Ok(room) = self.room() else { return };
+        self.0.looked.store(clock::now().0, Ordering::Relaxed);
+        self.0.low.send_if_modified(|low| {
+            let was = low.is_some();
+            let found = room.is_low(was).then(|| LowSpace::new(&self.0.directory, room));
+            match &found {
+                Some(found) if !was => tracing::warn!("{found}"),
+                None if was => {
+                    tracing::info!("there is room again in {}", self.0.directory.display());
+                }
+                Some(_) | None => {}
+            }
+            let changed = *low != found;
+            *low = found;
+            changed
+        });
     }
 
     fn room(&self) -> io::Result<Room> {
@@ -102,73 +138,90 @@ impl Space {
             return Ok(room);
         }
         let found = statvfs(&self.0.directory)?;
-        // Without a free inode no file can be made, whatever is free besides. Some file systems have
-        // no such number.
-        let inodes_out = found.f_files > 0 && found.f_favail == 0;
         Ok(Room {
-            free: if inodes_out { 0 } else { found.f_bavail.saturating_mul(found.f_frsize) },
+            free: found.f_bavail.saturating_mul(found.f_frsize),
             total: found.f_blocks.saturating_mul(found.f_frsize),
+            // Some file systems have no such number.
+            inodes: (found.f_files > 0).then_some(found.f_favail),
         })
     }
 
-    /// Sees that the database file has so many bytes for itself beyond its end, or half of them.
-    fn keep_reserve(&self, bytes: u64) {
-        let Ok(metadata) = self.0.file.metadata() else { return };
+    /// Sees that the database file has its reserve beyond its end, or half of it: the file grows into
+    /// it, and gives it back whenever sled shortens the file.
+    fn keep_reserve(&self) {
+        let (Ok(room), Ok(metadata)) = (self.room(), self.0.file.metadata()) else { return };
+        let Some(bytes) = room.reserve() else { return };
         let end = metadata.len();
-        if bytes == 0 || self.0.reserved.load(Ordering::Relaxed) >= end.saturating_add(bytes / 2) {
-            return;
+        let kept = metadata.blocks().saturating_mul(BLOCK_BYTES).saturating_sub(end);
+        if kept < bytes / 2
+            && let Err(error) = fallocate(&self.0.file, FallocateFlags::KEEP_SIZE, end, bytes)
+        {
+            tracing::debug!("no space can be kept for the database: {error}");
         }
-        match fallocate(&self.0.file, FallocateFlags::KEEP_SIZE, end, bytes) {
-            Ok(()) => {}
-            Err(error) => tracing::debug!("no space can be kept for the database: {error}"),
-        }
-        // Where it can't be done, it is tried again only when the file has grown.
-        self.0.reserved.store(end.saturating_add(bytes), Ordering::Relaxed);
     }
 
     /// The disk as a test has it; `None` for the real one.
     #[cfg(test)]
     pub(crate) fn pretend(&self, room: Option<Room>) {
         *self.0.pretended.lock().unwrap() = room;
-        let _ = self.look();
+        self.look_now();
+    }
+
+    /// A test's disk has no room left.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) {
+        self.pretend(Some(Room { free: 0, total: 1 << 40, inodes: None }));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
-    #[test]
-    fn the_database_has_space_beyond_its_end_and_stays_as_long_as_it_was() {
+    fn space(database: &[u8]) -> (tempfile::TempDir, PathBuf, Space) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("db")).unwrap();
         let path = directory.path().join("db").join("db");
-        std::fs::write(&path, [7; 4096]).unwrap();
+        std::fs::write(&path, database).unwrap();
         let space = Space::open(directory.path()).unwrap();
+        (directory, path, space)
+    }
+
+    #[test]
+    fn the_database_has_space_beyond_its_end_also_after_it_was_shortened() {
+        let (_directory, path, space) = space(&[7; 8192]);
         let room = space.room().unwrap();
-        assert!(room.free > room.low_mark() * 2, "this test needs some room on the disk: {room:?}");
-        let metadata = std::fs::metadata(&path).unwrap();
-        assert_eq!(metadata.len(), 4096);
-        assert!(metadata.blocks() * 512 >= 4096 + room.reserve(), "{metadata:?}");
+        let reserve = room.reserve().expect("this test needs some room on the disk");
+        let kept = || {
+            let metadata = std::fs::metadata(&path).unwrap();
+            metadata.blocks() * BLOCK_BYTES - metadata.len()
+        };
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 8192);
+        assert!(kept() >= reserve, "{}", kept());
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+        assert!(kept() < reserve, "to shorten a file gives back what it has beyond its end");
+        space.tend();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 4096);
+        assert!(kept() >= reserve, "{}", kept());
         assert_eq!(space.look(), Ok(()));
     }
 
     #[test]
-    fn a_full_disk_is_told_of_with_its_place_and_what_to_do() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("db")).unwrap();
-        std::fs::write(directory.path().join("db").join("db"), "").unwrap();
-        let space = Space::open(directory.path()).unwrap();
+    fn a_full_disk_is_told_of_with_its_place_what_is_left_and_what_is_needed() {
+        let (directory, _, space) = space(b"");
         let low = space.low();
-        space.pretend(Some(Room { free: 3 << 20, total: 100 << 30 }));
-        let told = low.borrow().clone().unwrap();
-        assert_eq!(space.look(), Err(told.clone()));
-        let text = told.to_string();
-        for part in [&directory.path().display().to_string(), "3 MiB left", "free some"] {
+        let told = |free: u64, inodes| {
+            space.pretend(Some(Room { free: free << 20, total: 100 << 30, inodes }));
+            low.borrow().as_ref().map(ToString::to_string).unwrap_or_default()
+        };
+        let text = told(3, None);
+        for part in
+            [&directory.path().display().to_string(), "3 MiB left", "until 128 MiB are free"]
+        {
             assert!(text.contains(part), "{text}");
         }
+        assert!(told(2, None).contains("2 MiB left"), "what is left is kept up to date");
+        assert!(told(900, Some(3)).contains("only 3 inodes"));
         space.pretend(None);
         assert_eq!(*low.borrow(), None);
     }

@@ -9,7 +9,6 @@ use openraft::{EntryPayload, RaftLogReader as _, StorageError};
 use quorate_api::peer::v1::StoredPromises;
 use quorate_model::command::{Command, Configure, LinkAddress, RequestId, UnixMillis};
 use quorate_model::id::{NodeId, Role};
-use quorate_model::space::Room;
 use quorate_model::spec::Format;
 use quorate_model::time::Timing;
 use tempfile::TempDir;
@@ -159,12 +158,22 @@ async fn what_can_not_be_synced_is_not_acknowledged_and_ends_the_process() {
     assert!(store.persist_promises(&promises).wait().await.is_err());
 }
 
+#[test]
+fn a_start_that_a_full_disk_cut_off_damages_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = identity();
+    drop(create(directory.path(), &identity));
+    // What sled leaves where there was no room for a byte of it.
+    fs::write(directory.path().join("db").join("snap.FFFFFFFFFFFFFFFF.generating"), "").unwrap();
+    drop(open(directory.path(), &identity).unwrap());
+}
+
 #[tokio::test]
 async fn promises_wait_until_there_is_room_on_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let store = create(directory.path(), &identity());
     let promises = StoredPromises { format: 1, longest_ns: 7, floors: Vec::new() };
-    store.space().pretend(Some(Room { free: 0, total: 1 << 40 }));
+    store.space().fill();
     let durable = store.persist_promises(&promises);
     // What is asked for later is on disk, and this is not.
     let mut log = LogStore::new(store.clone()).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Raft's changes are made where they arise, so that they can be read at once; this thread makes them
 //! durable, many with one fsync. A voter's promises are read at the next start only, and come from the
-//! thread that renews, which must not wait for a disk: they are written here too. After a failed sync nobody knows what is on disk: everything
-//! that waits fails, and the process must end.
+//! thread that renews, which must not wait for a disk: they are written here too. After a failed sync
+//! nobody knows what is on disk: everything that waits fails, and the process must end.
 
 use std::io;
 use std::sync::Arc;

@@ -1,16 +1,17 @@
 //! A node whose disk is full: it leads no more and takes no entries, and has them all later.
 
+use std::time::Duration;
+
 use quorate_model::command::Command;
 use quorate_model::id::NodeId;
-use quorate_model::space::Room;
 
 use super::member::{Member, leader, three};
 use crate::raft::config::SNAPSHOT_EVERY;
-use crate::raft::handle::ProposeError;
+use crate::raft::handle::{ProposeError, UNCOMMITTED_MAX};
 use crate::raft::status::RaftRole;
 
 fn fill(member: &Member) {
-    member.node().store().space().pretend(Some(Room { free: 0, total: 1 << 40 }));
+    member.node().store().space().fill();
 }
 
 fn empty(member: &Member) {
@@ -58,4 +59,28 @@ fn a_follower_whose_disk_is_full_takes_no_entries_and_has_them_later() {
     assert_eq!(full.handle().status().borrow().last_log, before);
     empty(full);
     full.wait_client("c19");
+}
+
+#[test]
+fn a_leader_writes_no_more_than_so_much_that_no_majority_takes() {
+    let members = three(SNAPSHOT_EVERY);
+    let leading = leader(&members);
+    leading.add_client("before");
+    members.iter().filter(|member| member.id() != leading.id()).for_each(fill);
+    let mut handle = leading.handle();
+    handle.limit = Duration::from_millis(1);
+    let mut refused = None;
+    for _ in 0..UNCOMMITTED_MAX * 2 {
+        match leading.block_on(handle.propose(Command::Forget(NodeId(9)))) {
+            Err(ProposeError::Unknown(_)) => {}
+            other => {
+                refused = Some(other);
+                break;
+            }
+        }
+    }
+    assert_eq!(refused, Some(Err(ProposeError::NoQuorum)));
+    members.iter().for_each(empty);
+    leader(&members).propose_until_taken("after");
+    members.iter().for_each(|member| member.wait_client("after"));
 }
