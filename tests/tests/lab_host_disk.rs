@@ -100,11 +100,6 @@ impl Scene {
         group["lease_remaining_ms"].as_u64().and(group["epoch"].as_u64())
     }
 
-    fn leader(&self, node: &str) -> Option<String> {
-        let status = self.deployment.status(node)?;
-        Some(status["cluster"]["leader"].as_str()?.to_owned())
-    }
-
     fn says_full(&self, node: &str) -> bool {
         let status = self.deployment.quorate(node, &["status"]).unwrap();
         status.stdout.contains("MiB left")
@@ -149,13 +144,13 @@ fn three_full_disks_take_no_vip_down() {
 fn a_leader_whose_disk_is_full_lets_another_one_lead_and_catches_up_later() {
     let scene = Scene::new("leader");
     let epoch = scene.held("d1").unwrap();
-    scene.wait("there is a leader", |scene| scene.leader("d1").is_some());
-    let leader = scene.leader("d1").unwrap();
+    scene.wait("there is a leader", |scene| scene.deployment.leader("d1").is_some());
+    let leader = scene.deployment.leader("d1").unwrap();
     let others: Vec<&str> =
         NODES.iter().map(|(node, _)| *node).filter(|node| *node != leader).collect();
     scene.disks[leader.as_str()].fill();
     scene.wait("another one leads", |scene| {
-        others.iter().all(|node| scene.leader(node).is_some_and(|new| new != leader))
+        others.iter().all(|node| scene.deployment.leader(node).is_some_and(|new| new != leader))
     });
     // What is asked of the full one goes to the new leader.
     for (node, address) in [(others[0], 181), (leader.as_str(), 182)] {

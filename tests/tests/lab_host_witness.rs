@@ -35,16 +35,11 @@ fn deployment(name: &str) -> Deployment {
     // It was founded on d1, which led at first: the lead leaves the owner by itself.
     deployment
         .wait_for("the witness leads", LIMIT, |deployment| {
-            Ok(NODES.iter().all(|node| leader(deployment, node).as_deref() == Some("w1")))
+            Ok(NODES.iter().all(|node| deployment.leader(node).as_deref() == Some("w1")))
         })
         .unwrap();
     assert_eq!(self::epoch(&deployment, "d1"), epoch, "no VIP moved for it");
     deployment
-}
-
-fn leader(deployment: &Deployment, node: &str) -> Option<String> {
-    let status = deployment.status(node)?;
-    Some(status["cluster"]["leader"].as_str()?.to_owned())
 }
 
 fn epoch(deployment: &Deployment, node: &str) -> u64 {
@@ -67,7 +62,7 @@ fn a_director_is_followed_by_the_other_one_and_never_by_the_witness() {
     let mut deployment = deployment("lab_host_witness_director");
     deployment.kill("d1").unwrap();
     wait_for_owner(&deployment, "d2", &["d2", "w1"]);
-    assert_eq!(leader(&deployment, "d2").as_deref(), Some("w1"), "one death was not two");
+    assert_eq!(deployment.leader("d2").as_deref(), Some("w1"), "one death was not two");
     deployment.start("d1").unwrap();
     wait_for_owner(&deployment, "d1", &NODES);
     let status = deployment.status("w1").unwrap();
@@ -85,7 +80,7 @@ fn a_witness_that_is_cut_off_moves_no_vip_though_it_led() {
     deployment.network().cut_silently("w1").unwrap();
     deployment
         .wait_for("a director leads", LIMIT, |deployment| {
-            Ok(matches!(leader(deployment, "d1").as_deref(), Some("d1" | "d2")))
+            Ok(matches!(deployment.leader("d1").as_deref(), Some("d1" | "d2")))
         })
         .unwrap();
     // What is committed now was decided after the cut.

@@ -372,6 +372,12 @@ impl Deployment {
         Some(group.get("owner")?.as_str()?.to_owned())
     }
 
+    /// The Raft leader, as a node knows it.
+    #[must_use]
+    pub fn leader(&self, node: &str) -> Option<String> {
+        Some(self.status(node)?["cluster"]["leader"].as_str()?.to_owned())
+    }
+
     /// Starts these nodes and forms a cluster of them, the first being its founder.
     ///
     /// # Errors

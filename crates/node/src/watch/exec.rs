@@ -195,6 +195,14 @@ mod tests {
         assert_eq!(clean.run(LONG).await, Ok(()));
     }
 
+    /// Waits until it is: the signal was sent, and takes effect when the process runs next.
+    async fn is_dead(process: Pid) {
+        let path = format!("/proc/{process}/stat");
+        while std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") Z")) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn a_run_past_its_time_is_killed_with_its_children_and_the_next_one_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
@@ -212,11 +220,7 @@ mod tests {
             }
             timeout *= 2;
         };
-        // The signal was sent; it takes effect when the process runs next.
-        let path = format!("/proc/{child}/stat");
-        while std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") Z")) {
-            tokio::task::yield_now().await;
-        }
+        is_dead(child).await;
     }
 
     #[tokio::test]
@@ -226,11 +230,7 @@ mod tests {
         let script = format!("sleep 3600 & echo $! > {}", pid.display());
         assert_eq!(shell(&script).run(LONG).await, Ok(()));
         let child = std::fs::read_to_string(&pid).unwrap();
-        let path = format!("/proc/{}/stat", child.trim());
-        // The signal was sent; it takes effect when the process runs next.
-        while std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") Z")) {
-            tokio::task::yield_now().await;
-        }
+        is_dead(Pid::from_raw(child.trim().parse().unwrap()).unwrap()).await;
     }
 
     #[tokio::test]

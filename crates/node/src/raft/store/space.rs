@@ -79,8 +79,7 @@ impl Space {
             #[cfg(test)]
             pretended: std::sync::Mutex::new(None),
         }));
-        space.look_now();
-        space.keep_reserve();
+        space.tend();
         Ok(space)
     }
 
@@ -99,9 +98,8 @@ impl Space {
 
     /// Looks at the disk, and sees that the database has its reserve; may take its time.
     pub(crate) fn tend(&self) {
-        self.look_now();
-        if self.0.low.borrow().is_none() {
-            self.keep_reserve();
+        if let Some(room) = self.look_now() {
+            self.keep_reserve(room);
         }
     }
 
@@ -110,9 +108,9 @@ impl Space {
         self.0.low.subscribe()
     }
 
-    fn look_now(&self) {
-        // A file system that does not say stays what it was.
-        let Ok(room) = self.room() else { return };
+    /// The room that was found; `None` from a file system that does not say: it stays what it was.
+    fn look_now(&self) -> Option<Room> {
+        let room = self.room().ok()?;
         self.0.looked.store(clock::now().0, Ordering::Relaxed);
         self.0.low.send_if_modified(|low| {
             let was = low.is_some();
@@ -128,6 +126,7 @@ impl Space {
             *low = found;
             changed
         });
+        Some(room)
     }
 
     fn room(&self) -> io::Result<Room> {
@@ -148,9 +147,8 @@ impl Space {
 
     /// Sees that the database file has its reserve beyond its end, or half of it: the file grows into
     /// it, and gives it back whenever sled shortens the file.
-    fn keep_reserve(&self) {
-        let (Ok(room), Ok(metadata)) = (self.room(), self.0.file.metadata()) else { return };
-        let Some(bytes) = room.reserve() else { return };
+    fn keep_reserve(&self, room: Room) {
+        let (Some(bytes), Ok(metadata)) = (room.reserve(), self.0.file.metadata()) else { return };
         let end = metadata.len();
         let kept = metadata.blocks().saturating_mul(BLOCK_BYTES).saturating_sub(end);
         if kept < bytes / 2
