@@ -72,6 +72,9 @@ struct FailoverArguments {
     /// Faults, over several deployments
     #[arg(long, default_value_t = 1_000)]
     faults: u32,
+    /// On one deployment only, of so many directors under `fast`: 3 or 5
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..=5))]
+    directors: Option<u32>,
     /// Whose dice are thrown: the one that a former run printed, to throw the same [default: new]
     #[arg(long)]
     seed: Option<u64>,
@@ -130,7 +133,10 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
     };
     let words = match &arguments.kind {
         Some(Soak::Failover(failover)) => {
-            numbered("failover", "--faults", failover.faults, failover.seed)
+            let mut words = numbered("failover", "--faults", failover.faults, failover.seed);
+            let directors = failover.directors.iter();
+            words.extend(directors.flat_map(|n| ["--directors".to_owned(), n.to_string()]));
+            words
         }
         Some(Soak::Loss(loss)) => {
             let numbers =

@@ -13,7 +13,7 @@ use quorate_tests::loss;
 use quorate_tests::soak as writes;
 
 const USAGE: &str = "usage: lab-soak writes [--rounds N] [--seed N]\n       \
-                     lab-soak failover [--faults N] [--seed N]\n       \
+                     lab-soak failover [--faults N] [--seed N] [--directors 3|5]\n       \
                      lab-soak loss [--minutes N] [--percent N] [--links 1|2]";
 
 enum Soak {
@@ -67,10 +67,16 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Soak> {
     };
     let mut seed = u64::try_from(clock::now().as_micros()).unwrap_or_default();
     let mut rounds = None;
+    let mut deployments = vec![(3, Timing::FAST), (3, Timing::LAN), (5, Timing::FAST)];
     while let Some(word) = words.next() {
         let value = words.next()?;
         match word.as_str() {
             "--seed" => seed = value.parse().ok()?,
+            // Only these, under `fast`.
+            "--directors" if kind == "failover" => {
+                let directors = value.parse().ok().filter(|count| [3, 5].contains(count))?;
+                deployments = vec![(directors, Timing::FAST)];
+            }
             word if word == count => rounds = Some(value.parse().ok()?),
             _ => return None,
         }
@@ -83,7 +89,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Soak> {
             faults: rounds.unwrap_or(1_000),
             seed,
             name: "soak_failover".to_owned(),
-            deployments: vec![(3, Timing::FAST), (3, Timing::LAN), (5, Timing::FAST)],
+            deployments,
             long_stops: true,
         })
     })

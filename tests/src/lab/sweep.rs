@@ -24,7 +24,8 @@ pub(super) fn fresh_prefix() -> String {
 
 /// Removes a namespace and ends what still runs in it. One that is gone is no error.
 pub(super) fn remove(name: &str) -> Result<(), LabError> {
-    if !std::path::Path::new("/run/netns").join(name).exists() {
+    let gone = || !std::path::Path::new("/run/netns").join(name).exists();
+    if gone() {
         return Ok(());
     }
     let mut pids = Command::new("ip");
@@ -37,7 +38,11 @@ pub(super) fn remove(name: &str) -> Result<(), LabError> {
         }
     }
     let mut delete = Command::new("ip");
-    command::run_ok(delete.args(["netns", "del", name]), LIMIT).map(drop)
+    match command::run_ok(delete.args(["netns", "del", name]), LIMIT) {
+        // Another run swept at the same time.
+        Err(_) if gone() => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Removes the namespaces of runs that have ended without doing so.

@@ -3,12 +3,14 @@
 //! Each purpose has connections of its own, so that a snapshot delays no heartbeat: what Raft's
 //! elections hang on, one over each link; the rest, one over whichever link answers first. A
 //! connection that stands but does not answer any more is given up for a new one. One that is still
-//! being made is left its time.
+//! being made is left its time, and one whose answers come late is kept: Raft's limits are a few tens
+//! of milliseconds, and making connections anew whenever one is missed would keep a busy machine
+//! from ever meeting them again.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +24,11 @@ use super::dial::{DialLimits, dial};
 use super::directory::PeerDirectory;
 use super::tls::node_name;
 
-/// Requests in a row without an answer, after which a connection is given up.
-const SILENCE_MAX: u32 = 2;
+/// How long nothing is answered on a connection before it is given up: longer than Linux's TCP takes
+/// to send again what was lost (RFC 6298; at least 200 ms).
+const PATIENCE: Duration = Duration::from_millis(400);
+/// It doubles so often, once for each connection in a row on which nothing was answered.
+const DOUBLINGS_MAX: u32 = 3;
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(3);
 
@@ -64,25 +69,54 @@ pub struct Lane {
 
 #[derive(Debug, Default)]
 struct Health {
-    /// Where it connected to last, if it ever did.
+    /// Where it is connected to, or was last; none while it is being made.
     connected: Mutex<Option<SocketAddr>>,
-    silent: AtomicU32,
+    /// Whether an answer is overdue.
+    late: AtomicBool,
     refused: AtomicBool,
     /// The number of its last answer, of all answers.
     answered: AtomicU64,
+    /// How often its patience is doubled.
+    doublings: u32,
+}
+
+/// How a connection stood when a request was sent on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    connected: bool,
+    answered: u64,
 }
 
 impl Lane {
-    /// Where it connected to last, if it ever did.
+    /// Where it is connected to, or was last; none while it is being made.
     fn connected(&self) -> Option<SocketAddr> {
         *locked(&self.health.connected)
     }
 
-    /// Whether the last request on it was answered.
+    /// How it stands, before a request is sent on it.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        let answered = self.health.answered.load(Ordering::Relaxed);
+        Asked { connected: self.connected().is_some(), answered }
+    }
+
+    /// How long to wait for an answer before [`Channels::silent`] is called, which is longer than
+    /// whoever asks may want to.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        PATIENCE * 2_u32.pow(self.health.doublings)
+    }
+
+    /// A request on it is not answered in the time that its caller gave it, and may still be.
+    pub fn late(&self) {
+        self.health.late.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it answered, and no answer is overdue.
     #[cfg(test)]
     pub(crate) fn answers(&self) -> bool {
-        let Health { silent, answered, .. } = &*self.health;
-        silent.load(Ordering::Relaxed) == 0 && answered.load(Ordering::Relaxed) > 0
+        let Health { late, answered, .. } = &*self.health;
+        !late.load(Ordering::Relaxed) && answered.load(Ordering::Relaxed) > 0
     }
 
     /// Notes that the other side refuses this node; true the first time.
@@ -127,10 +161,10 @@ impl Channels {
         if at.is_some_and(|at| !up.is_empty() && !up.contains(&at)) {
             lanes.remove(&key);
         }
-        lanes.entry(key).or_insert_with(|| self.new_lane(key)).clone()
+        lanes.entry(key).or_insert_with(|| self.new_lane(key, Health::default())).clone()
     }
 
-    /// A connection over each link of a node, best first: one that was not silent lately, and of
+    /// A connection over each link of a node, best first: one on which no answer is overdue, and of
     /// those the one that answered last.
     #[must_use]
     pub fn lanes(&self, node: NodeId, purpose: Purpose) -> Vec<Lane> {
@@ -144,24 +178,25 @@ impl Channels {
             .into_iter()
             .map(|link| {
                 let key = (node, purpose, Some(link));
-                lanes.entry(key).or_insert_with(|| self.new_lane(key)).clone()
+                lanes.entry(key).or_insert_with(|| self.new_lane(key, Health::default())).clone()
             })
             .collect();
         found.sort_by_key(|lane| {
-            let silent = lane.health.silent.load(Ordering::Relaxed) > 0;
-            (silent, Reverse(lane.health.answered.load(Ordering::Relaxed)))
+            let late = lane.health.late.load(Ordering::Relaxed);
+            (late, Reverse(lane.health.answered.load(Ordering::Relaxed)))
         });
         found
     }
 
-    fn new_lane(&self, key: LaneKey) -> Lane {
+    fn new_lane(&self, key: LaneKey, health: Health) -> Lane {
         let (node, _, link) = key;
-        let health = Arc::new(Health::default());
+        let health = Arc::new(health);
         let connector = {
             let (channels, health) = (self.clone(), Arc::clone(&health));
             tower::service_fn(move |_| {
                 let (channels, health) = (channels.clone(), Arc::clone(&health));
                 async move {
+                    *locked(&health.connected) = None;
                     let mut links = channels.directory.links(node);
                     links.retain(|&at| link.is_none_or(|link| link == at));
                     let up = channels.up(node);
@@ -181,26 +216,30 @@ impl Channels {
         Lane { channel, key, health }
     }
 
-    /// A request on this connection was answered, even if by an error of the other side.
+    /// A request on this connection was answered, even if late, or by an error of the other side.
     pub fn answered(&self, lane: &Lane) {
-        lane.health.silent.store(0, Ordering::Relaxed);
+        lane.health.late.store(false, Ordering::Relaxed);
         let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
         lane.health.answered.store(number, Ordering::Relaxed);
     }
 
-    /// A request on this connection was not answered in time.
-    pub fn silent(&self, lane: &Lane) {
-        let silent = lane.health.silent.fetch_add(1, Ordering::Relaxed) + 1;
-        if silent < SILENCE_MAX || lane.connected().is_none() {
+    /// A request on this connection was not answered within its patience. If nothing else was
+    /// answered on it meanwhile, it is given up.
+    pub fn silent(&self, lane: &Lane, asked: Asked) {
+        let health = &lane.health;
+        let answered = health.answered.load(Ordering::Relaxed);
+        health.late.store(true, Ordering::Relaxed);
+        if !asked.connected || answered != asked.answered || lane.connected().is_none() {
             return;
         }
         let mut lanes = locked(&self.lanes);
         let current = lanes.get(&lane.key);
-        if current.is_some_and(|current| Arc::ptr_eq(&current.health, &lane.health)) {
+        if current.is_some_and(|current| Arc::ptr_eq(&current.health, health)) {
+            let doublings =
+                if answered > 0 { 0 } else { (health.doublings + 1).min(DOUBLINGS_MAX) };
             // The next one is not taken for a good one before it has answered.
-            let fresh = self.new_lane(lane.key);
-            fresh.health.silent.store(1, Ordering::Relaxed);
-            lanes.insert(lane.key, fresh);
+            let fresh = Health { late: AtomicBool::new(true), doublings, ..Health::default() };
+            lanes.insert(lane.key, self.new_lane(lane.key, fresh));
         }
     }
 }

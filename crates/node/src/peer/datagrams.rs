@@ -149,6 +149,14 @@ impl DatagramTransport {
         LinkKnowledge(Arc::clone(&self.shared))
     }
 
+    /// Handshakes that this node has begun.
+    #[cfg(test)]
+    pub(crate) fn handshakes(&self) -> u64 {
+        let endpoints =
+            (0..self.shared.endpoints.len()).filter_map(|link| self.shared.endpoint(link));
+        endpoints.map(|endpoint| endpoint.stats().outgoing_handshakes).sum()
+    }
+
     /// Lets what was sent leave, and says goodbye.
     pub(crate) async fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);

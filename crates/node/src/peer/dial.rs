@@ -13,17 +13,18 @@ use futures::stream::FuturesUnordered;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// How long the next link waits for the one before it.
 const STAGGER: Duration = Duration::from_millis(50);
 
-/// How soon an unanswered attempt is joined by another on the same link.
+/// How soon an unanswered attempt is joined by another on the same link; each next one waits twice as
+/// long, so that a node that is slow because it is busy is not kept so by handshakes.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Attempts under way on one link: as many as begin while one may last.
-const ATTEMPTS_MAX: usize = 12;
+/// Attempts that join the first on one link: with the default limits no more begin while it may last.
+const ATTEMPTS_MAX: usize = 4;
 
 /// What is said of one that shows a certificate of another CA.
 pub(crate) const FOREIGN_AUTHORITY: &str = "its certificate is another cluster's";
@@ -106,13 +107,19 @@ async fn persistently(
     let first = attempt();
     tokio::pin!(first);
     let mut further = FuturesUnordered::new();
+    let mut wait = AGAIN;
+    let mut next = Instant::now() + wait;
     loop {
         tokio::select! {
             outcome = &mut first => return outcome,
             Some(outcome) = further.next() => if let Ok(stream) = outcome {
                 return Ok(stream);
             },
-            () = sleep(AGAIN), if further.len() < ATTEMPTS_MAX => further.push(attempt()),
+            () = sleep_until(next), if further.len() < ATTEMPTS_MAX => {
+                further.push(attempt());
+                wait *= 2;
+                next += wait;
+            }
         }
     }
 }
@@ -207,6 +214,27 @@ mod tests {
         let limits = DialLimits { handshake: Duration::from_secs(600), ..DialLimits::default() };
         dial(&[address], &name(), &config, limits).await.unwrap();
         answering.await.unwrap();
+    }
+
+    /// It may only be busy: it would have to complete the handshake of every attempt.
+    #[tokio::test]
+    async fn a_mute_node_is_not_stormed() {
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [mute.local_addr().unwrap()];
+        let config = tls::joiner(sha256(b"any CA")).unwrap();
+        let mut attempts = Vec::new();
+        let name = name();
+        let dialling = dial(&addresses, &name, &config, DialLimits::default());
+        tokio::pin!(dialling);
+        let error = loop {
+            tokio::select! {
+                outcome = &mut dialling => break outcome.unwrap_err(),
+                accepted = mute.accept() => attempts.push(accepted.unwrap()),
+            }
+        };
+        assert_eq!(error.to_string(), format!("{}: no TLS handshake", addresses[0]));
+        // At once, and after 200, 600 and 1,400 ms; fewer where this machine is slow.
+        assert!((1..=4).contains(&attempts.len()), "{}", attempts.len());
     }
 
     #[tokio::test]

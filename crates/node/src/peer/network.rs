@@ -104,9 +104,8 @@ pub(crate) fn client(lane: &Lane) -> PeerClient<Channel> {
 enum Over {
     /// All at once: the first answer counts.
     All,
-    /// The best one; the next where no answer has come after a third of the time, or at once where
-    /// it fails.
-    Best,
+    /// The best one; the next where no answer has come after this time, or at once where it fails.
+    Best(Duration),
     /// One connection, over whichever link it stands.
     One,
 }
@@ -114,8 +113,13 @@ enum Over {
 /// What came of a request over one link.
 type Outcome<T> = (Lane, Result<Result<tonic::Response<T>, Status>, Elapsed>);
 
+/// An append includes that the follower writes it to its disk. Raft's own limit for it is the interval
+/// of the heartbeats, which go by themselves.
+const APPEND_HEARTBEATS: u32 = 3;
+
 impl Way {
-    /// Asks, perhaps over several links: every request of Raft may arrive twice.
+    /// Asks, perhaps over several links: every request of Raft may arrive twice. What comes too late
+    /// for the caller still tells that the link answers.
     async fn call<T, F>(
         &self,
         action: RPCTypes,
@@ -128,14 +132,14 @@ impl Way {
         F: Future<Output = Result<tonic::Response<T>, Status>> + Send + 'static,
     {
         let lanes = match over {
-            Over::All | Over::Best => self.channels.lanes(self.target, self.purpose),
+            Over::All | Over::Best(_) => self.channels.lanes(self.target, self.purpose),
             Over::One => vec![self.channels.lane(self.target, self.purpose)],
         };
         if lanes.is_empty() {
             let text = format!("no link of node {} is known", self.target);
             return Err(Unreachable::from_string(text).into());
         }
-        let apart = if matches!(over, Over::All) { Duration::ZERO } else { limit / 3 };
+        let apart = if let Over::Best(apart) = over { apart } else { Duration::ZERO };
         let end = Instant::now() + limit;
         let mut lanes = lanes.into_iter();
         let mut attempts: JoinSet<Outcome<T>> = JoinSet::new();
@@ -146,11 +150,15 @@ impl Way {
                 Some(outcome) = attempts.join_next(), if !attempts.is_empty() => outcome,
                 () = sleep_until(next), if lanes.len() > 0 => {
                     if let Some(lane) = lanes.next() {
-                        let asking = timeout_at(end, request(client(&lane)));
-                        attempts.spawn(account(self.channels.clone(), lane, asking));
+                        let asking = request(client(&lane));
+                        attempts.spawn(account(self.channels.clone(), lane, end, asking));
                     }
                     next += apart;
                     continue;
+                }
+                () = sleep_until(end) => {
+                    attempts.detach_all();
+                    break;
                 }
                 else => break,
             };
@@ -211,18 +219,26 @@ fn is_answer(status: &Status) -> bool {
     )
 }
 
-/// Waits for an answer, and notes whether this link gives any.
+/// Waits for an answer, and notes whether this link gives any: longer than the caller does.
 async fn account<T>(
     channels: Channels,
     lane: Lane,
-    asking: impl Future<Output = Result<Result<tonic::Response<T>, Status>, Elapsed>>,
+    end: Instant,
+    asking: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Outcome<T> {
-    let outcome = asking.await;
+    let asked = lane.asked();
+    let patience = Instant::now() + lane.patience();
+    tokio::pin!(asking);
+    let mut outcome = timeout_at(end, &mut asking).await;
+    if outcome.is_err() {
+        lane.late();
+        outcome = timeout_at(patience, asking).await;
+    }
     match &outcome {
         Ok(Ok(_)) => channels.answered(&lane),
         Ok(Err(status)) if is_answer(status) => channels.answered(&lane),
         Ok(Err(_)) => {}
-        Err(_) => channels.silent(&lane),
+        Err(_) => channels.silent(&lane, asked),
     }
     (lane, outcome)
 }
@@ -258,9 +274,12 @@ impl RaftNetworkV2<TypeConfig> for Way {
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
         let (entries, cut_at) = fitting(&request);
         let message = wire::append_request(self.route(), &request, entries);
-        let over = if self.purpose == Purpose::Heartbeat { Over::All } else { Over::Best };
+        let (over, limit) = match self.purpose {
+            Purpose::Heartbeat => (Over::All, option.soft_ttl()),
+            _ => (Over::Best(option.soft_ttl() / 3), option.hard_ttl() * APPEND_HEARTBEATS),
+        };
         let response = self
-            .call(RPCTypes::AppendEntries, option.soft_ttl(), over, |mut client| {
+            .call(RPCTypes::AppendEntries, limit, over, |mut client| {
                 let message = message.clone();
                 async move { client.append_entries(message).await }
             })
@@ -331,8 +350,9 @@ impl RaftNetworkV2<TypeConfig> for Way {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
         let message = wire::transfer_request(self.route(), &request);
+        let limit = option.soft_ttl();
         let sent = self
-            .call(RPCTypes::TransferLeader, option.soft_ttl(), Over::Best, |mut client| {
+            .call(RPCTypes::TransferLeader, limit, Over::Best(limit / 3), |mut client| {
                 let message = message.clone();
                 async move { client.transfer_leader(message).await }
             })

@@ -316,6 +316,7 @@ impl PeerCalls {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let lane = self.0.lane(node, Purpose::Calls);
+        let asked = lane.asked();
         let client = crate::peer::network::client(&lane);
         match tokio::time::timeout(limit, request(client)).await {
             Ok(answer) => {
@@ -323,7 +324,7 @@ impl PeerCalls {
                 answer.map(tonic::Response::into_inner)
             }
             Err(_) => {
-                self.0.silent(&lane);
+                self.0.silent(&lane, asked);
                 Err(tonic::Status::deadline_exceeded(format!("no answer from node {node}")))
             }
         }

@@ -25,16 +25,24 @@ use crate::raft::status::RaftStatus;
 
 /// Handshakes at one time: whoever can reach the port must not be able to exhaust memory.
 const HANDSHAKES_MAX: usize = 64;
-/// How long a handshake may take on the side that is dialled.
+/// How long a handshake may take, on either side.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 /// An attempt to connect is followed by the next after a renewal interval, and not sooner than
 /// this, whatever became of it: the first packet after a cut heals must not be far.
-const DIAL_EVERY: Duration = Duration::from_millis(50);
-/// How many attempts of one pair are under way at most: a busy machine may need several intervals
-/// for a handshake.
+const DIAL_AFTER: Duration = Duration::from_millis(50);
+/// Each next one waits twice as long, up to this. The other side completes the handshake of every
+/// attempt that reaches it, on the thread of its renewals: a node that is slow because its processors
+/// are busy would be kept so by attempts that come faster than it can answer.
+const DIAL_EVERY: Duration = Duration::from_millis(400);
+/// How many attempts of one pair are under way at most.
 const DIALS_MAX: usize = 8;
 /// A connection is never given up sooner than this: a busy processor is no cut link.
 const SILENCE_LEAST: Duration = Duration::from_millis(60);
+/// After a connection that was given up sooner than this, the next is given up after twice the
+/// silence, for the same reason, and so on.
+const LASTING: Duration = Duration::from_secs(1);
+/// That often. Past it, QUIC itself finds a connection dead.
+const DOUBLINGS_MAX: u32 = 4;
 /// After an endpoint failed.
 const PAUSE: Duration = Duration::from_millis(100);
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -130,6 +138,7 @@ impl Lane {
     /// Until it is aborted. The connection before is used until there is another.
     async fn run(self) {
         let mut readers = JoinSet::new();
+        let mut doublings = 0;
         loop {
             let connection = self.dial().await;
             self.shared.links().dialled(self.pair, connection.clone());
@@ -137,17 +146,16 @@ impl Lane {
                 let shared = Arc::clone(&self.shared);
                 readers.spawn(read(shared, self.pair, key, connection.clone()));
             }
-            self.watch(&connection).await;
+            doublings = self.watch(&connection, doublings).await;
             while readers.try_join_next().is_some() {}
         }
     }
 
     async fn dial(&self) -> Connection {
-        let spacing = self.shared.timing().renew().max(DIAL_EVERY);
-        let limit = spacing * u32::try_from(DIALS_MAX).unwrap_or(1);
+        let renew = self.shared.timing().renew();
+        let mut spacing = renew.max(DIAL_AFTER);
+        let mut next = Instant::now();
         let mut attempts = FuturesUnordered::new();
-        let mut next = interval(spacing);
-        next.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(outcome) = attempts.next() => match outcome {
@@ -157,10 +165,12 @@ impl Lane {
                     }
                     Err(_) => {}
                 },
-                _ = next.tick() => {
+                () = sleep_until(next) => {
                     if attempts.len() < DIALS_MAX && let Some(attempt) = self.attempt() {
-                        attempts.push(timeout(limit, attempt));
+                        attempts.push(timeout(HANDSHAKE_LIMIT.max(renew * 4), attempt));
                     }
+                    next = Instant::now() + spacing;
+                    spacing = (spacing * 2).min(renew.max(DIAL_EVERY));
                 }
             }
         }
@@ -180,21 +190,29 @@ impl Lane {
     }
 
     /// Returns when the connection is closed, or when what was sent over it has been unanswered for
-    /// two and a half renewal intervals.
-    async fn watch(&self, connection: &Connection) {
+    /// two and a half renewal intervals, doubled so often; with how often that is to be doubled for
+    /// the next one. The looks are counted, and not the time: where this node itself stood still,
+    /// what came meanwhile is read first.
+    async fn watch(&self, connection: &Connection, doublings: u32) -> u32 {
+        let begin = Instant::now();
         let mut heard = Progress::of(&connection.stats());
-        let mut at = Instant::now();
+        let mut lasted = false;
+        let mut silent = Duration::ZERO;
         loop {
             let renew = self.shared.timing().renew();
+            let patience = (renew * 5 / 2).max(SILENCE_LEAST) * 2_u32.pow(doublings);
             tokio::select! {
-                _ = connection.closed() => return,
+                _ = connection.closed() => return if lasted { 0 } else { doublings },
                 () = sleep(renew / 2) => {}
             }
             let now = Progress::of(&connection.stats());
             if now.came != heard.came || now.went == heard.went {
-                (heard, at) = (now, Instant::now());
-            } else if at.elapsed() > (renew * 5 / 2).max(SILENCE_LEAST) {
-                return;
+                lasted |= now.came != heard.came && begin.elapsed() >= LASTING;
+                (heard, silent) = (now, Duration::ZERO);
+            } else if silent > patience {
+                return if lasted { 0 } else { (doublings + 1).min(DOUBLINGS_MAX) };
+            } else {
+                silent += renew / 2;
             }
         }
     }

@@ -1,85 +1,115 @@
-//! Links that are cut and heal: each stands behind a relay that can be told to forward nothing.
+//! Links that are cut and heal, or are slow: each stands behind a relay that can be told to forward
+//! nothing, or late.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quorate_api::peer::v1::datagram::Message;
 use quorate_model::id::NodeId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::datagrams::{beat, exchange, report, wait_up};
 use super::member::{LIMIT, Member, leader, profile};
 use crate::raft::config::SNAPSHOT_EVERY;
 
-/// Carries connections and datagrams for a link. While it is cut, what is sent is swallowed and
-/// connections stay up: nobody is told.
+/// How a line is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    /// What is sent is swallowed, and connections stay up: nobody is told.
+    cut: bool,
+    /// How late it arrives.
+    delay: Duration,
+}
+
+/// Carries connections and datagrams for a link.
 struct Relay {
     runtime: Arc<tokio::runtime::Runtime>,
-    cut: watch::Sender<bool>,
+    line: watch::Sender<Line>,
+    /// Connections that were made.
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Relay {
     fn start(runtime: &Arc<tokio::runtime::Runtime>, at: SocketAddr, to: SocketAddr) -> Self {
-        let (cut, is_cut) = watch::channel(false);
-        runtime.spawn(carry_datagrams(at, to, is_cut.clone()));
+        let (line, how) = watch::channel(Line::default());
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        runtime.spawn(carry_datagrams(at, to, how.clone()));
         runtime.spawn(async move {
             let listener = TcpListener::bind(at).await.unwrap();
             loop {
                 let (from, _) = listener.accept().await.unwrap();
-                tokio::spawn(carry(from, to, is_cut.clone()));
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(carry(from, to, how.clone()));
             }
         });
-        Self { runtime: Arc::clone(runtime), cut }
+        Self { runtime: Arc::clone(runtime), line, accepted }
     }
 
-    fn set_cut(&self, cut: bool) {
+    fn set(&self, change: impl FnOnce(&mut Line)) {
         let _context = self.runtime.enter();
-        self.cut.send_replace(cut);
+        self.line.send_modify(change);
     }
 }
 
-async fn carry(from: TcpStream, to: SocketAddr, cut: watch::Receiver<bool>) {
+async fn carry(from: TcpStream, to: SocketAddr, line: watch::Receiver<Line>) {
     let Ok(to) = TcpStream::connect(to).await else { return };
     let (from_read, from_write) = from.into_split();
     let (to_read, to_write) = to.into_split();
     tokio::join!(
-        forward(from_read, to_write, cut.clone()),
-        forward(to_read, from_write, cut.clone()),
+        forward(from_read, to_write, line.clone()),
+        forward(to_read, from_write, line.clone()),
     );
 }
 
 async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    cut: watch::Receiver<bool>,
+    line: watch::Receiver<Line>,
 ) {
-    let mut buffer = vec![0; 16 * 1024];
-    let mut swallowed = false;
-    loop {
-        let Ok(length @ 1..) = from.read(&mut buffer).await else { return };
-        swallowed |= *cut.borrow();
-        // A stream with a hole in it is of no use any more, even after the cut has healed.
-        if !swallowed && to.write_all(&buffer[..length]).await.is_err() {
-            return;
+    let (on_its_way, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
+    let sending = async move {
+        let mut buffer = vec![0; 16 * 1024];
+        let mut swallowed = false;
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let Line { cut, delay } = *line.borrow();
+            swallowed |= cut;
+            // A stream with a hole in it is of no use any more, even after the cut has healed.
+            if !swallowed {
+                let part = (Instant::now() + delay, buffer[..length].to_vec());
+                if on_its_way.send(part).await.is_err() {
+                    return;
+                }
+            }
         }
-    }
+    };
+    let taking = async {
+        while let Some((at, bytes)) = arriving.recv().await {
+            sleep_until(at).await;
+            if to.write_all(&bytes).await.is_err() {
+                // What is sent fails from now on.
+                arriving.close();
+                return;
+            }
+        }
+    };
+    tokio::join!(sending, taking);
 }
 
 /// Between whoever sends here and the link, both ways.
-async fn carry_datagrams(at: SocketAddr, to: SocketAddr, cut: watch::Receiver<bool>) {
+async fn carry_datagrams(at: SocketAddr, to: SocketAddr, line: watch::Receiver<Line>) {
     let here = Arc::new(UdpSocket::bind(at).await.unwrap());
     let mut ways: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
     let mut buffer = vec![0; 2_048];
     loop {
         let (length, from) = here.recv_from(&mut buffer).await.unwrap();
-        if *cut.borrow() {
-            continue;
-        }
         if let Entry::Vacant(unknown) = ways.entry(from) {
             let way = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             way.connect(to).await.unwrap();
@@ -87,26 +117,38 @@ async fn carry_datagrams(at: SocketAddr, to: SocketAddr, cut: watch::Receiver<bo
             tokio::spawn(return_datagrams(
                 Arc::clone(&way),
                 (Arc::clone(&here), from),
-                cut.clone(),
+                line.clone(),
             ));
             unknown.insert(way);
         }
+        let (way, bytes) = (Arc::clone(&ways[&from]), buffer[..length].to_vec());
         // Refused while the node does not run.
-        let _ = ways[&from].send(&buffer[..length]).await;
+        arrive(&line, async move { drop(way.send(&bytes).await) });
     }
 }
 
 async fn return_datagrams(
     way: Arc<UdpSocket>,
     (here, to): (Arc<UdpSocket>, SocketAddr),
-    cut: watch::Receiver<bool>,
+    line: watch::Receiver<Line>,
 ) {
     let mut buffer = vec![0; 2_048];
     loop {
         let Ok(length) = way.recv(&mut buffer).await else { continue };
-        if !*cut.borrow() {
-            here.send_to(&buffer[..length], to).await.unwrap();
-        }
+        let (here, bytes) = (Arc::clone(&here), buffer[..length].to_vec());
+        arrive(&line, async move { drop(here.send_to(&bytes, to).await) });
+    }
+}
+
+/// Lets a datagram arrive as the line is.
+fn arrive(line: &watch::Receiver<Line>, sending: impl Future<Output = ()> + Send + 'static) {
+    let Line { cut, delay } = *line.borrow();
+    let at = Instant::now() + delay;
+    if !cut {
+        tokio::spawn(async move {
+            sleep_until(at).await;
+            sending.await;
+        });
     }
 }
 
@@ -143,7 +185,16 @@ fn wired() -> Wired {
 
 impl Wired {
     fn cut(&self, member: usize, link: usize, cut: bool) {
-        self.relays[member][link].set_cut(cut);
+        self.relays[member][link].set(|line| line.cut = cut);
+    }
+
+    fn slow(&self, delay: Duration) {
+        self.relays.iter().flatten().for_each(|relay| relay.set(|line| line.delay = delay));
+    }
+
+    /// Connections that were made so far.
+    fn connections(&self) -> usize {
+        self.relays.iter().flatten().map(|relay| relay.accepted.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -265,4 +316,52 @@ fn a_cut_link_of_two_costs_no_election() {
     }
     let status = leader(&wired.members).handle().status().borrow().clone();
     assert_eq!((status.leader, status.term), (Some(leading), term));
+}
+
+/// Under these times Raft gives an append 45 ms, and a vote 150 ms.
+#[test]
+fn answers_that_come_late_cost_no_connection() {
+    let wired = wired();
+    leader(&wired.members).add_client("before");
+    wired.slow(Duration::from_millis(35));
+    let mut round = 0;
+    let begin = Instant::now();
+    loop {
+        let before = wired.connections();
+        for number in 0..20 {
+            leader(&wired.members).propose_until_taken(&format!("c{round}-{number}"));
+        }
+        if wired.connections() == before {
+            break;
+        }
+        assert!(begin.elapsed() < LIMIT, "connections are still made: {before} before this round");
+        round += 1;
+    }
+    wired.slow(Duration::ZERO);
+    leader(&wired.members).propose_until_taken("after");
+}
+
+/// It is heard later than after the silence at which a connection is given up.
+#[test]
+fn a_slow_node_is_not_dialled_over_and_over() {
+    let mut wired = wired();
+    let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
+    let _beats = [
+        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
+        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
+    ];
+    wait_up(&wired.members[0], ids[LAST], &[true, true]);
+    wired.slow(Duration::from_millis(150));
+    let begin = Instant::now();
+    loop {
+        let before = wired.members[0].node().transport().handshakes();
+        for _ in 0..300 {
+            wired.members[LAST].delivery();
+        }
+        let now = wired.members[0].node().transport().handshakes();
+        if now == before {
+            break;
+        }
+        assert!(begin.elapsed() < LIMIT, "it is still dialled: {before} times, then {now}");
+    }
 }
