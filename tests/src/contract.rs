@@ -118,16 +118,16 @@ fn server(address: &str) -> SocketAddr {
 }
 
 fn settings(scheduler: &str) -> ServiceSettings {
-    ServiceSettings { scheduler: Scheduler::named(scheduler).unwrap(), persistence: None }
+    ServiceSettings::plain(Scheduler::named(scheduler).unwrap())
 }
 
 fn sticky(scheduler: &str, timeout_s: u32, prefix: u8) -> ServiceSettings {
-    let persistence = Some(Persistence { timeout_s, prefix });
+    let persistence = Some(Persistence { timeout_s, prefix, engine: None });
     ServiceSettings { persistence, ..settings(scheduler) }
 }
 
 fn to(forward: Forward, weight: u32) -> Destination {
-    Destination { forward, weight }
+    Destination::new(forward, weight)
 }
 
 /// What a table holds in Quorate's words; a service or real server that Quorate can't express
@@ -141,7 +141,7 @@ fn expressed(services: &ObservedServices) -> BTreeMap<ServiceKey, DesiredService
                 .iter()
                 .map(|(server, found)| (*server, found.destination.unwrap()))
                 .collect();
-            let settings = service.settings.clone().unwrap();
+            let settings = service.settings.unwrap();
             (*key, DesiredService { settings, destinations })
         })
         .collect()

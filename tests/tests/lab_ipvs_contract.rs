@@ -17,7 +17,10 @@ use quorate_model::kernel::{
     DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
 };
 use quorate_model::plan::plan;
-use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
+use quorate_model::spec::{
+    Engine, Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds, Tunnel,
+    TunnelChecksum,
+};
 use quorate_tests::contract::{self, ADDRESSES, LinuxWorld, SERVICES};
 use quorate_tests::lab::namespace::Namespace;
 use quorate_tests::lab::{host_has_ipvs, in_vm};
@@ -43,20 +46,65 @@ fn service(
     servers: &[(&str, Forward, u32)],
 ) -> DesiredService {
     DesiredService {
-        settings: ServiceSettings { scheduler: Scheduler::named(scheduler).unwrap(), persistence },
+        settings: ServiceSettings {
+            persistence,
+            ..ServiceSettings::plain(Scheduler::named(scheduler).unwrap())
+        },
         destinations: servers
             .iter()
-            .map(|(at, forward, weight)| {
-                (at.parse().unwrap(), Destination { forward: *forward, weight: *weight })
-            })
+            .map(|(at, forward, weight)| (at.parse().unwrap(), Destination::new(*forward, *weight)))
             .collect(),
     }
 }
 
+/// What only some services and real servers have.
+fn besides(desired: &mut DesiredServices) {
+    let named = |scheduler: &str| ServiceSettings::plain(Scheduler::named(scheduler).unwrap());
+    let key = |protocol, at: &str| ServiceKey { protocol, address: at.parse().unwrap() };
+    let sip = Some(Persistence { timeout_s: 60, prefix: 32, engine: Engine::named("sip") });
+    let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full };
+    let thresholds = Thresholds { upper: 1_000, lower: 800 };
+    let with = |settings, servers: &[(&str, Destination)]| {
+        let at = |(at, to): &(&str, Destination)| (at.parse().unwrap(), *to);
+        DesiredService { settings, destinations: servers.iter().map(at).collect() }
+    };
+    let dr = Destination::new(Forward::Dr, 1);
+    let tun = |tunnel| Destination::new(Forward::Tun(tunnel), 1);
+    desired.extend([
+        (
+            key(Protocol::Sctp, "192.168.10.180:3868"),
+            with(named("fo"), &[("192.168.10.16:3868", dr)]),
+        ),
+        (
+            key(Protocol::Udp, "192.168.10.180:53"),
+            with(ServiceSettings { one_packet: true, ..named("rr") }, &[("192.168.10.16:53", dr)]),
+        ),
+        (
+            key(Protocol::Udp, "192.168.10.180:5060"),
+            with(ServiceSettings { persistence: sip, ..named("rr") }, &[]),
+        ),
+        (
+            key(Protocol::Tcp, "192.168.10.180:8080"),
+            with(
+                ServiceSettings { flags: SchedulerFlags::from_bits(3), ..named("mh") },
+                &[
+                    ("192.168.10.16:8080", Destination { thresholds, ..dr }),
+                    ("192.168.10.17:8080", tun(gue)),
+                    ("[2001:db8:10::16]:8080", tun(Tunnel::Gre { checksum: true })),
+                ],
+            ),
+        ),
+        (
+            key(Protocol::Tcp, "192.168.10.180:8081"),
+            with(ServiceSettings { flags: SchedulerFlags::from_bits(2), ..named("sh") }, &[]),
+        ),
+    ]);
+}
+
 fn desired() -> DesiredServices {
     let key = |protocol, at: &str| ServiceKey { protocol, address: at.parse().unwrap() };
-    let sticky = |timeout_s, prefix| Some(Persistence { timeout_s, prefix });
-    [
+    let sticky = |timeout_s, prefix| Some(Persistence { timeout_s, prefix, engine: None });
+    let mut desired: DesiredServices = [
         (
             key(Protocol::Tcp, "192.168.10.180:80"),
             service(
@@ -70,7 +118,10 @@ fn desired() -> DesiredServices {
             service(
                 "wlc",
                 sticky(50, 24),
-                &[("192.168.10.16:443", Forward::Tun, 3), ("192.168.10.17:8443", Forward::Nat, 7)],
+                &[
+                    ("192.168.10.16:443", Forward::Tun(Tunnel::Ipip), 3),
+                    ("192.168.10.17:8443", Forward::Nat, 7),
+                ],
             ),
         ),
         (
@@ -78,11 +129,15 @@ fn desired() -> DesiredServices {
             service("mh", sticky(10, 64), &[("[2001:db8:10::16]:53", Forward::Dr, 65_535)]),
         ),
     ]
-    .into()
+    .into();
+    besides(&mut desired);
+    desired
 }
 
-/// What ipvsadm(8) prints of that table with `-Sn`, in any order.
-const SAVED: [&str; 8] = [
+/// ipvsadm(8) takes them, and does not print them with `-S`.
+const THRESHOLDS: &str = " -x 1000 -y 800";
+/// What ipvsadm(8) prints of that table with `-Sn` but for thresholds, in any order.
+const SAVED: [&str; 18] = [
     "-A -t 192.168.10.180:80 -s rr",
     "-a -t 192.168.10.180:80 -r 192.168.10.16:80 -g -w 1",
     "-a -t 192.168.10.180:80 -r 192.168.10.17:80 -g -w 0",
@@ -91,6 +146,16 @@ const SAVED: [&str; 8] = [
     "-a -t 192.168.10.180:443 -r 192.168.10.17:8443 -m -w 7",
     "-A -u [2001:db8:10::180]:53 -s mh -p 10 -M 64",
     "-a -u [2001:db8:10::180]:53 -r [2001:db8:10::16]:53 -g -w 65535",
+    "-A --sctp-service 192.168.10.180:3868 -s fo",
+    "-a --sctp-service 192.168.10.180:3868 -r 192.168.10.16:3868 -g -w 1",
+    "-A -u 192.168.10.180:53 -s rr -o",
+    "-a -u 192.168.10.180:53 -r 192.168.10.16:53 -g -w 1",
+    "-A -u 192.168.10.180:5060 -s rr -p 60 --pe sip",
+    "-A -t 192.168.10.180:8080 -s mh -b mh-fallback,mh-port",
+    "-a -t 192.168.10.180:8080 -r 192.168.10.16:8080 -g -w 1 -x 1000 -y 800",
+    "-a -t 192.168.10.180:8080 -r 192.168.10.17:8080 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum",
+    "-a -t 192.168.10.180:8080 -r [2001:db8:10::16]:8080 -i -w 1 --tun-type gre --tun-csum",
+    "-A -t 192.168.10.180:8081 -s sh -b sh-port",
 ];
 
 fn saved(director: &Namespace) -> BTreeSet<String> {
@@ -108,7 +173,14 @@ fn ipvsadm_sees_what_was_programmed_and_quorate_sees_what_ipvsadm_restored() {
         Linux::new().unwrap().apply(&actions)
     };
     assert_eq!(world.director().enter(apply).unwrap(), []);
-    assert_eq!(saved(world.director()), SAVED.map(str::to_owned).into());
+    let without_thresholds = SAVED.map(|line| line.replace(THRESHOLDS, ""));
+    assert_eq!(saved(world.director()), without_thresholds.into());
+    let shown = world.director().run_ok("ipvsadm -Ln --thresholds", LIMIT).unwrap();
+    let limits = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words.as_slice(), ["->", "192.168.10.16:8080", "1000", "800", ..])
+    };
+    assert!(shown.lines().any(limits), "{shown}");
 
     // The other way round: another program makes the same table, and there is nothing to do.
     world.director().run_ok("ipvsadm -C", LIMIT).unwrap();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::DeviceAddress;
 use quorate_model::plan::Action;
-use quorate_model::spec::Scheduler;
+use quorate_model::spec::{Engine, Scheduler};
 
 /// An error number of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,6 +126,17 @@ pub enum DataplaneError {
         doing: Operation,
         /// The scheduler that is missing.
         scheduler: Scheduler,
+    },
+    /// The kernel has no such persistence engine and could not load it.
+    #[error(
+        "cannot {doing}: this kernel has no persistence engine {engine}; load it with `modprobe \
+         ip_vs_pe_{engine}`, or leave the service's engine out"
+    )]
+    NoEngine {
+        /// What was tried.
+        doing: Operation,
+        /// The engine that is missing.
+        engine: Engine,
     },
     /// The device is not there.
     #[error(

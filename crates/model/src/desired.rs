@@ -96,28 +96,46 @@ pub fn effective_weight(
     }
 }
 
+/// The sorry server of a service, if it has one and no real server takes new connections.
+#[must_use]
+pub fn sorry<'s>(service: &'s VirtualService, verdicts: &Verdicts) -> Option<&'s RealServer> {
+    let mut weights =
+        service.real_servers.iter().filter_map(|s| effective_weight(service, s, verdicts));
+    if weights.any(|weight| weight > 0) { None } else { service.sorry_server.as_ref() }
+}
+
 /// Every virtual service that a director's kernel shall carry, owner or not (warm standby).
 #[must_use]
 pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
     let mut desired = DesiredServices::new();
     for service in spec.services.values() {
-        let settings =
-            ServiceSettings { scheduler: service.scheduler, persistence: service.persistence };
-        let destinations: BTreeMap<_, _> = service
+        let settings = ServiceSettings {
+            scheduler: service.scheduler,
+            flags: service.flags,
+            persistence: service.persistence,
+            one_packet: service.one_packet,
+        };
+        let mut destinations: BTreeMap<_, _> = service
             .real_servers
             .iter()
             .filter_map(|server| {
                 let weight = effective_weight(service, server, verdicts)?;
-                Some((server.address, Destination { forward: server.forward, weight }))
+                Some((server.address, destination(server, weight)))
             })
             .collect();
+        if let Some(sorry) = sorry(service, verdicts) {
+            destinations.insert(sorry.address, destination(sorry, sorry.weight));
+        }
         for key in keys(service) {
-            let service =
-                DesiredService { settings: settings.clone(), destinations: destinations.clone() };
+            let service = DesiredService { settings, destinations: destinations.clone() };
             desired.insert(key, service);
         }
     }
     desired
+}
+
+fn destination(server: &RealServer, weight: u32) -> Destination {
+    Destination { forward: server.forward, weight, thresholds: server.thresholds }
 }
 
 /// Every VIP of the configuration on this node's devices, wanted now or not.
@@ -148,11 +166,65 @@ pub struct NatFamilies {
 /// The address families in which any real server is reached by NAT.
 #[must_use]
 pub fn nat_families(spec: &ClusterSpec) -> NatFamilies {
-    let servers = spec.services.values().flat_map(|service| &service.real_servers);
+    let servers = spec
+        .services
+        .values()
+        .flat_map(|service| service.real_servers.iter().chain(&service.sorry_server));
     let mut families = NatFamilies::default();
     for server in servers.filter(|server| server.forward == Forward::Nat) {
         families.ipv4 |= server.address.is_ipv4();
         families.ipv6 |= server.address.is_ipv6();
     }
     families
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::document::Format;
+    use crate::spec::read::parse;
+
+    const SOURCE: &str = "group.web = { interface = \"public\", addresses = [\"192.0.2.80\"] }\n\
+        [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\nscheduler = \"mh\"\n\
+        flags = \"port\"\ncheck = { type = \"tcp\" }\nsorry_server = \"192.0.2.9\"\n\
+        real_servers = [{ address = \"192.0.2.16\", upper_threshold = 9 }, \
+        { address = \"192.0.2.17\", weight = 0 }]\n";
+
+    fn desired(source: &str, up: bool) -> DesiredService {
+        let spec = parse(source, Format::Toml).unwrap();
+        let knowledge = || match up {
+            true => Knowledge::Known(Verdict::Up),
+            false => Knowledge::Known(Verdict::Down("no answer".to_owned())),
+        };
+        let verdicts = probe_targets(&spec).into_iter().map(|t| (t, knowledge())).collect();
+        services(&spec, &verdicts).into_values().next().unwrap()
+    }
+
+    fn weights(service: &DesiredService) -> Vec<(String, u32)> {
+        let weight = |(at, to): (&std::net::SocketAddr, &Destination)| (at.to_string(), to.weight);
+        service.destinations.iter().map(weight).collect()
+    }
+
+    #[test]
+    fn what_the_configuration_says_reaches_the_kernel() {
+        let service = desired(SOURCE, true);
+        let settings = service.settings;
+        assert_eq!(settings.flags.words(settings.scheduler), "mh-port");
+        let first = service.destinations.values().next().unwrap();
+        assert_eq!(first.thresholds.upper, 9);
+    }
+
+    #[test]
+    fn a_sorry_server_takes_connections_only_while_no_real_server_does() {
+        let at = |host: u8, weight| (format!("192.0.2.{host}:80"), weight);
+        assert_eq!(weights(&desired(SOURCE, true)), [at(16, 1), at(17, 0)]);
+        assert_eq!(weights(&desired(SOURCE, false)), [at(9, 1)]);
+        // What stays with weight 0 takes none, either: failed ones, and those that are drained.
+        let inhibit = SOURCE.replace("flags", "inhibit = true\nflags");
+        assert_eq!(weights(&desired(&inhibit, false)), [at(9, 1), at(16, 0), at(17, 0)]);
+        let drained = SOURCE.replace("upper_threshold = 9", "weight = 0");
+        assert_eq!(weights(&desired(&drained, true)), [at(9, 1), at(16, 0), at(17, 0)]);
+        let none = SOURCE.replace("sorry_server = \"192.0.2.9\"\n", "");
+        assert_eq!(weights(&desired(&none, false)), []);
+    }
 }

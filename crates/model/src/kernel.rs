@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use crate::id::DeviceName;
-use crate::spec::{Forward, Persistence, Protocol, Scheduler};
+use crate::spec::{Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds};
 
 /// A link-layer address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,12 +37,24 @@ impl fmt::Display for ServiceKey {
 }
 
 /// What a virtual service is, apart from its real servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceSettings {
     /// Scheduler by its kernel name.
     pub scheduler: Scheduler,
+    /// What the scheduler does besides.
+    pub flags: SchedulerFlags,
     /// Persistence, if clients stick to a real server.
     pub persistence: Option<Persistence>,
+    /// Whether each datagram is scheduled by itself.
+    pub one_packet: bool,
+}
+
+impl ServiceSettings {
+    /// With this scheduler, and nothing besides.
+    #[must_use]
+    pub fn plain(scheduler: Scheduler) -> Self {
+        Self { scheduler, flags: SchedulerFlags::default(), persistence: None, one_packet: false }
+    }
 }
 
 /// How one real server takes part in a service (IPVS calls it a destination).
@@ -52,6 +64,28 @@ pub struct Destination {
     pub forward: Forward,
     /// Its share; 0 takes no new connection.
     pub weight: u32,
+    /// How many connections it takes.
+    pub thresholds: Thresholds,
+}
+
+impl Destination {
+    /// Forwarded so, with this share, and as many connections as come.
+    #[must_use]
+    pub fn new(forward: Forward, weight: u32) -> Self {
+        Self { forward, weight, thresholds: Thresholds::default() }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { forward, weight, thresholds } = self;
+        write!(f, "{forward}, weight {weight}")?;
+        match (thresholds.upper, thresholds.lower) {
+            (0, _) => Ok(()),
+            (upper, 0) => write!(f, ", at most {upper} connections"),
+            (upper, lower) => write!(f, ", at most {upper} connections, again below {lower}"),
+        }
+    }
 }
 
 /// One virtual service with its real servers, as wanted.

@@ -55,16 +55,12 @@ impl fmt::Display for Action {
                 write!(f, "change virtual service {key} (scheduler {})", settings.scheduler)
             }
             Self::DeleteService(key) => write!(f, "delete virtual service {key}"),
-            Self::AddDestination(key, server, to) => write!(
-                f,
-                "add real server {server} ({}, weight {}) to {key}",
-                to.forward, to.weight
-            ),
-            Self::SetDestination(key, server, to) => write!(
-                f,
-                "change real server {server} of {key} to {}, weight {}",
-                to.forward, to.weight
-            ),
+            Self::AddDestination(key, server, to) => {
+                write!(f, "add real server {server} ({to}) to {key}")
+            }
+            Self::SetDestination(key, server, to) => {
+                write!(f, "change real server {server} of {key} to {to}")
+            }
             Self::DeleteDestination(key, server) => {
                 write!(f, "delete real server {server} from {key}")
             }
@@ -94,9 +90,9 @@ pub fn plan(
     for (&key, want) in desired {
         let found = observed.get(&key);
         match found {
-            None => new_services.push(Action::AddService(key, want.settings.clone())),
+            None => new_services.push(Action::AddService(key, want.settings)),
             Some(found) if found.settings.as_ref() != Some(&want.settings) => {
-                changes.push(Action::SetService(key, want.settings.clone()));
+                changes.push(Action::SetService(key, want.settings));
             }
             Some(_) => {}
         }

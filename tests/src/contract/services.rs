@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_dataplane::{Dataplane, DataplaneError, Errno};
-use quorate_model::kernel::{DesiredService, DesiredServices, Destination, ServiceKey};
+use quorate_model::kernel::{
+    DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
+};
 use quorate_model::plan::{Action, plan};
-use quorate_model::spec::{Forward, Protocol, SCHEDULERS, Scheduler};
+use quorate_model::spec::{
+    Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds,
+    Tunnel, TunnelChecksum,
+};
 
 use super::{Environment, Rule, expressed, key, server, settings, sticky, tcp, to};
 
@@ -25,6 +30,14 @@ pub const SERVICES: &[Rule] = &[
         check: every_scheduler,
     },
     Rule { name: "persistence is set, changed and cleared", check: persistence },
+    Rule {
+        name: "flags, one-packet scheduling and an engine are set, changed and cleared",
+        check: settings_besides,
+    },
+    Rule {
+        name: "every tunnel, and thresholds, are set, changed and cleared",
+        check: ways_besides,
+    },
     Rule { name: "weight and forwarding method are changed in place", check: change_destination },
     Rule { name: "adding what stands already changes it", check: add_again },
     Rule { name: "deleting what is gone is success", check: delete_again },
@@ -71,12 +84,13 @@ fn empty(dataplane: Kernel<'_>, _: World<'_>) {
 
 fn every_kind(dataplane: Kernel<'_>, _: World<'_>) {
     let mut want = DesiredServices::new();
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
+    for (_, protocol) in Protocol::WORDS {
         for (vip, servers) in [
             ("198.51.100.1:53", ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"]),
             ("[2001:db8:100::1]:53", ["[2001:db8::1]:53", "[2001:db8::2]:53", "[2001:db8::3]:53"]),
         ] {
-            let ways = [to(Forward::Dr, 0), to(Forward::Nat, 1), to(Forward::Tun, 65_535)];
+            let ways =
+                [to(Forward::Dr, 0), to(Forward::Nat, 1), to(Forward::Tun(Tunnel::Ipip), 65_535)];
             let destinations = servers.iter().map(|at| server(at)).zip(ways).collect();
             let service = DesiredService { settings: settings("wrr"), destinations };
             want.insert(key(protocol, vip), service);
@@ -128,7 +142,7 @@ fn persistence(dataplane: Kernel<'_>, _: World<'_>) {
         for prefix in prefixes {
             for timeout_s in [1, 50, 86_400] {
                 let want = sticky("rr", timeout_s, prefix);
-                done(dataplane, &[Action::SetService(vip, want.clone())]);
+                done(dataplane, &[Action::SetService(vip, want)]);
                 assert_eq!(table(dataplane)[&vip].settings, want);
             }
         }
@@ -140,6 +154,73 @@ fn persistence(dataplane: Kernel<'_>, _: World<'_>) {
     }
 }
 
+fn settings_besides(dataplane: Kernel<'_>, _: World<'_>) {
+    let vip = key(Protocol::Udp, "198.51.100.1:5060");
+    done(dataplane, &[Action::AddService(vip, settings("sh"))]);
+    let engine = Engine::named("sip");
+    let by_engine = |settings: ServiceSettings| {
+        let persistence = settings.persistence.map(|p| Persistence { engine, ..p });
+        ServiceSettings { persistence, ..settings }
+    };
+    let flags = |scheduler, bits| ServiceSettings {
+        flags: SchedulerFlags::from_bits(bits),
+        ..settings(scheduler)
+    };
+    for want in [
+        flags("sh", 1),
+        flags("sh", 2),
+        flags("mh", 3),
+        flags("wlc", 7),
+        ServiceSettings { one_packet: true, ..flags("rr", 0) },
+        by_engine(sticky("rr", 50, 32)),
+        sticky("rr", 50, 32),
+        ServiceSettings { one_packet: true, ..by_engine(sticky("mh", 50, 24)) },
+        settings("wlc"),
+    ] {
+        done(dataplane, &[Action::SetService(vip, want)]);
+        assert_eq!(table(dataplane)[&vip].settings, want);
+        done(dataplane, &[Action::DeleteService(vip), Action::AddService(vip, want)]);
+        assert_eq!(table(dataplane)[&vip].settings, want);
+    }
+}
+
+fn ways_besides(dataplane: Kernel<'_>, _: World<'_>) {
+    let gue = |port, checksum| Forward::Tun(Tunnel::Gue { port, checksum });
+    let gre = |checksum| Forward::Tun(Tunnel::Gre { checksum });
+    for (vip, rs) in [
+        (tcp("198.51.100.1:80"), server("192.0.2.1:80")),
+        (tcp("[2001:db8:100::1]:80"), server("[2001:db8::1]:80")),
+        (tcp("198.51.100.2:80"), server("[2001:db8::1]:80")),
+        (tcp("[2001:db8:100::2]:80"), server("192.0.2.1:80")),
+    ] {
+        let first = to(Forward::Tun(Tunnel::Ipip), 1);
+        done(
+            dataplane,
+            &[Action::AddService(vip, settings("rr")), Action::AddDestination(vip, rs, first)],
+        );
+        for forward in [
+            gue(6080, TunnelChecksum::None),
+            gue(65_535, TunnelChecksum::Full),
+            gre(true),
+            gue(1, TunnelChecksum::Remote),
+            gre(false),
+            Forward::Tun(Tunnel::Ipip),
+        ] {
+            for (upper, lower) in [(0, 0), (100, 0), (100, 80), (1, 1)] {
+                let thresholds = Thresholds { upper, lower };
+                let want = Destination { thresholds, ..to(forward, 1) };
+                done(dataplane, &[Action::SetDestination(vip, rs, want)]);
+                assert_eq!(table(dataplane)[&vip].destinations, [(rs, want)].into());
+            }
+        }
+    }
+    let (vip, rs) = (tcp("198.51.100.1:80"), server("192.0.2.2:80"));
+    let thresholds = Thresholds { upper: 1, lower: 2 };
+    let upside_down = Destination { thresholds, ..to(Forward::Dr, 1) };
+    let error = refusal(dataplane, &Action::AddDestination(vip, rs, upside_down));
+    assert!(matches!(error, DataplaneError::Refused { errno: ERANGE, .. }), "{error:?}");
+}
+
 fn change_destination(dataplane: Kernel<'_>, _: World<'_>) {
     let (vip, rs) = (tcp("198.51.100.1:80"), server("192.0.2.1:80"));
     done(
@@ -149,7 +230,7 @@ fn change_destination(dataplane: Kernel<'_>, _: World<'_>) {
             Action::AddDestination(vip, rs, to(Forward::Dr, 1)),
         ],
     );
-    for forward in [Forward::Nat, Forward::Tun, Forward::Dr] {
+    for forward in [Forward::Nat, Forward::Tun(Tunnel::Ipip), Forward::Dr] {
         for weight in [0, 1, 65_535] {
             done(dataplane, &[Action::SetDestination(vip, rs, to(forward, weight))]);
             assert_eq!(table(dataplane)[&vip].destinations, [(rs, to(forward, weight))].into());
@@ -164,7 +245,7 @@ fn add_again(dataplane: Kernel<'_>, _: World<'_>) {
         dataplane,
         &[Action::AddService(vip, settings("rr")), Action::AddDestination(vip, rs, first)],
     );
-    let second = to(Forward::Tun, 9);
+    let second = to(Forward::Tun(Tunnel::Ipip), 9);
     done(
         dataplane,
         &[Action::AddService(vip, sticky("wlc", 50, 24)), Action::AddDestination(vip, rs, second)],
@@ -236,8 +317,11 @@ fn mixed(dataplane: Kernel<'_>, _: World<'_>) {
         let error = refusal(dataplane, &Action::AddDestination(vip, rs, to(forward, 1)));
         assert!(matches!(error, DataplaneError::Refused { errno: EINVAL, .. }), "{error:?}");
     }
-    done(dataplane, &[Action::AddDestination(vip, rs, to(Forward::Tun, 1))]);
-    assert_eq!(table(dataplane)[&vip].destinations, [(rs, to(Forward::Tun, 1))].into());
+    done(dataplane, &[Action::AddDestination(vip, rs, to(Forward::Tun(Tunnel::Ipip), 1))]);
+    assert_eq!(
+        table(dataplane)[&vip].destinations,
+        [(rs, to(Forward::Tun(Tunnel::Ipip), 1))].into()
+    );
 }
 
 fn refused(dataplane: Kernel<'_>, _: World<'_>) {
@@ -298,14 +382,15 @@ fn foreign(dataplane: Kernel<'_>, world: World<'_>) {
     world.add_foreign_service(&other);
     let observed = dataplane.observe_services().unwrap();
     assert_eq!(observed.len(), 2);
-    assert!(observed.values().all(|service| service.settings.is_none()), "{observed:?}");
+    let before = observed[&other].clone();
+    assert_ne!(before.settings, Some(settings("rr")));
 
     let service = with_servers("rr", &[("192.0.2.1:80", to(Forward::Dr, 1))]);
     let desired: DesiredServices = [(ours, service.clone()), (adopted, service.clone())].into();
     reach(dataplane, &desired, &[ours].into());
     let mut observed = dataplane.observe_services().unwrap();
     let untouched = observed.remove(&other).unwrap();
-    assert_eq!(untouched.settings, None);
+    assert_eq!(untouched, before);
     assert_eq!(expressed(&observed), desired);
 }
 

@@ -114,6 +114,7 @@ impl Environment for LinuxWorld {
         let protocol = match key.protocol {
             Protocol::Tcp => "-t",
             Protocol::Udp => "-u",
+            Protocol::Sctp => "--sctp-service",
         };
         self.director_does(&format!("ipvsadm -A {protocol} {} -s sh -b sh-port", key.address));
     }

@@ -106,8 +106,10 @@ pub struct Service {
     pub listen: Vec<String>,
     pub scheduler: String,
     pub forward: String,
+    pub flags: Vec<String>,
     pub persistence_s: Option<u32>,
     pub real_servers: Vec<RealServer>,
+    pub sorry_server: Option<RealServer>,
 }
 
 /// A real server of a virtual service.
@@ -115,6 +117,7 @@ pub struct Service {
 #[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
 pub struct RealServer {
     pub address: String,
+    pub forward: String,
     pub weight: u32,
     pub effective_weight: u32,
     pub state: &'static str,
@@ -252,8 +255,10 @@ impl From<v1::ServiceStatus> for Service {
             listen: service.listen,
             scheduler: service.scheduler,
             forward: service.forward,
+            flags: service.flags,
             persistence_s: service.persistence_s,
             real_servers: service.real_servers.into_iter().map(RealServer::from).collect(),
+            sorry_server: service.sorry_server.map(RealServer::from),
         }
     }
 }
@@ -263,6 +268,7 @@ impl From<v1::RealServerStatus> for RealServer {
         Self {
             state: real_server_state(server.state()),
             address: server.address,
+            forward: server.forward,
             weight: server.weight,
             effective_weight: server.effective_weight,
             reason: server.reason,

@@ -52,7 +52,7 @@ pub(crate) fn answered(health: Health) -> StatusResponse {
                 active: 5,
                 ..RealServerStatus::default()
             }],
-            persistence_s: None,
+            ..ServiceStatus::default()
         }],
     }
 }

@@ -162,8 +162,7 @@ impl Kernel {
                 if self.missing_schedulers.contains(&scheduler) {
                     return Err(DataplaneError::NoScheduler { doing: doing(), scheduler });
                 }
-                self.services.entry(*key).or_insert_with(new_service).settings =
-                    Some(settings.clone());
+                self.services.entry(*key).or_insert_with(new_service).settings = Some(*settings);
             }
             Action::DeleteService(key) => {
                 if self.services.remove(key).is_none() {
@@ -280,11 +279,11 @@ fn new_service() -> ObservedService {
 
 /// What the kernel refuses whatever stands there (`ip_vs_genl_set_cmd`, `ip_vs_add_dest`).
 fn refused(key: &ServiceKey, server: &SocketAddr, to: &Destination) -> Result<(), Errno> {
-    if i32::try_from(to.weight).is_err() {
+    if i32::try_from(to.weight).is_err() || to.thresholds.lower > to.thresholds.upper {
         return Err(Errno(libc::ERANGE));
     }
     let mixed = key.address.is_ipv4() != server.is_ipv4();
-    if mixed && to.forward != Forward::Tun {
+    if mixed && !matches!(to.forward, Forward::Tun(_)) {
         return Err(Errno(libc::EINVAL));
     }
     // `ip_vs_new_dest` takes local and unicast addresses only, and for IPv6 none of one link.

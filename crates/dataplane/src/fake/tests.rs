@@ -27,9 +27,8 @@ fn kernel() -> FakeKernel {
 
 fn service(octet: u8) -> (ServiceKey, [Action; 2]) {
     let key = ServiceKey { protocol: Protocol::Tcp, address: ([192, 0, 2, octet], 80).into() };
-    let settings =
-        ServiceSettings { scheduler: Scheduler::named("rr").unwrap(), persistence: None };
-    let to = Destination { forward: Forward::Dr, weight: 1 };
+    let settings = ServiceSettings::plain(Scheduler::named("rr").unwrap());
+    let to = Destination::new(Forward::Dr, 1);
     let server = ([192, 0, 2, 100], 80).into();
     (key, [Action::AddService(key, settings), Action::AddDestination(key, server, to)])
 }

@@ -31,7 +31,7 @@ fn weights(of: &[(u8, u32)]) -> Vec<(String, u32)> {
 fn found(of: &[(u8, u32)]) -> ObservedServices {
     let key = ServiceKey { protocol: Protocol::Tcp, address: ([10, 0, 0, WEB], 80).into() };
     let destinations = of.iter().map(|(octet, weight)| {
-        let destination = Some(Destination { forward: Forward::Dr, weight: *weight });
+        let destination = Some(Destination::new(Forward::Dr, *weight));
         let observed = ObservedDestination { destination, active: 0, inactive: 0 };
         (([10, 0, 0, *octet], 80).into(), observed)
     });

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::kernel::{DesiredService, ObservedDestination, ObservedService};
-use crate::spec::{Forward, Persistence, Protocol, SCHEDULERS, Scheduler};
+use crate::spec::{
+    Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds, Tunnel,
+};
 
 /// A small generator (xorshift64*), so that a failing case is named by its seed.
 struct Draw(u64);
@@ -32,13 +34,24 @@ impl Draw {
     fn settings(&mut self) -> ServiceSettings {
         ServiceSettings {
             scheduler: Scheduler::named(SCHEDULERS[self.below(3)]).unwrap(),
-            persistence: (self.below(2) == 0).then_some(Persistence { timeout_s: 50, prefix: 32 }),
+            flags: SchedulerFlags::from_bits(u8::try_from(self.below(2)).unwrap()),
+            persistence: (self.below(2) == 0).then_some(Persistence {
+                timeout_s: 50,
+                prefix: 32,
+                engine: None,
+            }),
+            one_packet: self.below(2) == 0,
         }
     }
 
     fn destination(&mut self) -> Destination {
-        let forward = [Forward::Dr, Forward::Nat, Forward::Tun][self.below(3)];
-        Destination { forward, weight: u32::try_from(self.below(3)).unwrap() }
+        let tunnel =
+            [Tunnel::Ipip, Tunnel::Gre { checksum: false }, Tunnel::Gre { checksum: true }];
+        let tunnel = Forward::Tun(tunnel[self.below(3)]);
+        let forward = [Forward::Dr, Forward::Nat, tunnel][self.below(3)];
+        let upper = u32::try_from(self.below(2)).unwrap() * 100;
+        let thresholds = Thresholds { upper, lower: 0 };
+        Destination { forward, weight: u32::try_from(self.below(3)).unwrap(), thresholds }
     }
 
     fn desired(&mut self) -> DesiredServices {
@@ -91,12 +104,11 @@ fn found(service: DesiredService) -> ObservedService {
 fn apply(table: &mut ObservedServices, action: &Action) {
     match action {
         Action::AddService(key, settings) => {
-            let service =
-                DesiredService { settings: settings.clone(), destinations: Default::default() };
+            let service = DesiredService { settings: *settings, destinations: Default::default() };
             assert!(table.insert(*key, found(service)).is_none(), "EEXIST: {action}");
         }
         Action::SetService(key, settings) => {
-            table.get_mut(key).expect("ESRCH").settings = Some(settings.clone());
+            table.get_mut(key).expect("ESRCH").settings = Some(*settings);
         }
         Action::DeleteService(key) => {
             table.remove(key).expect("ESRCH");
@@ -188,7 +200,7 @@ fn an_action_reads_as_the_words_after_cannot() {
     let key = ServiceKey { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
     let server = "[2001:db8::1]:80".parse().unwrap();
     let action =
-        Action::AddDestination(key, server, Destination { forward: Forward::Tun, weight: 3 });
+        Action::AddDestination(key, server, Destination::new(Forward::Tun(Tunnel::Ipip), 3));
     assert_eq!(
         action.to_string(),
         "add real server [2001:db8::1]:80 (TUN, weight 3) to tcp/192.0.2.1:80"

@@ -314,8 +314,18 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
     fields.members("listen", &listen(old), &listen(new), |()| String::new(), true);
     fields.order("listen", &old.listen, &new.listen);
     fields.value("scheduler", old.scheduler.to_string(), new.scheduler.to_string(), true);
+    let flags = |service: &VirtualService| {
+        let words = service.flags.words(service.scheduler);
+        (!words.is_empty()).then_some(words)
+    };
+    fields.optional("flags", flags(old), flags(new), true);
+    let one_packet = |service: &VirtualService| service.one_packet.to_string();
+    fields.value("one_packet", one_packet(old), one_packet(new), true);
     let persistence = |service: &VirtualService| {
-        service.persistence.map(|p| format!("{}s per /{}", p.timeout_s, p.prefix))
+        service.persistence.map(|p| {
+            let engine = p.engine.map(|engine| format!(" by {engine}")).unwrap_or_default();
+            format!("{}s per /{}{engine}", p.timeout_s, p.prefix)
+        })
     };
     fields.optional("persistence", persistence(old), persistence(new), true);
     let check = |service: &VirtualService| service.check.as_ref().map(check);
@@ -324,13 +334,25 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
     let servers = |service: &VirtualService| -> BTreeMap<SocketAddr, RealServer> {
         service.real_servers.iter().map(|server| (server.address, *server)).collect()
     };
-    let settings = |server: &RealServer| format!(" weight {} {}", server.weight, server.forward);
     fields.members("real_server", &servers(old), &servers(new), settings, true);
+    let sorry = |service: &VirtualService| {
+        service.sorry_server.map(|server| format!("{}{}", server.address, settings(&server)))
+    };
+    fields.optional("sorry_server", sorry(old), sorry(new), true);
     let addresses = |service: &VirtualService| {
         service.real_servers.iter().map(|s| s.address).collect::<Vec<_>>()
     };
     fields.order("real_servers", &addresses(old), &addresses(new));
     fields
+}
+
+fn settings(server: &RealServer) -> String {
+    let mut text = format!(" weight {} {}", server.weight, server.forward);
+    let limits = [("upper", server.thresholds.upper), ("lower", server.thresholds.lower)];
+    for (name, threshold) in limits.into_iter().filter(|(_, threshold)| *threshold > 0) {
+        text.push_str(&format!(" {name} {threshold}"));
+    }
+    text
 }
 
 fn check(check: &Check) -> String {

@@ -3,6 +3,7 @@
 
 pub mod difference;
 pub mod document;
+mod ipvs;
 pub mod nodes;
 pub mod read;
 mod track;
@@ -18,13 +19,17 @@ use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
 use crate::time::Timing;
 
 pub use document::{Diagnostics, Format};
+pub use ipvs::{
+    Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
+    Thresholds, Tunnel, TunnelChecksum,
+};
 pub use nodes::{KnownNode, against_nodes};
 pub use read::parse;
 pub use track::{FileRule, Track, TrackKind};
 
 /// How long a better director must have been eligible before a group returns to it, by default.
 pub const PREEMPT_DELAY_DEFAULT: Duration = Duration::from_secs(60);
-/// Largest weight of a real server (`IP_VS_CONN_...` has no limit; ipvsadm(8) gives 65535).
+/// Largest weight of a real server (the kernel has no limit; ipvsadm(8) gives 65535).
 pub const WEIGHT_MAX: u32 = 65_535;
 
 /// The whole replicated configuration.
@@ -77,82 +82,6 @@ pub struct Vip {
     pub interface: InterfaceName,
 }
 
-/// Transport protocol of a virtual service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP (IPPROTO_TCP, 6).
-    Tcp,
-    /// UDP (IPPROTO_UDP, 17).
-    Udp,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// How packets reach a real server (ipvsadm(8): -g, -m, -i).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Forward {
-    /// Direct routing: only the destination MAC address changes.
-    Dr,
-    /// Network address translation (masquerading).
-    Nat,
-    /// IP-in-IP tunnel.
-    Tun,
-}
-
-impl fmt::Display for Forward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Dr => "DR",
-            Self::Nat => "NAT",
-            Self::Tun => "TUN",
-        })
-    }
-}
-
-/// A scheduler of the kernel (net/netfilter/ipvs/ip_vs_*.c), by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Scheduler(&'static str);
-
-/// Every scheduler of Linux 6.1 and later.
-pub const SCHEDULERS: [&str; 14] =
-    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
-
-impl Scheduler {
-    /// The scheduler of this name, if the kernel has it.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        SCHEDULERS.iter().find(|&&known| known == name).map(|&known| Self(known))
-    }
-
-    /// Its kernel name; its module is `ip_vs_` and this name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.0
-    }
-}
-
-impl fmt::Display for Scheduler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.0)
-    }
-}
-
-/// Clients of one network stick to one real server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Persistence {
-    /// How long after the last connection, in whole seconds (the kernel's unit).
-    pub timeout_s: u32,
-    /// Prefix length of the client network that counts as one client: 32 or 128 is each address.
-    pub prefix: u8,
-}
-
 /// A virtual service and the real servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualService {
@@ -162,6 +91,10 @@ pub struct VirtualService {
     pub listen: Vec<Listen>,
     /// How it chooses a real server.
     pub scheduler: Scheduler,
+    /// What its scheduler does besides.
+    pub flags: SchedulerFlags,
+    /// Whether each datagram is scheduled by itself (UDP).
+    pub one_packet: bool,
     /// Whether and how clients stick to a real server.
     pub persistence: Option<Persistence>,
     /// How real servers are probed; `None`: they count as up.
@@ -170,6 +103,8 @@ pub struct VirtualService {
     pub inhibit: bool,
     /// Its real servers, in the order of the file, no address twice.
     pub real_servers: Vec<RealServer>,
+    /// Who answers while no real server takes connections.
+    pub sorry_server: Option<RealServer>,
 }
 
 /// Protocol, address and port of a virtual service.
@@ -196,6 +131,8 @@ pub struct RealServer {
     pub weight: u32,
     /// How packets reach it.
     pub forward: Forward,
+    /// How many connections it takes.
+    pub thresholds: Thresholds,
 }
 
 /// How a real server is probed. The meaning of each time is the one that LVS operators know from

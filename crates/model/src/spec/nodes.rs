@@ -90,12 +90,15 @@ fn real_servers(spec: &ClusterSpec, nodes: &[KnownNode], out: &mut Diagnostics) 
     }
     for (name, service) in &spec.services {
         let at = At { path: format!("service.{name}.real_servers"), span: None };
-        for server in service.real_servers.iter().filter(|s| s.forward != Forward::Nat) {
+        let servers = service.real_servers.iter().chain(&service.sorry_server);
+        for server in servers.filter(|s| s.forward != Forward::Nat) {
             let director = hosts.get(&server.address.ip()).filter(|node| node.director);
             if let Some(node) = director {
                 let message = format!(
                     "real server {} is director {}, which {} does not allow",
-                    server.address, node.name, server.forward
+                    server.address,
+                    node.name,
+                    server.forward.word()
                 );
                 let help = "a real server can be a node as a witness: role = \"witness\"";
                 out.push(at.problem(message).help(help));

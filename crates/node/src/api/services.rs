@@ -30,14 +30,64 @@ pub(crate) fn local(
                 .map(|server| real_server(service, server, verdicts, observed))
                 .collect(),
             persistence_s: service.persistence.map(|persistence| persistence.timeout_s),
+            flags: flags(service),
+            sorry_server: service
+                .sorry_server
+                .as_ref()
+                .map(|server| sorry_server(service, server, verdicts, observed)),
         })
         .collect()
+}
+
+/// In the words of ipvsadm(8).
+fn flags(service: &VirtualService) -> Vec<String> {
+    let own = service.flags.iter().map(|flag| flag.word(service.scheduler).to_owned());
+    let one_packet = service.one_packet.then(|| "ops".to_owned());
+    let engine = service.persistence.and_then(|persistence| persistence.engine);
+    own.chain(one_packet).chain(engine.map(|engine| format!("pe {engine}"))).collect()
+}
+
+fn sorry_server(
+    service: &VirtualService,
+    server: &RealServer,
+    verdicts: &Verdicts,
+    observed: &ObservedServices,
+) -> RealServerStatus {
+    let answers = desired::sorry(service, verdicts).is_some();
+    let reason = if answers { "answers: no real server takes connections" } else { "stands by" };
+    RealServerStatus {
+        effective_weight: if answers { server.weight } else { 0 },
+        state: RealServerState::Up.into(),
+        reason: reason.to_owned(),
+        ..found(service, server, observed)
+    }
+}
+
+/// What is configured of a server, and what the kernel says of it.
+fn found(
+    service: &VirtualService,
+    server: &RealServer,
+    observed: &ObservedServices,
+) -> RealServerStatus {
+    let found = desired::keys(service)
+        .filter_map(|key| observed.get(&key)?.destinations.get(&server.address));
+    let (active, inactive) = found.fold((0_u64, 0_u64), |(active, inactive), destination| {
+        (active + u64::from(destination.active), inactive + u64::from(destination.inactive))
+    });
+    RealServerStatus {
+        address: server.address.to_string(),
+        weight: server.weight,
+        forward: server.forward.to_string(),
+        active,
+        inactive,
+        ..RealServerStatus::default()
+    }
 }
 
 /// The method of all real servers, or each that occurs.
 fn forward(service: &VirtualService) -> String {
     let methods: std::collections::BTreeSet<String> =
-        service.real_servers.iter().map(|server| server.forward.to_string()).collect();
+        service.real_servers.iter().map(|server| server.forward.word().to_owned()).collect();
     methods.into_iter().collect::<Vec<_>>().join("+")
 }
 
@@ -63,18 +113,10 @@ fn real_server(
             (RealServerState::Unknown, "not probed yet".to_owned())
         }
     };
-    let found = desired::keys(service)
-        .filter_map(|key| observed.get(&key)?.destinations.get(&server.address));
-    let (active, inactive) = found.fold((0_u64, 0_u64), |(active, inactive), destination| {
-        (active + u64::from(destination.active), inactive + u64::from(destination.inactive))
-    });
     RealServerStatus {
-        address: server.address.to_string(),
-        weight: server.weight,
         effective_weight: desired::effective_weight(service, server, verdicts).unwrap_or(0),
         state: state.into(),
         reason,
-        active,
-        inactive,
+        ..found(service, server, observed)
     }
 }

@@ -68,11 +68,7 @@ impl Entry for ServiceKey {
 
     fn parse(line: &str) -> Option<Self> {
         let (protocol, address) = line.split_once(' ')?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return None,
-        };
+        let protocol = Protocol::named(protocol)?;
         Some(Self { protocol, address: address.parse().ok()? })
     }
 }
@@ -157,10 +153,10 @@ mod tests {
 
     #[test]
     fn a_service_is_read_as_it_was_written() {
-        for text in ["tcp 192.0.2.1:80", "udp [2001:db8::1]:53"] {
+        for text in ["tcp 192.0.2.1:80", "udp [2001:db8::1]:53", "sctp 192.0.2.1:80"] {
             assert_eq!(ServiceKey::parse(text).unwrap().line(), text);
         }
-        assert!(ServiceKey::parse("sctp 192.0.2.1:80").is_none());
+        assert!(ServiceKey::parse("icmp 192.0.2.1:80").is_none());
     }
 
     #[test]

@@ -74,7 +74,10 @@ fn answered() -> v1::StatusResponse {
                 reason: "connection refused".to_owned(),
                 active: 3,
                 inactive: 4,
+                forward: "DR".to_owned(),
             }],
+            flags: vec!["sh-port".to_owned()],
+            sorry_server: None,
         }],
     }
 }
@@ -108,9 +111,10 @@ fn the_status_has_every_promised_key() {
         }],
         "services": [{
             "name": "web", "group": "web", "listen": ["tcp/192.168.10.180:80"],
-            "scheduler": "rr", "forward": "DR", "persistence_s": 50,
+            "scheduler": "rr", "forward": "DR", "flags": ["sh-port"], "persistence_s": 50,
+            "sorry_server": null,
             "real_servers": [{
-                "address": "192.168.10.16:80", "weight": 1, "effective_weight": 0,
+                "address": "192.168.10.16:80", "forward": "DR", "weight": 1, "effective_weight": 0,
                 "state": "down", "reason": "connection refused", "active": 3, "inactive": 4
             }]
         }],

@@ -19,9 +19,9 @@ pub fn services(services: &[&ServiceStatus], groups: &[GroupStatus], style: Styl
         ["  -> RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn", "State"];
     let mut rows = vec![heading.map(Cell::from).to_vec()];
     for service in services {
-        for server in &service.real_servers {
-            rows.push(real_server(service, server));
-        }
+        rows.extend(service.real_servers.iter().map(|server| real_server(service, server, None)));
+        let sorry = service.sorry_server.iter();
+        rows.extend(sorry.map(|server| real_server(service, server, Some("sorry server"))));
     }
     let aligned = align(&rows, style);
     let mut lines = aligned.lines();
@@ -33,7 +33,7 @@ pub fn services(services: &[&ServiceStatus], groups: &[GroupStatus], style: Styl
     for service in services {
         let owner = owners.get(service.group.as_str()).copied().flatten();
         text.push_str(&virtual_service(service, owner, style));
-        for _ in &service.real_servers {
+        for _ in service.real_servers.iter().chain(&service.sorry_server) {
             next(&mut text);
         }
     }
@@ -42,10 +42,10 @@ pub fn services(services: &[&ServiceStatus], groups: &[GroupStatus], style: Styl
 
 /// One line for each address, as IPVS sees it; the real servers follow the last.
 fn virtual_service(service: &ServiceStatus, owner: Option<&str>, style: Style) -> String {
-    let flags = match service.persistence_s {
-        Some(timeout) => format!(" persistent {timeout}"),
-        None => String::new(),
-    };
+    let mut flags: String = service.flags.iter().map(|flag| format!(" {flag}")).collect();
+    if let Some(timeout) = service.persistence_s {
+        flags.push_str(&format!(" persistent {timeout}"));
+    }
     let owner = match owner {
         Some(owner) => format!("owner {owner}"),
         None => style.paint("no owner", Tone::Bad),
@@ -62,7 +62,11 @@ fn virtual_service(service: &ServiceStatus, owner: Option<&str>, style: Style) -
     service.listen.iter().map(line).collect()
 }
 
-fn real_server(service: &ServiceStatus, server: &RealServerStatus) -> Vec<Cell> {
+fn real_server(
+    service: &ServiceStatus,
+    server: &RealServerStatus,
+    standing: Option<&str>,
+) -> Vec<Cell> {
     let weight = if server.effective_weight == server.weight {
         server.weight.to_string()
     } else {
@@ -76,6 +80,7 @@ fn real_server(service: &ServiceStatus, server: &RealServerStatus) -> Vec<Cell> 
             (json::real_server_state(state), Tone::Doubtful)
         }
     };
+    let state = standing.unwrap_or(state);
     let state = if server.reason.is_empty() {
         state.to_owned()
     } else {
@@ -83,7 +88,8 @@ fn real_server(service: &ServiceStatus, server: &RealServerStatus) -> Vec<Cell> 
     };
     vec![
         format!("  -> {}", server.address).into(),
-        forward(&service.forward).into(),
+        // A node of an earlier version says the service's alone.
+        forward(if server.forward.is_empty() { &service.forward } else { &server.forward }).into(),
         weight.into(),
         server.active.to_string().into(),
         server.inactive.to_string().into(),
@@ -92,11 +98,12 @@ fn real_server(service: &ServiceStatus, server: &RealServerStatus) -> Vec<Cell> 
 }
 
 /// The forwarding method in ipvsadm's word.
-fn forward(method: &str) -> &str {
-    match method {
-        "DR" => "Route",
-        "NAT" => "Masq",
-        "TUN" => "Tunnel",
-        other => other,
+fn forward(method: &str) -> String {
+    match method.split_once(' ').unwrap_or((method, "")) {
+        ("DR", _) => "Route".to_owned(),
+        ("NAT", _) => "Masq".to_owned(),
+        ("TUN", "") => "Tunnel".to_owned(),
+        ("TUN", tunnel) => format!("Tunnel {tunnel}"),
+        (other, _) => other.to_owned(),
     }
 }

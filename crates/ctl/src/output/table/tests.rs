@@ -42,6 +42,7 @@ fn server(address: &str, state: v1::RealServerState, reason: &str) -> v1::RealSe
         reason: reason.to_owned(),
         active: 41,
         inactive: 7,
+        forward: "DR".to_owned(),
     }
 }
 
@@ -81,6 +82,13 @@ fn example() -> v1::StatusResponse {
                 server("10.0.1.12:443", RealServerState::Draining, "by ada"),
                 server("10.0.1.13:443", RealServerState::Down, "connection refused"),
             ],
+            flags: vec!["flag-1".to_owned(), "ops".to_owned()],
+            sorry_server: Some(v1::RealServerStatus {
+                forward: "TUN gue port 6080".to_owned(),
+                weight: 1,
+                effective_weight: 0,
+                ..server("10.0.1.9:443", RealServerState::Up, "stands by")
+            }),
         }],
     }
 }
@@ -140,12 +148,13 @@ fn services_have_the_shape_of_ipvsadm() {
         services(&chosen, &example.groups, Style::default()),
         "\
 Prot LocalAddress:Port Scheduler Flags
-  -> RemoteAddress:Port  Forward  Weight  ActiveConn  InActConn  State
-TCP  203.0.113.10:443 wrr persistent 50  web-https (owner lb1)
-TCP  203.0.113.10:80 wrr persistent 50  web-https (owner lb1)
-  -> 10.0.1.11:443       Route    100     41          7          up
-  -> 10.0.1.12:443       Route    0/100   41          7          DRAINING: by ada
-  -> 10.0.1.13:443       Route    0/100   41          7          DOWN: connection refused
+  -> RemoteAddress:Port  Forward               Weight  ActiveConn  InActConn  State
+TCP  203.0.113.10:443 wrr flag-1 ops persistent 50  web-https (owner lb1)
+TCP  203.0.113.10:80 wrr flag-1 ops persistent 50  web-https (owner lb1)
+  -> 10.0.1.11:443       Route                 100     41          7          up
+  -> 10.0.1.12:443       Route                 0/100   41          7          DRAINING: by ada
+  -> 10.0.1.13:443       Route                 0/100   41          7          DOWN: connection refused
+  -> 10.0.1.9:443        Tunnel gue port 6080  0/1     41          7          sorry server: stands by
 "
     );
 }

@@ -4,12 +4,11 @@
 //! It never decides what the table shall hold. Tests: `tests.rs` (bytes, meanings of errors), and
 //! the contract suite in the lab.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 
-use quorate_model::kernel::ObservedServices;
+use quorate_model::kernel::{ObservedServices, ServiceSettings};
 use quorate_model::plan::Action;
-use quorate_model::spec::Scheduler;
 
 use self::socket::{BATCH_MAX, Failure, Socket};
 use crate::error::{DataplaneError, Errno, Operation};
@@ -31,14 +30,15 @@ pub(super) struct Ipvs {
     socket: Socket,
     /// The number of the family, once known; it changes when the module is loaded anew.
     family: Option<u16>,
-    /// Modules that were asked for already: the kernel asks by itself each time, so once is enough.
-    asked_modules: BTreeSet<String>,
+    /// Modules that were asked for already, and whether they are there now: the kernel asks by itself
+    /// each time, so once is enough.
+    asked_modules: BTreeMap<String, bool>,
 }
 
 impl Ipvs {
     /// Opens the socket. ip_vs need not be there.
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::open()?, family: None, asked_modules: BTreeSet::new() })
+        Ok(Self { socket: Socket::open()?, family: None, asked_modules: BTreeMap::new() })
     }
 
     pub(super) fn info(&mut self) -> Result<IpvsInfo, IpvsProblem> {
@@ -121,11 +121,11 @@ impl Ipvs {
             match meaning(action, answer) {
                 Meaning::Done => {}
                 Meaning::SetInstead(set) => again.push((action, set)),
-                Meaning::SchedulerMissing(scheduler) if self.load_scheduler(scheduler) => {
+                Meaning::ModuleMissing(settings) if self.load_modules(settings) => {
                     again.push((action, action.clone()));
                 }
-                Meaning::SchedulerMissing(scheduler) => {
-                    failures.push((action.clone(), no_scheduler(action, scheduler)));
+                Meaning::ModuleMissing(settings) => {
+                    failures.push((action.clone(), self.module_missing(action, settings)));
                 }
                 Meaning::Failed(error) => failures.push((action.clone(), error)),
             }
@@ -134,8 +134,8 @@ impl Ipvs {
         for ((action, request), answer) in again.into_iter().zip(self.send(&requests)) {
             match meaning(&request, answer) {
                 Meaning::Done => {}
-                Meaning::SchedulerMissing(scheduler) => {
-                    failures.push((action.clone(), no_scheduler(action, scheduler)));
+                Meaning::ModuleMissing(settings) => {
+                    failures.push((action.clone(), self.module_missing(action, settings)));
                 }
                 Meaning::Failed(error) => failures.push((action.clone(), error)),
                 // Made by somebody else between two requests: look again before going on.
@@ -187,13 +187,35 @@ impl Ipvs {
         Ok(self.family)
     }
 
-    fn load_scheduler(&mut self, scheduler: Scheduler) -> bool {
-        self.load_module(&format!("ip_vs_{scheduler}"))
+    /// Asks for the modules of a service's settings; whether one was loaded just now.
+    fn load_modules(&mut self, settings: ServiceSettings) -> bool {
+        let ServiceSettings { scheduler, persistence, .. } = settings;
+        let engine = persistence.and_then(|persistence| persistence.engine);
+        let scheduler = self.load_module(&format!("ip_vs_{scheduler}"));
+        let engine = engine.is_some_and(|engine| self.load_module(&format!("ip_vs_pe_{engine}")));
+        scheduler || engine
     }
 
-    /// Asks for a module that the kernel did not load by itself; whether it is loaded now.
+    /// Asks for a module that the kernel did not load by itself; whether it is loaded just now.
     fn load_module(&mut self, module: &str) -> bool {
-        self.asked_modules.insert(module.to_owned()) && module::load(module)
+        if self.asked_modules.contains_key(module) {
+            return false;
+        }
+        let loaded = module::load(module);
+        self.asked_modules.insert(module.to_owned(), loaded);
+        loaded
+    }
+
+    /// The kernel's answer is the same for both: what could be loaded is not what is missing.
+    fn module_missing(&self, action: &Action, settings: ServiceSettings) -> DataplaneError {
+        let ServiceSettings { scheduler, persistence, .. } = settings;
+        let scheduler_there = self.asked_modules.get(&format!("ip_vs_{scheduler}")) == Some(&true);
+        match persistence.and_then(|persistence| persistence.engine) {
+            Some(engine) if scheduler_there => {
+                DataplaneError::NoEngine { doing: apply(action), engine }
+            }
+            _ => DataplaneError::NoScheduler { doing: apply(action), scheduler },
+        }
     }
 }
 
@@ -207,8 +229,8 @@ enum Meaning {
     Done,
     /// It stands already, perhaps with other settings: this sets them.
     SetInstead(Action),
-    /// The kernel has no such scheduler loaded.
-    SchedulerMissing(Scheduler),
+    /// The kernel has no such scheduler, or persistence engine, loaded.
+    ModuleMissing(ServiceSettings),
     Failed(DataplaneError),
 }
 
@@ -221,13 +243,13 @@ fn meaning(action: &Action, answer: Result<(), Failure>) -> Meaning {
     };
     match (action, errno.0) {
         (Action::AddService(key, settings), libc::EEXIST) => {
-            Meaning::SetInstead(Action::SetService(*key, settings.clone()))
+            Meaning::SetInstead(Action::SetService(*key, *settings))
         }
         (Action::AddDestination(key, server, to), libc::EEXIST) => {
             Meaning::SetInstead(Action::SetDestination(*key, *server, *to))
         }
         (Action::AddService(_, settings) | Action::SetService(_, settings), libc::ENOENT) => {
-            Meaning::SchedulerMissing(settings.scheduler)
+            Meaning::ModuleMissing(*settings)
         }
         (Action::DeleteService(_), libc::ESRCH)
         | (Action::DeleteDestination(..), libc::ESRCH | libc::ENOENT) => Meaning::Done,
@@ -240,10 +262,6 @@ fn meaning(action: &Action, answer: Result<(), Failure>) -> Meaning {
 
 fn apply(action: &Action) -> Operation {
     Operation::Apply(Box::new(action.clone()))
-}
-
-fn no_scheduler(action: &Action, scheduler: Scheduler) -> DataplaneError {
-    DataplaneError::NoScheduler { doing: apply(action), scheduler }
 }
 
 fn general(doing: Operation, failure: Failure) -> DataplaneError {

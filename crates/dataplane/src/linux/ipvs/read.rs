@@ -7,16 +7,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use quorate_model::kernel::{
     Destination, ObservedDestination, ObservedService, ServiceKey, ServiceSettings,
 };
-use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
+use quorate_model::spec::{
+    Engine, Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds, Tunnel,
+    TunnelChecksum,
+};
 
 use super::wire::{
-    Attributes, DestinationAttr, FLAG_HASHED, FLAG_PERSISTENT, InfoAttr, Malformed, Payload,
-    ServiceAttr, StatsAttr, TopAttr,
+    Attributes, DestinationAttr, FLAG_HASHED, FLAG_ONE_PACKET, FLAG_PERSISTENT, FLAG_SCHEDULER,
+    FLAG_SCHEDULER_SHIFT, InfoAttr, Malformed, Payload, ServiceAttr, StatsAttr, TUNNEL_CHECKSUM,
+    TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMOTE_CHECKSUM, TopAttr,
 };
 use crate::IpvsInfo;
 
 /// A service without its destinations; `None` for one that is not by protocol, address and port
-/// of a kind that Quorate knows (by firewall mark, SCTP).
+/// of a kind that Quorate knows (by firewall mark).
 pub(super) fn service(
     attributes: Attributes<'_>,
 ) -> Result<Option<(ServiceKey, ObservedService)>, Malformed> {
@@ -33,7 +37,9 @@ pub(super) fn service(
             ServiceAttr::Flags => found.flags = Some(payload.u32()?),
             ServiceAttr::Timeout => found.timeout_s = Some(payload.u32()?),
             ServiceAttr::Netmask => found.netmask = Some(payload),
-            ServiceAttr::PersistenceEngine => found.has_engine = true,
+            ServiceAttr::PersistenceEngine => {
+                found.engine = Some(payload.text().and_then(Engine::named))
+            }
             // A kernel sends the 64-bit form after the other, so it wins.
             ServiceAttr::Stats | ServiceAttr::Stats64 => found.stats(payload)?,
             ServiceAttr::UnrecognizedConst(_) => {}
@@ -52,7 +58,8 @@ struct FoundService<'a> {
     flags: Option<u32>,
     timeout_s: Option<u32>,
     netmask: Option<Payload<'a>>,
-    has_engine: bool,
+    /// Its engine; `None` inside where its name is none that Quorate could give.
+    engine: Option<Option<Engine>>,
     connections: u64,
     bytes_in: u64,
     bytes_out: u64,
@@ -76,6 +83,7 @@ impl FoundService<'_> {
         let protocol = match self.protocol.map(i32::from) {
             Some(libc::IPPROTO_TCP) => Protocol::Tcp,
             Some(libc::IPPROTO_UDP) => Protocol::Udp,
+            Some(libc::IPPROTO_SCTP) => Protocol::Sctp,
             Some(_) => return Ok(None),
             None => return Err(Malformed),
         };
@@ -95,13 +103,26 @@ impl FoundService<'_> {
         let flags = self.flags.ok_or(Malformed)? & !FLAG_HASHED;
         let prefix = prefix(ip, self.netmask.ok_or(Malformed)?)?;
         let (Some(scheduler), Some(prefix)) = (self.scheduler, prefix) else { return Ok(None) };
-        if self.has_engine || flags & !FLAG_PERSISTENT != 0 {
+        if flags & !(FLAG_PERSISTENT | FLAG_ONE_PACKET | FLAG_SCHEDULER) != 0 {
             return Ok(None);
         }
-        // Without the flag, timeout and netmask have no effect: they are no difference.
-        let persistence = (flags & FLAG_PERSISTENT != 0)
-            .then_some(Persistence { timeout_s: self.timeout_s.ok_or(Malformed)?, prefix });
-        Ok(Some(ServiceSettings { scheduler, persistence }))
+        // Without the flag, timeout, netmask and engine have no effect: they are no difference.
+        let persistence = if flags & FLAG_PERSISTENT == 0 {
+            None
+        } else {
+            let engine = match self.engine {
+                Some(None) => return Ok(None),
+                engine => engine.flatten(),
+            };
+            Some(Persistence { timeout_s: self.timeout_s.ok_or(Malformed)?, prefix, engine })
+        };
+        let bits = (flags & FLAG_SCHEDULER) >> FLAG_SCHEDULER_SHIFT;
+        Ok(Some(ServiceSettings {
+            scheduler,
+            flags: SchedulerFlags::from_bits(u8::try_from(bits).unwrap_or_default()),
+            persistence,
+            one_packet: flags & FLAG_ONE_PACKET != 0,
+        }))
     }
 }
 
@@ -128,9 +149,9 @@ pub(super) fn destination(
     let mut port = None;
     let mut forward = None;
     let mut weight = None;
-    let mut foreign = false;
+    let mut thresholds = Thresholds::default();
     let (mut active, mut inactive) = (0, 0);
-    let mut tunnel_type = 0;
+    let mut tunnel = FoundTunnel::default();
     for attribute in top(attributes, TopAttr::Destination)? {
         let (kind, payload) = attribute?;
         match DestinationAttr::from(kind) {
@@ -138,30 +159,59 @@ pub(super) fn destination(
             DestinationAttr::Port => port = Some(payload.be16()?),
             DestinationAttr::ForwardMethod => forward = Some(payload.u32()?),
             DestinationAttr::Weight => weight = Some(payload.u32()?),
-            DestinationAttr::UpperThreshold | DestinationAttr::LowerThreshold => {
-                foreign |= payload.u32()? != 0;
-            }
+            DestinationAttr::UpperThreshold => thresholds.upper = payload.u32()?,
+            DestinationAttr::LowerThreshold => thresholds.lower = payload.u32()?,
             DestinationAttr::ActiveConnections => active = payload.u32()?,
             DestinationAttr::InactiveConnections => inactive = payload.u32()?,
             DestinationAttr::Family => family = Some(payload.u16()?),
-            DestinationAttr::TunnelType => tunnel_type = payload.u8()?,
+            DestinationAttr::TunnelType => tunnel.kind = payload.u8()?,
+            DestinationAttr::TunnelPort => tunnel.port = payload.be16()?,
+            DestinationAttr::TunnelFlags => tunnel.flags = payload.u16()?,
             DestinationAttr::UnrecognizedConst(_) => {}
         }
     }
     let forward = match forward.ok_or(Malformed)? {
         0 => Some(Forward::Nat),
-        2 if tunnel_type == 0 => Some(Forward::Tun),
+        2 => tunnel.known().map(Forward::Tun),
         3 => Some(Forward::Dr),
         _ => None,
     };
     let weight = weight.ok_or(Malformed)?;
-    let destination = forward.filter(|_| !foreign).map(|forward| Destination { forward, weight });
+    let destination = forward.map(|forward| Destination { forward, weight, thresholds });
     // Kernels before 3.18 don't say the family: there it is the service's.
     let service_family = if service.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let family = family.map_or(service_family, i32::from);
     let ip = ip(u16::try_from(family).map_err(|_| Malformed)?, address.ok_or(Malformed)?)?;
     let server = SocketAddr::new(ip, port.ok_or(Malformed)?);
     Ok((server, ObservedDestination { destination, active, inactive }))
+}
+
+#[derive(Default)]
+struct FoundTunnel {
+    kind: u8,
+    port: u16,
+    flags: u16,
+}
+
+impl FoundTunnel {
+    /// `None` for what Quorate can't express.
+    fn known(&self) -> Option<Tunnel> {
+        match (self.kind, self.flags) {
+            (0, _) => Some(Tunnel::Ipip),
+            (TUNNEL_GUE, flags) => {
+                let checksum = match flags {
+                    0 => TunnelChecksum::None,
+                    TUNNEL_CHECKSUM => TunnelChecksum::Full,
+                    TUNNEL_REMOTE_CHECKSUM => TunnelChecksum::Remote,
+                    _ => return None,
+                };
+                Some(Tunnel::Gue { port: self.port, checksum })
+            }
+            (TUNNEL_GRE, 0) => Some(Tunnel::Gre { checksum: false }),
+            (TUNNEL_GRE, TUNNEL_CHECKSUM) => Some(Tunnel::Gre { checksum: true }),
+            _ => None,
+        }
+    }
 }
 
 /// What ip_vs says of itself.

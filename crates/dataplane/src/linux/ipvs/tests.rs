@@ -7,7 +7,10 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use quorate_model::kernel::{Destination, ObservedDestination, ServiceKey, ServiceSettings};
-use quorate_model::spec::{Forward, Persistence, Protocol, SCHEDULERS};
+use quorate_model::spec::{
+    Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds,
+    Tunnel, TunnelChecksum,
+};
 
 use super::wire::{
     Attributes, Command, DestinationAttr, Malformed, Message, Messages, RequestHead, ServiceAttr,
@@ -26,10 +29,9 @@ fn udp6() -> ServiceKey {
 }
 
 fn settings(scheduler: &str, persistence: Option<(u32, u8)>) -> ServiceSettings {
-    ServiceSettings {
-        scheduler: Scheduler::named(scheduler).unwrap(),
-        persistence: persistence.map(|(timeout_s, prefix)| Persistence { timeout_s, prefix }),
-    }
+    let persistence =
+        persistence.map(|(timeout_s, prefix)| Persistence { timeout_s, prefix, engine: None });
+    ServiceSettings { persistence, ..ServiceSettings::plain(Scheduler::named(scheduler).unwrap()) }
 }
 
 fn server(text: &str) -> SocketAddr {
@@ -103,7 +105,7 @@ fn an_ipv4_netmask_is_in_network_order() {
 
 #[test]
 fn a_new_destination_has_these_bytes() {
-    let to = Destination { forward: Forward::Tun, weight: 3 };
+    let to = Destination::new(Forward::Tun(Tunnel::Ipip), 3);
     #[rustfmt::skip]
     let want = [
         0x8c, 0, 0, 0, 0x1c, 0, 0x05, 0, 7, 0, 0, 0, 0, 0, 0, 0,
@@ -152,8 +154,9 @@ fn a_deletion_names_the_entry_and_nothing_more() {
 
 #[test]
 fn forwarding_methods_have_the_kernels_numbers() {
-    for (forward, number) in [(Forward::Nat, 0), (Forward::Tun, 2), (Forward::Dr, 3)] {
-        let to = Destination { forward, weight: 1 };
+    for (forward, number) in [(Forward::Nat, 0), (Forward::Tun(Tunnel::Ipip), 2), (Forward::Dr, 3)]
+    {
+        let to = Destination::new(forward, 1);
         let bytes = encoded(&Action::SetDestination(tcp4(), server("192.0.2.1:80"), to));
         let attr = [8, 0, 3, 0, number, 0, 0, 0];
         assert!(bytes.windows(8).any(|window| window == attr), "{forward}");
@@ -167,13 +170,70 @@ fn every_setting_that_is_written_reads_back() {
         for scheduler in SCHEDULERS {
             for persistence in [None, Some((1, all)), Some((86_400, 24))] {
                 let settings = settings(scheduler, persistence);
-                let bytes = encoded(&Action::AddService(key, settings.clone()));
-                let (found, service) =
-                    read::service(only_message(&bytes).attributes()).unwrap().unwrap();
-                assert_eq!((found, service.settings), (key, Some(settings)));
+                for bits in 0..8 {
+                    let flags = SchedulerFlags::from_bits(bits);
+                    reads_back(key, ServiceSettings { flags, ..settings });
+                }
+                reads_back(key, ServiceSettings { one_packet: true, ..settings });
+                let engine = Engine::named("sip");
+                let persistence = settings.persistence.map(|p| Persistence { engine, ..p });
+                reads_back(key, ServiceSettings { persistence, ..settings });
             }
         }
     }
+    for protocol in Protocol::WORDS.map(|(_, protocol)| protocol) {
+        reads_back(ServiceKey { protocol, ..tcp4() }, settings("rr", None));
+    }
+}
+
+fn reads_back(key: ServiceKey, settings: ServiceSettings) {
+    let bytes = encoded(&Action::AddService(key, settings));
+    let (found, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
+    assert_eq!((found, service.settings), (key, Some(settings)));
+}
+
+#[test]
+fn every_way_to_a_real_server_that_is_written_reads_back() {
+    let gue = |checksum| Tunnel::Gue { port: 6080, checksum };
+    let tunnels = [
+        Tunnel::Ipip,
+        gue(TunnelChecksum::None),
+        gue(TunnelChecksum::Full),
+        gue(TunnelChecksum::Remote),
+        Tunnel::Gre { checksum: false },
+        Tunnel::Gre { checksum: true },
+    ];
+    let ways = [Forward::Dr, Forward::Nat].into_iter().chain(tunnels.map(Forward::Tun));
+    for forward in ways {
+        for (upper, lower) in [(0, 0), (100, 0), (100, 80)] {
+            let thresholds = Thresholds { upper, lower };
+            let to = Destination { thresholds, ..Destination::new(forward, 3) };
+            let bytes = encoded(&Action::SetDestination(tcp4(), server("192.0.2.7:80"), to));
+            // What is sent names the service first; a dump names the real server alone.
+            let parts: Vec<_> = only_message(&bytes).attributes().map(Result::unwrap).collect();
+            let [_, (kind, payload)] = parts.as_slice() else { panic!("{parts:?}") };
+            let mut writer = Writer::default();
+            writer.message(&HEAD, Command::NewDestination.into(), |writer| {
+                writer.put(*kind, payload.0);
+            });
+            let (_, found) = read_destination(writer.bytes()).unwrap();
+            assert_eq!(found.destination, Some(to));
+        }
+    }
+}
+
+#[test]
+fn a_gue_tunnel_has_the_kernels_attributes() {
+    let tunnel = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Remote };
+    let to = Destination::new(Forward::Tun(tunnel), 1);
+    let bytes = encoded(&Action::AddDestination(tcp4(), server("192.0.2.7:80"), to));
+    #[rustfmt::skip]
+    let want = [
+        0x05, 0, 13, 0, 1, 0, 0, 0, // TUN_TYPE: GUE
+        0x06, 0, 14, 0, 0x17, 0xc0, 0, 0, // TUN_PORT, in network order
+        0x06, 0, 15, 0, 2, 0, 0, 0, // TUN_FLAGS: REMCSUM
+    ];
+    assert!(bytes.ends_with(&want), "{bytes:x?}");
 }
 
 /// A service as a kernel dumps it: sixteen bytes of address, the HASHED flag, both statistics.
@@ -239,13 +299,13 @@ fn a_dumped_service_is_read_without_the_hashed_flag_and_with_wide_counters() {
 
 #[test]
 fn what_quorate_cannot_express_is_read_as_unlike_anything_wanted() {
-    let one_packet = dumped_service(udp6(), 4 | 2, |_| {});
+    let flag = dumped_service(udp6(), 0x40 | 2, |_| {});
     let engine =
-        dumped_service(udp6(), 1, |writer| writer.put(ServiceAttr::PersistenceEngine, b"sip\0"));
-    let none = dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::Scheduler, b"none\0"));
+        dumped_service(udp6(), 1, |writer| writer.put(ServiceAttr::PersistenceEngine, b"S P\0"));
+    let name = dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::Scheduler, b"R R\0"));
     let holes =
         dumped_service(tcp4(), 1, |writer| writer.put(ServiceAttr::Netmask, &[255, 0, 255, 0]));
-    for bytes in [one_packet, engine, none, holes] {
+    for bytes in [flag, engine, name, holes] {
         let (_, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
         assert_eq!(service.settings, None);
     }
@@ -255,8 +315,8 @@ fn what_quorate_cannot_express_is_read_as_unlike_anything_wanted() {
 fn services_by_firewall_mark_or_of_other_protocols_are_skipped() {
     let marked =
         dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::FirewallMark, &[9, 0, 0, 0]));
-    let sctp = dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::Protocol, &[132, 0]));
-    for bytes in [marked, sctp] {
+    let dccp = dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::Protocol, &[33, 0]));
+    for bytes in [marked, dccp] {
         assert_eq!(read::service(only_message(&bytes).attributes()), Ok(None));
     }
 }
@@ -287,7 +347,7 @@ fn read_destination(bytes: &[u8]) -> Result<(SocketAddr, ObservedDestination), M
 #[test]
 fn a_dumped_destination_is_read_with_its_connections() {
     let want = ObservedDestination {
-        destination: Some(Destination { forward: Forward::Dr, weight: 65_535 }),
+        destination: Some(Destination::new(Forward::Dr, 65_535)),
         active: 12,
         inactive: 13,
     };
@@ -307,15 +367,19 @@ fn a_destination_that_quorate_cannot_express_is_unlike_anything_wanted() {
     let put = |attr: DestinationAttr, value: u32| {
         dumped_destination(move |writer| writer.put(attr, &value.to_ne_bytes()))
     };
-    let gue = dumped_destination(|writer| {
-        writer.put(DestinationAttr::ForwardMethod, &2_u32.to_ne_bytes());
-        writer.put(DestinationAttr::TunnelType, &[1]);
-    });
+    let tunnel = |kind, flags: u16| {
+        dumped_destination(move |writer| {
+            writer.put(DestinationAttr::ForwardMethod, &2_u32.to_ne_bytes());
+            writer.put(DestinationAttr::TunnelType, &[kind]);
+            writer.put(DestinationAttr::TunnelFlags, &flags.to_ne_bytes());
+        })
+    };
     for bytes in [
         put(DestinationAttr::ForwardMethod, 1),
         put(DestinationAttr::ForwardMethod, 4),
-        put(DestinationAttr::UpperThreshold, 100),
-        gue,
+        tunnel(3, 0),
+        tunnel(1, 3),
+        tunnel(2, 2),
     ] {
         assert_eq!(read_destination(&bytes).unwrap().1.destination, None);
     }
@@ -381,19 +445,18 @@ fn a_length_of_zero_ends_the_walk_with_an_error() {
 
 #[test]
 fn already_so_is_success_and_what_is_gone_is_not() {
-    let to = Destination { forward: Forward::Dr, weight: 1 };
+    let to = Destination::new(Forward::Dr, 1);
     let rs = server("192.0.2.1:80");
     let rr = settings("rr", None);
-    let add = Action::AddService(tcp4(), rr.clone());
+    let add = Action::AddService(tcp4(), rr);
     let set = Action::SetService(tcp4(), rr);
     let add_rs = Action::AddDestination(tcp4(), rs, to);
     let set_rs = Action::SetDestination(tcp4(), rs, to);
     let answer = |errno| Err(Failure::Errno(Errno(errno)));
-    let rr = Scheduler::named("rr").unwrap();
 
     assert_eq!(meaning(&add, answer(libc::EEXIST)), Meaning::SetInstead(set.clone()));
     assert_eq!(meaning(&add_rs, answer(libc::EEXIST)), Meaning::SetInstead(set_rs.clone()));
-    assert_eq!(meaning(&add, answer(libc::ENOENT)), Meaning::SchedulerMissing(rr));
+    assert_eq!(meaning(&add, answer(libc::ENOENT)), Meaning::ModuleMissing(settings("rr", None)));
     for (delete, errno) in [
         (Action::DeleteService(tcp4()), libc::ESRCH),
         (Action::DeleteDestination(tcp4(), rs), libc::ESRCH),

@@ -75,6 +75,8 @@ pub(super) enum DestinationAttr {
     InactiveConnections = 8,
     Family = 11,
     TunnelType = 13,
+    TunnelPort = 14,
+    TunnelFlags = 15,
 }
 
 impl NlAttrType for DestinationAttr {}
@@ -93,6 +95,22 @@ impl NlAttrType for StatsAttr {}
 pub(super) const FLAG_PERSISTENT: u32 = 0x1;
 /// `IP_VS_SVC_F_HASHED`: the kernel's own, of no meaning to anyone else.
 pub(super) const FLAG_HASHED: u32 = 0x2;
+
+/// `IP_VS_SVC_F_ONEPACKET`.
+pub(super) const FLAG_ONE_PACKET: u32 = 0x4;
+/// `IP_VS_SVC_F_SCHED1`; the next two bits are SCHED2 and SCHED3.
+pub(super) const FLAG_SCHEDULER_SHIFT: u32 = 3;
+/// All three of them.
+pub(super) const FLAG_SCHEDULER: u32 = 0x38;
+
+/// `IP_VS_CONN_F_TUNNEL_TYPE_GUE`.
+pub(super) const TUNNEL_GUE: u8 = 1;
+/// `IP_VS_CONN_F_TUNNEL_TYPE_GRE`.
+pub(super) const TUNNEL_GRE: u8 = 2;
+/// `IP_VS_TUNNEL_ENCAP_FLAG_CSUM`.
+pub(super) const TUNNEL_CHECKSUM: u16 = 1;
+/// `IP_VS_TUNNEL_ENCAP_FLAG_REMCSUM`.
+pub(super) const TUNNEL_REMOTE_CHECKSUM: u16 = 2;
 
 /// Bytes of a netlink header.
 pub(super) const HEADER_BYTES: usize = 16;

@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use quorate_model::kernel::{Destination, ServiceKey, ServiceSettings};
 use quorate_model::plan::Action;
-use quorate_model::spec::{Forward, Protocol};
+use quorate_model::spec::{Forward, Protocol, Tunnel, TunnelChecksum};
 
 use super::wire::{
-    Command, DestinationAttr, FLAG_PERSISTENT, RequestHead, ServiceAttr, TopAttr, Writer,
+    Command, DestinationAttr, FLAG_ONE_PACKET, FLAG_PERSISTENT, FLAG_SCHEDULER_SHIFT, RequestHead,
+    ServiceAttr, TUNNEL_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMOTE_CHECKSUM, TopAttr, Writer,
 };
 
 /// Appends the request that does this action.
@@ -67,6 +68,7 @@ fn put_key(writer: &mut Writer, key: &ServiceKey) {
     let protocol = match key.protocol {
         Protocol::Tcp => libc::IPPROTO_TCP,
         Protocol::Udp => libc::IPPROTO_UDP,
+        Protocol::Sctp => libc::IPPROTO_SCTP,
     };
     let protocol = u16::try_from(protocol).unwrap_or_default();
     writer.put(ServiceAttr::Family, &family(key.address.ip()).to_ne_bytes());
@@ -76,17 +78,25 @@ fn put_key(writer: &mut Writer, key: &ServiceKey) {
 }
 
 fn put_settings(writer: &mut Writer, key: &ServiceKey, settings: &ServiceSettings) {
-    let mut scheduler = settings.scheduler.as_str().as_bytes().to_vec();
-    scheduler.push(0);
-    let flags = if settings.persistence.is_some() { FLAG_PERSISTENT } else { 0 };
+    let text = |name: &str| [name.as_bytes(), &[0]].concat();
+    let mut flags = u32::from(settings.flags.bits()) << FLAG_SCHEDULER_SHIFT;
+    if settings.persistence.is_some() {
+        flags |= FLAG_PERSISTENT;
+    }
+    if settings.one_packet {
+        flags |= FLAG_ONE_PACKET;
+    }
     let timeout_s = settings.persistence.map_or(0, |persistence| persistence.timeout_s);
     let prefix = settings.persistence.map(|persistence| persistence.prefix);
-    writer.put(ServiceAttr::Scheduler, &scheduler);
+    writer.put(ServiceAttr::Scheduler, &text(settings.scheduler.as_str()));
     // The mask says which flags are meant: all of them.
     let mask = u32::MAX;
     writer.put(ServiceAttr::Flags, &[flags.to_ne_bytes(), mask.to_ne_bytes()].concat());
     writer.put(ServiceAttr::Timeout, &timeout_s.to_ne_bytes());
     writer.put(ServiceAttr::Netmask, &netmask(key.address.ip(), prefix));
+    if let Some(engine) = settings.persistence.and_then(|persistence| persistence.engine) {
+        writer.put(ServiceAttr::PersistenceEngine, &text(engine.as_str()));
+    }
 }
 
 /// A mask in network order for IPv4, but for IPv6 a prefix length in host order.
@@ -107,16 +117,39 @@ fn put_server(writer: &mut Writer, server: &SocketAddr) {
 }
 
 fn put_destination(writer: &mut Writer, destination: Destination) {
-    // IP_VS_CONN_F_MASQ, _TUNNEL, _DROUTE. A tunnel without a type is IP in IP.
+    // IP_VS_CONN_F_MASQ, _TUNNEL, _DROUTE.
     let forward: u32 = match destination.forward {
         Forward::Nat => 0,
-        Forward::Tun => 2,
+        Forward::Tun(_) => 2,
         Forward::Dr => 3,
     };
     writer.put(DestinationAttr::ForwardMethod, &forward.to_ne_bytes());
     writer.put(DestinationAttr::Weight, &destination.weight.to_ne_bytes());
-    writer.put(DestinationAttr::UpperThreshold, &0_u32.to_ne_bytes());
-    writer.put(DestinationAttr::LowerThreshold, &0_u32.to_ne_bytes());
+    let thresholds = destination.thresholds;
+    writer.put(DestinationAttr::UpperThreshold, &thresholds.upper.to_ne_bytes());
+    writer.put(DestinationAttr::LowerThreshold, &thresholds.lower.to_ne_bytes());
+    if let Forward::Tun(tunnel) = destination.forward {
+        put_tunnel(writer, tunnel);
+    }
+}
+
+/// A tunnel without a type is IP in IP, which kernels before 5.2 have alone.
+fn put_tunnel(writer: &mut Writer, tunnel: Tunnel) {
+    let (kind, port, flags) = match tunnel {
+        Tunnel::Ipip => return,
+        Tunnel::Gue { port, checksum } => {
+            let flags = match checksum {
+                TunnelChecksum::None => 0,
+                TunnelChecksum::Full => TUNNEL_CHECKSUM,
+                TunnelChecksum::Remote => TUNNEL_REMOTE_CHECKSUM,
+            };
+            (TUNNEL_GUE, port, flags)
+        }
+        Tunnel::Gre { checksum } => (TUNNEL_GRE, 0, if checksum { TUNNEL_CHECKSUM } else { 0 }),
+    };
+    writer.put(DestinationAttr::TunnelType, &[kind]);
+    writer.put(DestinationAttr::TunnelPort, &port.to_be_bytes());
+    writer.put(DestinationAttr::TunnelFlags, &flags.to_ne_bytes());
 }
 
 fn family(address: IpAddr) -> u16 {

@@ -135,27 +135,7 @@ pub(super) fn listen(field: &Field<'_>, out: &mut Diagnostics) -> Option<Listen>
         out.push(problem);
         return None;
     };
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" | "fwmark" | "mark" => {
-            let problem = field.problem(format!(
-                "this version of Quorate does not have {protocol:?} services yet"
-            ));
-            out.push(problem.help("tcp and udp are there"));
-            return None;
-        }
-        other => {
-            let other: String = other.chars().take(20).collect();
-            let problem = field.problem(format!("unknown protocol {other:?}"));
-            let lower = other.to_ascii_lowercase();
-            out.push(problem.help(match lower.as_str() {
-                "tcp" | "udp" => format!("did you mean {lower:?}?"),
-                _ => "known: tcp, udp".to_owned(),
-            }));
-            return None;
-        }
-    };
+    let protocol = protocol_of(protocol, field, out)?;
     match socket_address(address) {
         Ok(address) => Some(Listen { protocol, address }),
         Err((message, help)) => {
@@ -163,6 +143,26 @@ pub(super) fn listen(field: &Field<'_>, out: &mut Diagnostics) -> Option<Listen>
             None
         }
     }
+}
+
+fn protocol_of(word: &str, field: &Field<'_>, out: &mut Diagnostics) -> Option<Protocol> {
+    if let Some(protocol) = Protocol::named(word) {
+        return Some(protocol);
+    }
+    if let "fwmark" | "mark" = word {
+        let problem =
+            field.problem(format!("this version of Quorate does not have {word:?} services yet"));
+        out.push(problem.help("tcp, udp and sctp are there"));
+        return None;
+    }
+    let word: String = word.chars().take(20).collect();
+    let lower = word.to_ascii_lowercase();
+    let help = match Protocol::named(&lower) {
+        Some(protocol) => format!("did you mean \"{protocol}\"?"),
+        None => "known: tcp, udp, sctp".to_owned(),
+    };
+    out.push(field.problem(format!("unknown protocol {word:?}")).help(help));
+    None
 }
 
 /// The prefix length that a netmask such as `"255.255.255.0"` stands for, with its family.

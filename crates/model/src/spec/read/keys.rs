@@ -4,15 +4,17 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 11] = [
+pub const TABLES: [&TableKeys; 13] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
     &GROUP,
     &ADDRESS,
     &SERVICE,
+    &SCHEDULER,
     &PERSISTENCE,
     &REAL_SERVER,
+    &TUNNEL,
     &POOL,
     &CHECK,
     &TRACK,
@@ -104,14 +106,28 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         Key::required("group"),
         Key::required("listen"),
         Key::with_default("scheduler", "\"wlc\""),
+        Key::with_default("flags", "[]"),
+        Key::with_default("one_packet", "false"),
         Key::with_default("forward", "\"DR\""),
+        Key::with_default("tunnel", "\"ipip\""),
         Key::optional("persistence"),
         Key::optional("check"),
         Key::with_default("inhibit", "false"),
         Key::optional("real_servers"),
         Key::optional("pool"),
+        Key::optional("sorry_server"),
     ],
     foreign: &[
+        ("ops", "one_packet = true"),
+        ("sh-port", "flags = [\"sh-port\"]"),
+        ("sh-fallback", "flags = [\"sh-fallback\"]"),
+        ("mh-port", "flags = [\"mh-port\"]"),
+        ("mh-fallback", "flags = [\"mh-fallback\"]"),
+        ("persistence_engine", "persistence = { timeout = \"50s\", engine = \"sip\" }"),
+        (
+            "sorry_server_lvs_method",
+            "sorry_server = { address = \"192.0.2.9:80\", forward = \"NAT\" }",
+        ),
         ("lb_algo", "scheduler"),
         ("lvs_sched", "scheduler"),
         ("lb_kind", "forward"),
@@ -138,40 +154,54 @@ pub(super) const SERVICE: TableKeys = TableKeys {
     ],
     later: &[
         "alpha",
-        "engine",
-        "flags",
         "fwmark",
         "hysteresis",
         "mark",
         "min_up",
         "omega",
-        "one_packet",
-        "ops",
-        "persistence_engine",
         "quorum",
         "quorum_down",
         "quorum_up",
         "slow_start",
-        "sorry_server",
         "evacuate_on_disagreement",
     ],
 };
 
+pub(super) const SCHEDULER: TableKeys =
+    TableKeys { title: "scheduler", keys: &[Key::required("name")], foreign: &[], later: &[] };
+
 pub(super) const PERSISTENCE: TableKeys = TableKeys {
     title: "persistence",
-    keys: &[Key::required("timeout"), Key::optional("netmask"), Key::optional("prefix")],
+    keys: &[
+        Key::required("timeout"),
+        Key::optional("netmask"),
+        Key::optional("prefix"),
+        Key::optional("engine"),
+    ],
     foreign: &[
         ("persistence_timeout", "timeout"),
         ("persistence_granularity", "netmask"),
         ("granularity", "netmask"),
+        ("persistence_engine", "engine"),
     ],
-    later: &["engine"],
+    later: &[],
 };
 
 pub(super) const REAL_SERVER: TableKeys = TableKeys {
     title: "real server",
-    keys: &[Key::required("address"), Key::with_default("weight", "1"), Key::optional("forward")],
+    keys: &[
+        Key::required("address"),
+        Key::with_default("weight", "1"),
+        Key::optional("forward"),
+        Key::optional("tunnel"),
+        Key::with_default("upper_threshold", "0"),
+        Key::with_default("lower_threshold", "0"),
+    ],
     foreign: &[
+        ("uthreshold", "upper_threshold"),
+        ("lthreshold", "lower_threshold"),
+        ("u_threshold", "upper_threshold"),
+        ("l_threshold", "lower_threshold"),
         ("addr", "address"),
         ("ip", "address"),
         ("port", "it behind the address: \"192.0.2.16:80\""),
@@ -180,7 +210,18 @@ pub(super) const REAL_SERVER: TableKeys = TableKeys {
         ("inhibit_on_failure", "inhibit = true in [service.NAME]"),
         ("TCP_CHECK", "check = { type = \"tcp\" } in [service.NAME]"),
     ],
-    later: &["check", "upper_threshold", "lower_threshold", "tunnel", "drain", "inhibit"],
+    later: &["check", "drain", "inhibit"],
+};
+
+pub(super) const TUNNEL: TableKeys = TableKeys {
+    title: "tunnel",
+    keys: &[
+        Key::required("type"),
+        Key::optional("port"),
+        Key::with_default("checksum", "\"none\""),
+    ],
+    foreign: &[("tun-type", "type"), ("tun-port", "port"), ("csum", "checksum = \"full\"")],
+    later: &[],
 };
 
 pub(super) const POOL: TableKeys = TableKeys {

@@ -7,6 +7,7 @@ mod address;
 mod arbitration;
 mod check;
 mod group;
+mod ipvs;
 pub mod keys;
 mod real_server;
 mod service;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::spec::document::{At, Diagnostics, Field, socket_address};
-use crate::spec::{Forward, Listen, RealServer, WEIGHT_MAX};
+use crate::spec::{Forward, Listen, RealServer, Thresholds, Tunnel, WEIGHT_MAX};
 
 use super::group::Groups;
-use super::{REAL_SERVERS_MAX, address, keys, service};
+use super::{REAL_SERVERS_MAX, address, ipvs, keys};
 
 /// Sets of real servers by name; absent where one could not be read.
 pub(super) type Pools<'d> = BTreeMap<&'d str, Option<Vec<Given>>>;
@@ -19,6 +19,8 @@ pub(super) struct Given {
     port: Option<u16>,
     weight: u32,
     forward: Option<Forward>,
+    tunnel: Option<Tunnel>,
+    thresholds: Thresholds,
     at: At,
 }
 
@@ -73,25 +75,58 @@ fn server(item: &Field<'_>, groups: &Groups, out: &mut Diagnostics) -> Option<Gi
         return None;
     }
     let table = item.table(&keys::REAL_SERVER, out)?;
-    let address = table.require("address", out).and_then(|field| {
-        let (ip, port) = address_of(&field, out)?;
-        address::refuse_no_host(ip, &field, out)?;
-        if let Some(group) = groups.owner.get(&ip) {
-            let message = format!("{ip} is a VIP, of group {group}: a real server has its own");
-            out.push(field.problem(message).help("use the real server's own address"));
-            return None;
-        }
-        Some((ip, port, field.at))
-    });
+    let (ip, port, at) =
+        table.require("address", out).and_then(|f| own_address(&f, groups, out))?;
     let weight = table
         .get("weight")
         .map_or(Some(1), |field| field.integer("the weight of a real server", 0..=WEIGHT_MAX, out));
     let forward = match table.get("forward") {
-        Some(field) => service::forward(&field, out).map(Some),
+        Some(field) => ipvs::forward(&field, out).map(Some),
         None => Some(None),
     };
-    let (ip, port, at) = address?;
-    Some(Given { ip, port, weight: weight?, forward: forward?, at })
+    let tunnel = match table.get("tunnel") {
+        Some(field) => ipvs::tunnel(&field, out).map(Some),
+        None => Some(None),
+    };
+    let thresholds = ipvs::thresholds(&table, out);
+    Some(Given {
+        ip,
+        port,
+        weight: weight?,
+        forward: forward?,
+        tunnel: tunnel?,
+        thresholds: thresholds?,
+        at,
+    })
+}
+
+/// Who answers while no real server does: an address, or a table that says how it is reached.
+pub(super) fn sorry_server(
+    field: &Field<'_>,
+    groups: &Groups,
+    out: &mut Diagnostics,
+) -> Option<Given> {
+    if field.is_table() {
+        return server(field, groups, out);
+    }
+    let (ip, port, at) = own_address(field, groups, out)?;
+    let (forward, tunnel, thresholds) = (None, None, Thresholds::default());
+    Some(Given { ip, port, weight: 1, forward, tunnel, thresholds, at })
+}
+
+fn own_address(
+    field: &Field<'_>,
+    groups: &Groups,
+    out: &mut Diagnostics,
+) -> Option<(IpAddr, Option<u16>, At)> {
+    let (ip, port) = address_of(field, out)?;
+    address::refuse_no_host(ip, field, out)?;
+    if let Some(group) = groups.owner.get(&ip) {
+        let message = format!("{ip} is a VIP, of group {group}: a real server has its own");
+        out.push(field.problem(message).help("use the real server's own address"));
+        return None;
+    }
+    Some((ip, port, field.at.clone()))
 }
 
 fn address_of(field: &Field<'_>, out: &mut Diagnostics) -> Option<(IpAddr, Option<u16>)> {
@@ -114,12 +149,17 @@ pub(super) struct Resolve<'a> {
     pub(super) service: &'a str,
     /// Where it listens; never empty.
     pub(super) listen: &'a [Listen],
-    /// How packets reach its real servers unless one says otherwise.
-    pub(super) forward: Forward,
+    /// How packets reach its real servers unless one says otherwise, and in which tunnel.
+    pub(super) forward: (Forward, Option<Tunnel>),
 }
 
 impl Resolve<'_> {
-    pub(super) fn servers(self, given: &[Given], out: &mut Diagnostics) -> Option<Vec<RealServer>> {
+    pub(super) fn servers(
+        self,
+        given: &[Given],
+        sorry: Option<&Given>,
+        out: &mut Diagnostics,
+    ) -> Option<(Vec<RealServer>, Option<RealServer>)> {
         let ports: BTreeSet<u16> = self.listen.iter().map(|l| l.address.port()).collect();
         let mut all = Some(Vec::with_capacity(given.len()));
         let mut seen = BTreeSet::new();
@@ -141,7 +181,43 @@ impl Resolve<'_> {
                 return None;
             }
         }
-        all
+        let sorry = match sorry {
+            Some(server) => {
+                let real = self.server(server, &ports, out).filter(|real| {
+                    let other = !seen.contains(&real.address);
+                    if !other {
+                        let problem = server.at.problem(format!(
+                            "{} is a real server of service {} already",
+                            real.address, self.service
+                        ));
+                        out.push(problem.help("a sorry server answers while no real server does"));
+                    }
+                    other
+                });
+                Some(real?)
+            }
+            None => None,
+        };
+        Some((all?, sorry))
+    }
+
+    /// The real server's own method and tunnel, or the service's.
+    fn forward_of(self, server: &Given, out: &mut Diagnostics) -> Option<Forward> {
+        let (forward, tunnel) = self.forward;
+        let forward = server.forward.unwrap_or(forward);
+        match (forward, server.tunnel, tunnel) {
+            (Forward::Tun(_), Some(tunnel), _) | (Forward::Tun(_), None, Some(tunnel)) => {
+                Some(Forward::Tun(tunnel))
+            }
+            (Forward::Dr | Forward::Nat, Some(_), _) => {
+                let message =
+                    format!("real server {server} has a tunnel, and is reached by {forward}");
+                let problem = server.at.problem(message);
+                out.push(problem.help("forward = \"TUN\", or leave the tunnel out"));
+                None
+            }
+            (forward, None, _) => Some(forward),
+        }
     }
 
     fn server(
@@ -150,16 +226,18 @@ impl Resolve<'_> {
         ports: &BTreeSet<u16>,
         out: &mut Diagnostics,
     ) -> Option<RealServer> {
-        let forward = server.forward.unwrap_or(self.forward);
+        let forward = self.forward_of(server, out)?;
         let first = self.listen.first()?;
         let other_family = self.listen.iter().find(|l| l.address.is_ipv4() != server.ip.is_ipv4());
-        if let Some(listen) = other_family {
+        if let Some(listen) = other_family
+            && !matches!(forward, Forward::Tun(_))
+        {
             let message = format!(
                 "real server {server} and {listen} of service {} are not of one address family",
                 self.service
             );
-            let help =
-                "this version of Quorate does not mix IPv4 and IPv6: make a service for each";
+            let help = "only a tunnel carries one family in the other: forward = \"TUN\", or an \
+                        address of the service's family";
             out.push(server.at.problem(message).help(help));
             return None;
         }
@@ -176,7 +254,8 @@ impl Resolve<'_> {
             && let Some(listen) = self.listen.iter().find(|l| l.address.port() != port)
         {
             let message = format!(
-                "{forward} can't change ports: real server {server}, service {} on {listen}",
+                "{} can't change ports: real server {server}, service {} on {listen}",
+                forward.word(),
                 self.service
             );
             let help = format!("use port {}, or forward = \"NAT\"", listen.address.port());
@@ -187,6 +266,7 @@ impl Resolve<'_> {
             address: SocketAddr::new(server.ip, port),
             weight: server.weight,
             forward,
+            thresholds: server.thresholds,
         })
     }
 }

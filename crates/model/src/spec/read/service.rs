@@ -5,29 +5,15 @@ use std::time::Duration;
 
 use crate::id::ServiceName;
 use crate::spec::document::{At, Diagnostics, Field, Named, Table};
-use crate::spec::{Check, Forward, Listen, Persistence, SCHEDULERS, Scheduler, VirtualService};
+use crate::spec::{Check, Forward, Listen, Persistence, Scheduler, Tunnel, VirtualService};
 
 use super::group::Groups;
-use super::real_server::{Given, Pools, Resolve, servers};
-use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, check, keys};
+use super::real_server::{Given, Pools, Resolve, servers, sorry_server};
+use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, check, ipvs, keys};
 
 /// Longest persistence: 31 days, as ipvsadm(8) has it. The kernel keeps it in 32 bits of ticks,
 /// which 50 days overflow at 1000 Hz (`svc->timeout = u->timeout * HZ`, ip_vs_ctl.c).
 pub const PERSISTENCE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
-
-const FORWARDS: [(&str, Forward); 3] =
-    [("DR", Forward::Dr), ("NAT", Forward::Nat), ("TUN", Forward::Tun)];
-const FORWARDS_FOREIGN: [(&str, &str); 7] = [
-    ("route", "DR"),
-    ("gatewaying", "DR"),
-    ("direct", "DR"),
-    ("masq", "NAT"),
-    ("masquerading", "NAT"),
-    ("ipip", "TUN"),
-    ("tunnel", "TUN"),
-];
-const SCHEDULERS_FOREIGN: [(&str, &str); 4] =
-    [("roundrobin", "rr"), ("round-robin", "rr"), ("leastconn", "lc"), ("source", "sh")];
 
 /// What several services name: checks and pools.
 #[derive(Debug, Default)]
@@ -128,8 +114,14 @@ fn service(
     });
     let scheduler = table
         .get("scheduler")
-        .map_or_else(|| Scheduler::named("wlc"), |field| scheduler(&field, out));
-    let forward = table.get("forward").map_or(Some(Forward::Dr), |field| forward(&field, out));
+        .map_or_else(|| Scheduler::named("wlc"), |field| ipvs::scheduler(&field, out));
+    let flags = table
+        .get("flags")
+        .map_or(Some(Default::default()), |field| ipvs::flags(&field, scheduler, out));
+    let one_packet = table
+        .get("one_packet")
+        .map_or(Some(false), |field| ipvs::one_packet(&field, listen.as_deref(), out));
+    let forward = forward_of(&table, out);
     let persistence = match (table.get("persistence"), &listen) {
         (Some(field), listen) => persistence(&field, listen.as_deref(), out).map(Some),
         (None, _) => Some(None),
@@ -140,25 +132,47 @@ fn service(
     };
     let inhibit = table.get("inhibit").map_or(Some(false), |field| field.flag(out));
     let given = given(&table, groups, shared, out);
-    let servers = match (&listen, forward, &given) {
-        (Some(listen), Some(forward), Some(given)) => {
-            taken.entries = taken.entries.saturating_add(listen.len().saturating_mul(given.len()));
+    let sorry = match table.get("sorry_server") {
+        Some(field) => sorry_server(&field, groups, out).map(Some),
+        None => Some(None),
+    };
+    let resolved = match (&listen, forward, &given, &sorry) {
+        (Some(listen), Some(forward), Some(given), Some(sorry)) => {
+            let servers = given.len() + usize::from(sorry.is_some());
+            taken.entries = taken.entries.saturating_add(listen.len().saturating_mul(servers));
             if taken.entries > REAL_SERVERS_MAX {
                 return None;
             }
-            Resolve { service: entry.text, listen, forward }.servers(given, out)
+            let resolve = Resolve { service: entry.text, listen, forward };
+            resolve.servers(given, sorry.as_ref(), out)
         }
         _ => None,
     };
+    let (real_servers, sorry_server) = resolved?;
     Some(VirtualService {
         group: group.and_then(|name| name.parse().ok())?,
         listen: listen?,
         scheduler: scheduler?,
+        flags: flags?,
+        one_packet: one_packet?,
         persistence: persistence?,
         check: check?,
         inhibit: inhibit?,
-        real_servers: servers?,
+        real_servers,
+        sorry_server,
     })
+}
+
+/// The service's forwarding method, for real servers that have none of their own, with the tunnel
+/// for those that are tunnelled.
+fn forward_of(table: &Table<'_>, out: &mut Diagnostics) -> Option<(Forward, Option<Tunnel>)> {
+    let forward =
+        table.get("forward").map_or(Some(Forward::Dr), |field| ipvs::forward(&field, out));
+    let tunnel = match table.get("tunnel") {
+        Some(field) => ipvs::tunnel(&field, out).map(Some),
+        None => Some(None),
+    };
+    Some((forward?, tunnel?))
 }
 
 pub(super) fn unknown<'k>(
@@ -240,16 +254,6 @@ fn in_group(
     right
 }
 
-fn scheduler(field: &Field<'_>, out: &mut Diagnostics) -> Option<Scheduler> {
-    let words = SCHEDULERS.map(|name| (name, name));
-    let name = field.choice("scheduler", &words, &SCHEDULERS_FOREIGN, out)?;
-    Scheduler::named(name)
-}
-
-pub(super) fn forward(field: &Field<'_>, out: &mut Diagnostics) -> Option<Forward> {
-    field.choice("forwarding method", &FORWARDS, &FORWARDS_FOREIGN, out)
-}
-
 fn persistence(
     field: &Field<'_>,
     listen: Option<&[Listen]>,
@@ -259,7 +263,7 @@ fn persistence(
         listen.unwrap_or_default().iter().map(|listen| listen.address.is_ipv4()).collect();
     let full = if families.contains(&false) { 128 } else { 32 };
     if !field.is_table() {
-        return Some(Persistence { timeout_s: seconds(field, out)?, prefix: full });
+        return Some(Persistence { timeout_s: seconds(field, out)?, prefix: full, engine: None });
     }
     let table = field.table(&keys::PERSISTENCE, out)?;
     let timeout = table.require("timeout", out).and_then(|field| seconds(&field, out));
@@ -281,7 +285,11 @@ fn persistence(
         (None, Some(prefix)) => prefix.integer("the prefix length", 1..=full, out),
         (None, None) => Some(full),
     };
-    Some(Persistence { timeout_s: timeout?, prefix: prefix? })
+    let engine = match table.get("engine") {
+        Some(field) => ipvs::engine(&field, listen, out).map(Some),
+        None => Some(None),
+    };
+    Some(Persistence { timeout_s: timeout?, prefix: prefix?, engine: engine? })
 }
 
 /// Whole seconds, the kernel's unit.

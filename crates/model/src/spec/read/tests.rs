@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::spec::{Check, CheckKind, Forward, Persistence};
+use crate::spec::{
+    Check, CheckKind, Engine, Forward, Persistence, Thresholds, Tunnel, TunnelChecksum,
+};
 
 const EXAMPLE: &str = include_str!("../../../../../examples/web.toml");
 
@@ -137,7 +139,7 @@ fn persistence_is_a_time_or_a_time_and_a_network() {
         let source = with_service(&format!("persistence = {value}\nreal_servers = []"));
         read(&source).services[&"web".parse().expect("name")].persistence
     };
-    let with = |timeout_s, prefix| Some(Persistence { timeout_s, prefix });
+    let with = |timeout_s, prefix| Some(Persistence { timeout_s, prefix, engine: None });
     assert_eq!(persistence("\"50s\""), with(50, 32));
     assert_eq!(persistence("{ timeout = \"1m\" }"), with(60, 32));
     assert_eq!(persistence("{ timeout = \"1m\", netmask = \"255.255.255.0\" }"), with(60, 24));
@@ -170,6 +172,45 @@ fn a_real_server_may_have_a_forwarding_method_of_its_own() {
     let servers = &spec.services[&"web".parse().expect("name")].real_servers;
     assert_eq!((servers[0].forward, servers[0].weight), (Forward::Dr, 1));
     assert_eq!((servers[1].forward, servers[1].weight), (Forward::Nat, 0));
+}
+
+#[test]
+fn every_knob_of_ipvs_is_read() {
+    let source = "group.web = { interface = \"public\", addresses = [\"192.0.2.80\"] }\n\
+        [service.web]\ngroup = \"web\"\nlisten = \"udp/192.0.2.80:80\"\n\
+        scheduler = \"mh\"\nflags = [\"fallback\", \"mh-port\"]\none_packet = true\n\
+        forward = \"TUN\"\ntunnel = { type = \"gue\", port = 6080, checksum = \"remote\" }\n\
+        persistence = { timeout = \"1m\", engine = \"sip\" }\n\
+        real_servers = [\n\
+        { address = \"192.0.2.16\", upper_threshold = 100, lower_threshold = 80 },\n\
+        { address = \"2001:db8::16\", tunnel = \"gre\" },\n\
+        { address = \"192.0.2.17\", tunnel = \"ipip\" },\n\
+        { address = \"192.0.2.18\", tunnel = { type = \"gre\", checksum = \"full\" } },\n\
+        { address = \"192.0.2.19\", forward = \"DR\" },\n]\n\
+        sorry_server = { address = \"192.0.2.9:8080\", forward = \"NAT\" }\n";
+    let spec = read(source);
+    let service = &spec.services[&"web".parse().expect("name")];
+    assert_eq!(service.scheduler.as_str(), "mh");
+    assert_eq!(service.flags.words(service.scheduler), "mh-fallback,mh-port");
+    assert!(service.one_packet);
+    let engine = Engine::named("sip");
+    assert_eq!(service.persistence, Some(Persistence { timeout_s: 60, prefix: 32, engine }));
+    let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Remote };
+    let forwards: Vec<Forward> = service.real_servers.iter().map(|s| s.forward).collect();
+    let tunnels =
+        [gue, Tunnel::Gre { checksum: false }, Tunnel::Ipip, Tunnel::Gre { checksum: true }];
+    let want: Vec<Forward> = tunnels.map(Forward::Tun).into_iter().chain([Forward::Dr]).collect();
+    assert_eq!(forwards, want);
+    assert_eq!(service.real_servers[0].thresholds, Thresholds { upper: 100, lower: 80 });
+    let sorry = service.sorry_server.expect("a sorry server");
+    assert_eq!((sorry.address, sorry.forward), (at("192.0.2.9:8080"), Forward::Nat));
+    let short = with_service("real_servers = []\nsorry_server = \"192.0.2.9\"");
+    let sorry = read(&short).services[&"web".parse().expect("name")].sorry_server;
+    assert_eq!(sorry.map(|s| (s.address, s.forward)), Some((at("192.0.2.9:80"), Forward::Dr)));
+    let other =
+        with_service("real_servers = []\nscheduler = { name = \"own\" }\nflags = [\"flag-2\"]");
+    let service = read(&other).services[&"web".parse().expect("name")].clone();
+    assert_eq!((service.scheduler.as_str(), service.flags.bits()), ("own", 2));
 }
 
 #[test]

@@ -48,6 +48,23 @@ fn a_service_is_shown_as_it_is_configured() {
 }
 
 #[test]
+fn a_sorry_server_stands_by_until_no_real_server_takes_connections() {
+    let more = "flags = [\"port\"]\nsorry_server = { address = \"10.0.0.9:80\", weight = 7 }";
+    let spec = spec(&format!("{CONFIGURATION}{more}\n").replace("\"wlc\"", "\"sh\""));
+    let shown = |knowledge: &Knowledge| {
+        let service = local(&spec, &verdicts(&spec, knowledge), &ObservedServices::new()).remove(0);
+        assert_eq!(service.flags, ["sh-port"]);
+        let sorry = service.sorry_server.unwrap();
+        assert_eq!((sorry.address.as_str(), sorry.forward.as_str()), ("10.0.0.9:80", "NAT"));
+        (sorry.effective_weight, sorry.reason)
+    };
+    assert_eq!(shown(&Knowledge::Known(Verdict::Up)), (0, "stands by".to_owned()));
+    let answers = "answers: no real server takes connections".to_owned();
+    let down = Knowledge::Known(Verdict::Down("refused".to_owned()));
+    assert_eq!(shown(&down), (7, answers));
+}
+
+#[test]
 fn a_real_servers_state_is_what_its_probes_say() {
     use RealServerState::{Down, Draining, Unknown, Up};
     let spec = spec(CONFIGURATION);
@@ -72,7 +89,7 @@ fn without_a_check_a_real_server_counts_as_up_and_says_that_it_is_not_checked() 
 fn connections_are_those_of_every_address_that_the_service_listens_on() {
     let spec = spec(CONFIGURATION);
     let service = spec.services.values().next().unwrap();
-    let destination = Some(Destination { forward: Forward::Nat, weight: 1 });
+    let destination = Some(Destination::new(Forward::Nat, 1));
     let server = ObservedDestination { destination, active: 3, inactive: 4 };
     let observed = ObservedService {
         settings: None,

@@ -33,8 +33,8 @@ fn server() -> SocketAddr {
 
 /// A service on this address with one real server.
 fn service(octet: u8, by: &str, weight: u32) -> (ServiceKey, DesiredService) {
-    let settings = ServiceSettings { scheduler: scheduler(by), persistence: None };
-    let destination = Destination { forward: Forward::Dr, weight };
+    let settings = ServiceSettings::plain(scheduler(by));
+    let destination = Destination::new(Forward::Dr, weight);
     let destinations = BTreeMap::from([(server(), destination)]);
     (key(octet), DesiredService { settings, destinations })
 }

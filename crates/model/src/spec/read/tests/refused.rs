@@ -236,8 +236,8 @@ delay_loop = 6
 persistence_timeout = 50
 => 5:1: service.web.persistence_timeout: unknown key "persistence_timeout" (write persistence instead)
 
-sorry_server = "192.0.2.99:80"
-=> 5:1: service.web.sorry_server: this version of Quorate does not have "sorry_server" yet (leave it out)
+slow_start = "30s"
+=> 5:1: service.web.slow_start: this version of Quorate does not have "slow_start" yet (leave it out)
 
 qorum = 1
 => 5:1: service.web.qorum: unknown key "qorum" (did you mean "quorum"? this version of Quorate does not have it yet)

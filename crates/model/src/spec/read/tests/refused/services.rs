@@ -68,11 +68,11 @@ fn where_a_service_cant_listen() {
 "TCP/192.0.2.80:80"
 => 2:56: service.w.listen: unknown protocol "TCP" (did you mean "tcp"?)
 
-"sctp/192.0.2.80:80"
-=> 2:56: service.w.listen: this version of Quorate does not have "sctp" services yet (tcp and udp are there)
+"fwmark/7"
+=> 2:56: service.w.listen: this version of Quorate does not have "fwmark" services yet (tcp, udp and sctp are there)
 
 "icmp/192.0.2.80:80"
-=> 2:56: service.w.listen: unknown protocol "icmp" (known: tcp, udp)
+=> 2:56: service.w.listen: unknown protocol "icmp" (known: tcp, udp, sctp)
 
 "tcp/www:80"
 => 2:56: service.w.listen: "www:80" is not an address with port (write it as "192.0.2.1:80" or "[2001:db8::1]:80"; names are not resolved)
@@ -104,10 +104,22 @@ fn a_real_server_that_does_not_fit_its_service() {
 => 5:29: service.web.real_servers[0].address: port 0 is not a port (use 1 to 65535)
 
 { address = "2001:db8::16" }
-=> 5:29: service.web.real_servers[0].address: real server 2001:db8::16 and tcp/192.0.2.80:80 of service web are not of one address family (this version of Quorate does not mix IPv4 and IPv6: make a service for each)
+=> 5:29: service.web.real_servers[0].address: real server 2001:db8::16 and tcp/192.0.2.80:80 of service web are not of one address family (only a tunnel carries one family in the other: forward = "TUN", or an address of the service's family)
 
-{ address = "2001:db8::16", forward = "TUN" }
-=> 5:29: service.web.real_servers[0].address: real server 2001:db8::16 and tcp/192.0.2.80:80 of service web are not of one address family (this version of Quorate does not mix IPv4 and IPv6: make a service for each)
+{ address = "2001:db8::16", forward = "NAT" }
+=> 5:29: service.web.real_servers[0].address: real server 2001:db8::16 and tcp/192.0.2.80:80 of service web are not of one address family (only a tunnel carries one family in the other: forward = "TUN", or an address of the service's family)
+
+{ address = "192.0.2.16", tunnel = "gre" }
+=> 5:29: service.web.real_servers[0].address: real server 192.0.2.16 has a tunnel, and is reached by DR (forward = "TUN", or leave the tunnel out)
+
+{ address = "192.0.2.16", lower_threshold = 80 }
+=> 5:61: service.web.real_servers[0].lower_threshold: lower_threshold 80 is above upper_threshold 0 (the real server takes no new connection from the upper one on, and takes some again below the lower one)
+
+{ address = "192.0.2.16", upper_threshold = -1 }
+=> 5:61: service.web.real_servers[0].upper_threshold: a number of connections is 0 to 536870911
+
+{ address = "192.0.2.16", uthreshold = 5 }
+=> 5:43: service.web.real_servers[0].uthreshold: unknown key "uthreshold" (write upper_threshold instead)
 
 { address = "192.0.2.80:80" }
 => 5:29: service.web.real_servers[0].address: 192.0.2.80 is a VIP, of group web: a real server has its own (use the real server's own address)
@@ -206,6 +218,90 @@ persistence = { timeout = "50s", prefix = 33 }
 
 persistence = { prefix = 24 }
 => 5:15: service.web.persistence.timeout: "timeout" is missing
+"#,
+    );
+}
+
+#[test]
+fn what_a_scheduler_does_not_know() {
+    refused(
+        in_service,
+        r#"
+scheduler = "weighted"
+=> 5:13: service.web.scheduler: unknown scheduler "weighted" (known: rr, wrr, lc, wlc, lblc, lblcr, sh, mh, dh, fo, ovf, sed, nq, twos)
+
+scheduler = { name = "../rr" }
+=> 5:22: service.web.scheduler.name: "../rr" can't be the name of a scheduler (up to 15 of a-z, 0-9, _ and -; its module is ip_vs_NAME)
+
+flags = ["fallback"]
+=> 5:9: service.web.flags: scheduler wlc has no flags (leave the key out; sh and mh have `fallback` and `port`)
+
+scheduler = "sh"
+flags = "sh-prot"
+=> 6:9: service.web.flags: unknown flag "sh-prot" (did you mean "sh-port"?)
+
+scheduler = "mh"
+flags = ["flag-3"]
+=> 6:10: service.web.flags[0]: unknown flag "flag-3" (did you mean "flag-1"?)
+
+one_packet = true
+=> 5:14: service.web.one_packet: one-packet scheduling is for UDP: the service listens on tcp/192.0.2.80:80 (make a service of its own for the UDP addresses)
+
+persistence = { timeout = "50s", engine = "sip" }
+=> 5:43: service.web.persistence.engine: engine sip reads UDP: the service listens on tcp/192.0.2.80:80 (make a service of its own for the UDP addresses)
+
+persistence = { timeout = "50s", engine = "http" }
+=> 5:43: service.web.persistence.engine: unknown persistence engine "http" (known: sip)
+"#,
+    );
+}
+
+#[test]
+fn a_tunnel_that_the_kernel_cant_make() {
+    refused(
+        |tunnel| with_service(&format!("forward = \"TUN\"\nreal_servers = []\ntunnel = {tunnel}")),
+        r#"
+"vxlan"
+=> 7:10: service.web.tunnel: unknown tunnel "vxlan" (known: ipip, gue, gre)
+
+"gue"
+=> 7:10: service.web.tunnel: a GUE tunnel needs the port that the real server decapsulates at (tunnel = { type = "gue", port = 6080 })
+
+{ type = "gue" }
+=> 7:10: service.web.tunnel: a GUE tunnel needs the port that the real server decapsulates at (tunnel = { type = "gue", port = 6080 })
+
+{ type = "gue", port = 0 }
+=> 7:33: service.web.tunnel.port: the port of a tunnel is 1 to 65535
+
+{ type = "gre", port = 6080 }
+=> 7:33: service.web.tunnel.port: a tunnel of type gre has no port (leave it out)
+
+{ type = "gre", checksum = "remote" }
+=> 7:37: service.web.tunnel.checksum: a tunnel of type gre has no such checksum (gue has none, full and remote; gre none and full; ipip none)
+
+{ type = "ipip", checksum = "full" }
+=> 7:38: service.web.tunnel.checksum: a tunnel of type ipip has no such checksum (gue has none, full and remote; gre none and full; ipip none)
+"#,
+    );
+}
+
+#[test]
+fn a_sorry_server_that_cant_be() {
+    refused(
+        |sorry| {
+            with_service(&format!(
+                "real_servers = [{{ address = \"192.0.2.16\" }}]\nsorry_server = {sorry}"
+            ))
+        },
+        r#"
+"192.0.2.16:80"
+=> 6:16: service.web.sorry_server: 192.0.2.16:80 is a real server of service web already (a sorry server answers while no real server does)
+
+"192.0.2.80:80"
+=> 6:16: service.web.sorry_server: 192.0.2.80 is a VIP, of group web: a real server has its own (use the real server's own address)
+
+{ address = "192.0.2.9:8080" }
+=> 6:28: service.web.sorry_server.address: DR can't change ports: real server 192.0.2.9:8080, service web on tcp/192.0.2.80:80 (use port 80, or forward = "NAT")
 "#,
     );
 }
