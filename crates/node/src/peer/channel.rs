@@ -10,13 +10,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use quorate_model::id::NodeId;
 use rustls::ClientConfig;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use super::datagrams::LinkKnowledge;
@@ -24,8 +25,9 @@ use super::dial::{DialLimits, dial};
 use super::directory::PeerDirectory;
 use super::tls::node_name;
 
-/// How long nothing is answered on a connection before it is given up: longer than Linux's TCP takes
-/// to send again what was lost (RFC 6298; at least 200 ms).
+/// How long nothing is answered on a connection, after the time that a caller gave a request, before
+/// it is given up: longer than Linux's TCP takes to send again what was lost (RFC 6298; 200 ms more
+/// than the round trip).
 const PATIENCE: Duration = Duration::from_millis(400);
 /// It doubles so often, once for each connection in a row on which nothing was answered.
 const DOUBLINGS_MAX: u32 = 3;
@@ -71,19 +73,23 @@ pub struct Lane {
 struct Health {
     /// Where it is connected to, or was last; none while it is being made.
     connected: Mutex<Option<SocketAddr>>,
+    /// Connections that were made so far: tonic makes another where one breaks.
+    made: AtomicU64,
     /// Whether an answer is overdue.
     late: AtomicBool,
     refused: AtomicBool,
     /// The number of its last answer, of all answers.
     answered: AtomicU64,
     /// How often its patience is doubled.
-    doublings: u32,
+    doublings: AtomicU32,
 }
 
 /// How a connection stood when a request was sent on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
-    connected: bool,
+    at: Instant,
+    /// Which of its connections stood, if one did.
+    connection: Option<u64>,
     answered: u64,
 }
 
@@ -97,14 +103,18 @@ impl Lane {
     #[must_use]
     pub fn asked(&self) -> Asked {
         let answered = self.health.answered.load(Ordering::Relaxed);
-        Asked { connected: self.connected().is_some(), answered }
+        Asked { at: Instant::now(), connection: self.connection(), answered }
     }
 
-    /// How long to wait for an answer before [`Channels::silent`] is called, which is longer than
-    /// whoever asks may want to.
+    /// How long to wait for an answer after its caller does not any more, before
+    /// [`Channels::silent`] is called.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        PATIENCE * 2_u32.pow(self.health.doublings)
+        PATIENCE * 2_u32.pow(self.health.doublings.load(Ordering::Relaxed).min(DOUBLINGS_MAX))
+    }
+
+    fn connection(&self) -> Option<u64> {
+        self.connected().map(|_| self.health.made.load(Ordering::Relaxed))
     }
 
     /// A request on it is not answered in the time that its caller gave it, and may still be.
@@ -203,7 +213,9 @@ impl Channels {
                     links.sort_by_key(|at| !up.contains(at));
                     let name = node_name(node)?;
                     let stream = dial(&links, &name, &channels.tls, DialLimits::default()).await?;
-                    *locked(&health.connected) = Some(stream.get_ref().0.peer_addr()?);
+                    let at = stream.get_ref().0.peer_addr()?;
+                    health.made.fetch_add(1, Ordering::Relaxed);
+                    *locked(&health.connected) = Some(at);
                     Ok::<_, tonic::codegen::StdError>(TokioIo::new(stream))
                 }
             })
@@ -217,8 +229,11 @@ impl Channels {
     }
 
     /// A request on this connection was answered, even if late, or by an error of the other side.
-    pub fn answered(&self, lane: &Lane) {
+    pub fn answered(&self, lane: &Lane, asked: Asked) {
         lane.health.late.store(false, Ordering::Relaxed);
+        if asked.at.elapsed() <= PATIENCE {
+            lane.health.doublings.store(0, Ordering::Relaxed);
+        }
         let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
         lane.health.answered.store(number, Ordering::Relaxed);
     }
@@ -228,15 +243,19 @@ impl Channels {
     pub fn silent(&self, lane: &Lane, asked: Asked) {
         let health = &lane.health;
         let answered = health.answered.load(Ordering::Relaxed);
+        if answered != asked.answered {
+            return;
+        }
         health.late.store(true, Ordering::Relaxed);
-        if !asked.connected || answered != asked.answered || lane.connected().is_none() {
+        if asked.connection.is_none() || asked.connection != lane.connection() {
             return;
         }
         let mut lanes = locked(&self.lanes);
         let current = lanes.get(&lane.key);
         if current.is_some_and(|current| Arc::ptr_eq(&current.health, health)) {
-            let doublings =
-                if answered > 0 { 0 } else { (health.doublings + 1).min(DOUBLINGS_MAX) };
+            let before = health.doublings.load(Ordering::Relaxed);
+            let doublings = if answered > 0 { 0 } else { (before + 1).min(DOUBLINGS_MAX) };
+            let doublings = AtomicU32::new(doublings);
             // The next one is not taken for a good one before it has answered.
             let fresh = Health { late: AtomicBool::new(true), doublings, ..Health::default() };
             lanes.insert(lane.key, self.new_lane(lane.key, fresh));

@@ -118,7 +118,7 @@ async fn persistently(
             () = sleep_until(next), if further.len() < ATTEMPTS_MAX => {
                 further.push(attempt());
                 wait *= 2;
-                next += wait;
+                next = Instant::now() + wait;
             }
         }
     }

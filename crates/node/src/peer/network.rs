@@ -1,7 +1,7 @@
 //! Raft's requests to the other nodes.
 //!
-//! openraft's time limits are kept here: a lost answer would otherwise hold up a follower for
-//! good. What is too large for one request is sent in several.
+//! Time limits are kept here, openraft's own but for appends: a lost answer would otherwise hold up
+//! a follower for good. What is too large for one request is sent in several.
 
 use std::future::Future;
 use std::time::Duration;
@@ -117,6 +117,10 @@ type Outcome<T> = (Lane, Result<Result<tonic::Response<T>, Status>, Elapsed>);
 /// of the heartbeats, which go by themselves.
 const APPEND_HEARTBEATS: u32 = 3;
 
+/// A larger request is taken back when its caller does not wait any more: the next try would send it
+/// besides.
+const LARGE_BYTES: usize = 64 * 1024;
+
 impl Way {
     /// Asks, perhaps over several links: every request of Raft may arrive twice. What comes too late
     /// for the caller still tells that the link answers.
@@ -124,7 +128,7 @@ impl Way {
         &self,
         action: RPCTypes,
         limit: Duration,
-        over: Over,
+        (over, bytes): (Over, usize),
         request: impl Fn(PeerClient<Channel>) -> F,
     ) -> Result<T, RpcError>
     where
@@ -141,24 +145,27 @@ impl Way {
         }
         let apart = if let Over::Best(apart) = over { apart } else { Duration::ZERO };
         let end = Instant::now() + limit;
+        let large = bytes > LARGE_BYTES;
         let mut lanes = lanes.into_iter();
         let mut attempts: JoinSet<Outcome<T>> = JoinSet::new();
         let mut failure = None;
         let mut next = Instant::now();
         loop {
             let outcome = tokio::select! {
+                // An answer that is there counts, even if this task comes late to it.
+                biased;
                 Some(outcome) = attempts.join_next(), if !attempts.is_empty() => outcome,
+                () = sleep_until(end), if !attempts.is_empty() || lanes.len() > 0 => {
+                    attempts.detach_all();
+                    break;
+                }
                 () = sleep_until(next), if lanes.len() > 0 => {
                     if let Some(lane) = lanes.next() {
-                        let asking = request(client(&lane));
-                        attempts.spawn(account(self.channels.clone(), lane, end, asking));
+                        let asking = Asking { end, large, answer: request(client(&lane)) };
+                        attempts.spawn(account(self.channels.clone(), lane, asking));
                     }
                     next += apart;
                     continue;
-                }
-                () = sleep_until(end) => {
-                    attempts.detach_all();
-                    break;
                 }
                 else => break,
             };
@@ -219,28 +226,57 @@ fn is_answer(status: &Status) -> bool {
     )
 }
 
+/// A request under way.
+struct Asking<F> {
+    /// When its caller waits no longer.
+    end: Instant,
+    large: bool,
+    answer: F,
+}
+
 /// Waits for an answer, and notes whether this link gives any: longer than the caller does.
 async fn account<T>(
     channels: Channels,
     lane: Lane,
-    end: Instant,
-    asking: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    asking: Asking<impl Future<Output = Result<tonic::Response<T>, Status>>>,
 ) -> Outcome<T> {
+    let Asking { end, large, answer } = asking;
     let asked = lane.asked();
-    let patience = Instant::now() + lane.patience();
-    tokio::pin!(asking);
-    let mut outcome = timeout_at(end, &mut asking).await;
+    let patience = end + lane.patience();
+    let mut answer = Box::pin(answer);
+    let mut outcome = timeout_at(end, &mut answer).await;
     if outcome.is_err() {
         lane.late();
-        outcome = timeout_at(patience, asking).await;
+        if large {
+            drop(answer);
+            sleep_until(patience).await;
+        } else {
+            outcome = timeout_at(patience, answer).await;
+        }
     }
     match &outcome {
-        Ok(Ok(_)) => channels.answered(&lane),
-        Ok(Err(status)) if is_answer(status) => channels.answered(&lane),
+        Ok(Ok(_)) => channels.answered(&lane, asked),
+        Ok(Err(status)) if is_answer(status) => channels.answered(&lane, asked),
         Ok(Err(_)) => {}
         Err(_) => channels.silent(&lane, asked),
     }
     (lane, outcome)
+}
+
+/// Asks over one connection and waits so long; what comes later still tells that the link answers.
+pub(crate) async fn ask<T: Send + 'static>(
+    channels: &Channels,
+    lane: Lane,
+    limit: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>> + Send + 'static,
+) -> Option<Result<tonic::Response<T>, Status>> {
+    let end = Instant::now() + limit;
+    let asking = Asking { end, large: false, answer };
+    let asking = tokio::spawn(account(channels.clone(), lane, asking));
+    match timeout_at(end, asking).await {
+        Ok(Ok((_, outcome))) => outcome.ok(),
+        Ok(Err(_)) | Err(_) => None,
+    }
 }
 
 fn garbled(error: &DecodeError) -> RpcError {
@@ -279,7 +315,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
             _ => (Over::Best(option.soft_ttl() / 3), option.hard_ttl() * APPEND_HEARTBEATS),
         };
         let response = self
-            .call(RPCTypes::AppendEntries, limit, over, |mut client| {
+            .call(RPCTypes::AppendEntries, limit, (over, message.encoded_len()), |mut client| {
                 let message = message.clone();
                 async move { client.append_entries(message).await }
             })
@@ -300,7 +336,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::vote_request(self.route(), &request);
         let response = self
-            .call(RPCTypes::Vote, option.soft_ttl(), Over::All, |mut client| {
+            .call(RPCTypes::Vote, option.soft_ttl(), (Over::All, 0), |mut client| {
                 let message = message.clone();
                 async move { client.vote(message).await }
             })
@@ -315,7 +351,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::vote_request(self.route(), &request);
         let response = self
-            .call(RPCTypes::Vote, option.soft_ttl(), Over::All, |mut client| {
+            .call(RPCTypes::Vote, option.soft_ttl(), (Over::All, 0), |mut client| {
                 let message = message.clone();
                 async move { client.pre_vote(message).await }
             })
@@ -331,8 +367,9 @@ impl RaftNetworkV2<TypeConfig> for Way {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let parts = parts(self.route(), &vote, &snapshot);
+        let whole = (Over::One, usize::MAX);
         let sending =
-            self.call(RPCTypes::InstallSnapshot, option.hard_ttl(), Over::One, |mut client| {
+            self.call(RPCTypes::InstallSnapshot, option.hard_ttl(), whole, |mut client| {
                 let parts = stream::iter(parts.clone());
                 async move { client.install_snapshot(parts).await }
             });
@@ -352,7 +389,7 @@ impl RaftNetworkV2<TypeConfig> for Way {
         let message = wire::transfer_request(self.route(), &request);
         let limit = option.soft_ttl();
         let sent = self
-            .call(RPCTypes::TransferLeader, limit, Over::Best(limit / 3), |mut client| {
+            .call(RPCTypes::TransferLeader, limit, (Over::Best(limit / 3), 0), |mut client| {
                 let message = message.clone();
                 async move { client.transfer_leader(message).await }
             })

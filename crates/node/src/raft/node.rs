@@ -231,6 +231,12 @@ impl RaftNode {
         self.channels.lanes(node, Purpose::Heartbeat).iter().all(|lane| lane.answers())
     }
 
+    /// Raft's ways to other nodes.
+    #[cfg(test)]
+    pub(crate) fn network(&self) -> Network {
+        Network { channels: self.channels.clone(), store: self.store.clone() }
+    }
+
     /// Questions to other nodes.
     #[must_use]
     pub fn calls(&self) -> PeerCalls {
@@ -313,20 +319,14 @@ impl PeerCalls {
         request: impl FnOnce(peer::peer_client::PeerClient<tonic::transport::Channel>) -> F,
     ) -> Result<T, tonic::Status>
     where
-        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        T: Send + 'static,
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
     {
         let lane = self.0.lane(node, Purpose::Calls);
-        let asked = lane.asked();
-        let client = crate::peer::network::client(&lane);
-        match tokio::time::timeout(limit, request(client)).await {
-            Ok(answer) => {
-                self.0.answered(&lane);
-                answer.map(tonic::Response::into_inner)
-            }
-            Err(_) => {
-                self.0.silent(&lane, asked);
-                Err(tonic::Status::deadline_exceeded(format!("no answer from node {node}")))
-            }
+        let answer = request(crate::peer::network::client(&lane));
+        match crate::peer::network::ask(&self.0, lane, limit, answer).await {
+            Some(answer) => answer.map(tonic::Response::into_inner),
+            None => Err(tonic::Status::deadline_exceeded(format!("no answer from node {node}"))),
         }
     }
 }

@@ -25,7 +25,8 @@ use crate::raft::status::RaftStatus;
 
 /// Handshakes at one time: whoever can reach the port must not be able to exhaust memory.
 const HANDSHAKES_MAX: usize = 64;
-/// How long a handshake may take, on either side.
+/// How long a handshake may take on the side that is dialled; on the other, four renewal intervals if
+/// those are more.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 /// An attempt to connect is followed by the next after a renewal interval, and not sooner than
 /// this, whatever became of it: the first packet after a cut heals must not be far.
@@ -138,7 +139,8 @@ impl Lane {
     /// Until it is aborted. The connection before is used until there is another.
     async fn run(self) {
         let mut readers = JoinSet::new();
-        let mut doublings = 0;
+        let mut doublings: u32 = 0;
+        let mut pause = DIAL_AFTER;
         loop {
             let connection = self.dial().await;
             self.shared.links().dialled(self.pair, connection.clone());
@@ -146,7 +148,18 @@ impl Lane {
                 let shared = Arc::clone(&self.shared);
                 readers.spawn(read(shared, self.pair, key, connection.clone()));
             }
-            doublings = self.watch(&connection, doublings).await;
+            match self.watch(&connection, doublings).await {
+                End::Lasted => {
+                    doublings = doublings.saturating_sub(1);
+                    pause = DIAL_AFTER;
+                }
+                End::Silent => doublings = (doublings + 1).min(DOUBLINGS_MAX),
+                // Such as by a node that knows this one no more.
+                End::Closed => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(DIAL_EVERY);
+                }
+            }
             while readers.try_join_next().is_some() {}
         }
     }
@@ -190,10 +203,9 @@ impl Lane {
     }
 
     /// Returns when the connection is closed, or when what was sent over it has been unanswered for
-    /// two and a half renewal intervals, doubled so often; with how often that is to be doubled for
-    /// the next one. The looks are counted, and not the time: where this node itself stood still,
+    /// two and a half renewal intervals, doubled so often. The looks are counted, and not the time: where this node itself stood still,
     /// what came meanwhile is read first.
-    async fn watch(&self, connection: &Connection, doublings: u32) -> u32 {
+    async fn watch(&self, connection: &Connection, doublings: u32) -> End {
         let begin = Instant::now();
         let mut heard = Progress::of(&connection.stats());
         let mut lasted = false;
@@ -202,20 +214,31 @@ impl Lane {
             let renew = self.shared.timing().renew();
             let patience = (renew * 5 / 2).max(SILENCE_LEAST) * 2_u32.pow(doublings);
             tokio::select! {
-                _ = connection.closed() => return if lasted { 0 } else { doublings },
+                _ = connection.closed() => return if lasted { End::Lasted } else { End::Closed },
                 () = sleep(renew / 2) => {}
             }
             let now = Progress::of(&connection.stats());
             if now.came != heard.came || now.went == heard.went {
                 lasted |= now.came != heard.came && begin.elapsed() >= LASTING;
                 (heard, silent) = (now, Duration::ZERO);
-            } else if silent > patience {
-                return if lasted { 0 } else { (doublings + 1).min(DOUBLINGS_MAX) };
             } else {
                 silent += renew / 2;
+                if silent > patience {
+                    return if lasted { End::Lasted } else { End::Silent };
+                }
             }
         }
     }
+}
+
+/// How a connection ended.
+enum End {
+    /// However: it had served for a while.
+    Lasted,
+    /// Nothing was heard over it.
+    Silent,
+    /// Soon, by the other side.
+    Closed,
 }
 
 /// What went and came over a connection.

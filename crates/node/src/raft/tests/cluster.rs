@@ -1,12 +1,17 @@
 //! Elections, replication, restarts, snapshots, removal.
 
+use openraft::errors::RPCError;
+use openraft::network::{RPCOption, RaftNetworkFactory as _, RaftNetworkV2 as _};
+use openraft::raft::VoteRequest;
 use quorate_model::command::Command;
 use quorate_model::state::Reply;
+use tokio::time::timeout;
 
-use super::member::{Member, leader, three};
+use super::member::{LIMIT, Member, leader, three};
 use crate::raft::config::SNAPSHOT_EVERY;
 use crate::raft::handle::ProposeError;
 use crate::raft::status::RaftRole;
+use crate::raft::types::{LeaderId, Vote};
 
 #[test]
 fn three_nodes_form_a_cluster_and_agree() {
@@ -53,6 +58,24 @@ fn a_killed_leader_is_followed_by_another_and_comes_back_as_a_follower() {
     members[position].wait_client("before");
     members[position].wait_client("meanwhile");
     members[position].wait_status("following", |status| status.role == RaftRole::Follower);
+}
+
+/// Raft tries again sooner than after the time that an answer may take.
+#[test]
+fn a_node_that_refuses_connections_is_told_of_at_once() {
+    let mut members = three(SNAPSHOT_EVERY);
+    let position = members.iter().position(|member| !member.leads()).unwrap();
+    let to = members[position].id();
+    members[position].kill();
+    let leading = leader(&members);
+    let mut network = leading.node().network();
+    let outcome = leading.block_on(async {
+        let mut way = network.new_client(to.0, &Default::default()).await;
+        let leader_id = LeaderId { term: 9, node_id: leading.id().0 };
+        let request = VoteRequest::new(Vote { leader_id, committed: false }, None);
+        timeout(LIMIT, way.pre_vote(request, RPCOption::new(LIMIT * 10))).await
+    });
+    assert!(matches!(outcome, Ok(Err(RPCError::Unreachable(_)))), "{outcome:?}");
 }
 
 #[test]

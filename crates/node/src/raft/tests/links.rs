@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::datagrams::{beat, exchange, report, wait_up};
-use super::member::{LIMIT, Member, leader, profile};
+use super::member::{LIMIT, Member, leader, profile, write_until_taken};
 use crate::raft::config::SNAPSHOT_EVERY;
 
 /// How a line is.
@@ -205,7 +205,7 @@ fn one_link_of_two_is_enough() {
     for member in 0..3 {
         wired.cut(member, 0, true);
     }
-    leader(&wired.members).propose_until_taken("first link cut");
+    write_until_taken(&wired.members, "first link cut");
     for member in &wired.members {
         member.wait_client("first link cut");
     }
@@ -213,7 +213,7 @@ fn one_link_of_two_is_enough() {
         wired.cut(member, 0, false);
         wired.cut(member, 1, true);
     }
-    leader(&wired.members).propose_until_taken("second link cut");
+    write_until_taken(&wired.members, "second link cut");
     for member in &wired.members {
         member.wait_client("second link cut");
     }
@@ -229,7 +229,7 @@ fn a_node_that_was_cut_off_follows_again_and_its_datagrams_flow() {
     for link in 0..2 {
         wired.cut(position, link, true);
     }
-    leader(&wired.members).propose_until_taken("meanwhile");
+    write_until_taken(&wired.members, "meanwhile");
     for link in 0..2 {
         wired.cut(position, link, false);
     }
@@ -329,7 +329,7 @@ fn answers_that_come_late_cost_no_connection() {
     loop {
         let before = wired.connections();
         for number in 0..20 {
-            leader(&wired.members).propose_until_taken(&format!("c{round}-{number}"));
+            write_until_taken(&wired.members, &format!("c{round}-{number}"));
         }
         if wired.connections() == before {
             break;
@@ -338,7 +338,7 @@ fn answers_that_come_late_cost_no_connection() {
         round += 1;
     }
     wired.slow(Duration::ZERO);
-    leader(&wired.members).propose_until_taken("after");
+    write_until_taken(&wired.members, "after");
 }
 
 /// It is heard later than after the silence at which a connection is given up.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::clock;
@@ -308,6 +309,29 @@ pub(super) fn three(snapshot_every: u64) -> Vec<Member> {
         members[0].wait_voters(members.len());
     }
     members
+}
+
+/// Writes where somebody leads: while lines are bad, elections may come in between.
+pub(super) fn write_until_taken(members: &[Member], name: &str) {
+    let command = Command::AddClient {
+        name: name.to_owned(),
+        public_key: crate::identity::authority::sha256(name.as_bytes()),
+    };
+    let running: Vec<&Member> = members.iter().filter(|m| m.running.is_some()).collect();
+    let begin = Instant::now();
+    loop {
+        let mut statuses: Vec<_> = running.iter().map(|m| m.handle().status()).collect();
+        let leading = running.iter().filter(|member| member.leads());
+        let proposed = leading.map(|m| m.block_on(m.handle().propose(command.clone())));
+        let outcomes: Vec<_> = proposed.collect();
+        if outcomes.iter().any(Result::is_ok) {
+            return;
+        }
+        assert!(begin.elapsed() < LIMIT, "{name:?} is not taken: {outcomes:?}");
+        let changed = statuses.iter_mut().map(|status| Box::pin(status.changed()));
+        let changed = futures::future::select_all(changed);
+        drop(running[0].block_on(async { tokio::time::timeout(LIMIT, changed).await }));
+    }
 }
 
 /// The member that leads, once one does.
