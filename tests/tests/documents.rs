@@ -1,5 +1,6 @@
 //! What the pages say holds: relative links lead to files and headings that are there, and every
-//! cluster configuration in them is one that `quorate apply` takes. Those of `node.toml` are
+//! cluster configuration in them is one that `quorate apply` takes; the tests that the page on IPVS
+//! names are there. Those of `node.toml` are
 //! read in crates/node/tests/documents.rs. Reads the repository; changes nothing.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "what a test relies on fails the test")]
@@ -139,5 +140,52 @@ fn the_examples_are_right() {
             complaints.push(wrong.render(&path.display().to_string(), &source));
         }
     }
+    assert_none(&complaints);
+}
+
+/// Every source file of these folders, joined.
+fn sources(folders: &[&str]) -> String {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|f| workspace_dir().join(f)).collect();
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    text
+}
+
+/// A row without one says in words that the option is not there.
+#[test]
+fn every_test_that_the_page_on_ipvs_names_is_there() {
+    let page = fs::read_to_string(workspace_dir().join("docs/reference/ipvs.md")).unwrap();
+    let sources = sources(&["crates", "tests/src", "tests/tests"]);
+    let mut complaints = Vec::new();
+    let mut named = 0;
+    let rows = page.lines().enumerate().filter(|(_, line)| line.starts_with("| "));
+    for (number, row) in
+        rows.filter(|(_, row)| !row.starts_with("| option") && !row.starts_with("| keyword"))
+    {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, here, test] = cells.as_slice() else { panic!("{}: three cells", number + 1) };
+        let test = test.trim_matches('`');
+        let there = sources.contains(&format!("fn {test}("))
+            || sources.contains(&format!("name: \"{test}\""));
+        if test.is_empty() {
+            if !here.contains("not yet") && !here.contains("not there") {
+                complaints.push(format!("{}: neither a test nor a reason", number + 1));
+            }
+        } else if there {
+            named += 1;
+        } else {
+            complaints.push(format!("{}: there is no test {test:?}", number + 1));
+        }
+    }
+    assert!(named > 20, "no tests are named");
     assert_none(&complaints);
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use quorate_dataplane::Dataplane;
 use quorate_dataplane::linux::Linux;
 use quorate_model::kernel::{
-    DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
 };
 use quorate_model::plan::plan;
 use quorate_model::spec::{
@@ -170,12 +170,16 @@ fn ipvsadm_sees_what_was_programmed_and_quorate_sees_what_ipvsadm_restored() {
     let desired = desired();
     let apply = || {
         let actions = plan(&desired, &BTreeMap::new(), &BTreeSet::new());
-        Linux::new().unwrap().apply(&actions)
+        let mut linux = Linux::new().unwrap();
+        linux.set_timeouts(ConnectionTimeouts { tcp_s: 600, tcp_fin_s: 60, udp_s: 30 }).unwrap();
+        linux.apply(&actions)
     };
     assert_eq!(world.director().enter(apply).unwrap(), []);
     let without_thresholds = SAVED.map(|line| line.replace(THRESHOLDS, ""));
     assert_eq!(saved(world.director()), without_thresholds.into());
     let shown = world.director().run_ok("ipvsadm -Ln --thresholds", LIMIT).unwrap();
+    let timeouts = world.director().run_ok("ipvsadm -L --timeout", LIMIT).unwrap();
+    assert_eq!(timeouts.trim(), "Timeout (tcp tcpfin udp): 600 60 30");
     let limits = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         matches!(words.as_slice(), ["->", "192.168.10.16:8080", "1000", "800", ..])

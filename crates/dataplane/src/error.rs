@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::DeviceAddress;
+use quorate_model::kernel::{ConnectionTimeouts, DeviceAddress};
 use quorate_model::plan::Action;
 use quorate_model::spec::{Engine, Scheduler};
 
@@ -39,6 +39,10 @@ pub enum Operation {
     ObserveServices,
     /// One change of the IPVS table.
     Apply(Box<Action>),
+    /// Reading how long IPVS keeps connections.
+    ReadTimeouts,
+    /// Setting how long IPVS keeps connections.
+    SetTimeouts(ConnectionTimeouts),
     /// Looking at a device.
     ReadDevice(DeviceName),
     /// Setting a device up, or down.
@@ -72,6 +76,10 @@ impl fmt::Display for Operation {
             Self::AskIpvs => f.write_str("ask ip_vs for its version"),
             Self::ObserveServices => f.write_str("read the IPVS table"),
             Self::Apply(action) => fmt::Display::fmt(action, f),
+            Self::ReadTimeouts => f.write_str("read the time-outs of IPVS connections"),
+            Self::SetTimeouts(times) => {
+                write!(f, "set the time-outs of IPVS connections ({times})")
+            }
             Self::ReadDevice(device) => write!(f, "look at device {device}"),
             Self::SetDeviceUp(device, true) => write!(f, "set device {device} up"),
             Self::SetDeviceUp(device, false) => write!(f, "set device {device} down"),

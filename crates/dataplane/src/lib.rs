@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, DeviceAddresses, ObservedServices};
+use quorate_model::kernel::{ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices};
 use quorate_model::plan::Action;
 
 use crate::fence::{FenceError, Slot};
@@ -57,6 +57,19 @@ pub trait Dataplane: Send {
     /// the action says; what is to be deleted may be gone. A change of something that is gone
     /// fails ([`DataplaneError::Gone`]): what was planned on is no longer true, observe again.
     fn apply(&mut self, actions: &[Action]) -> Vec<(Action, DataplaneError)>;
+
+    /// How long IPVS keeps a connection on which nothing comes.
+    ///
+    /// # Errors
+    /// Where it can't be told.
+    fn timeouts(&mut self) -> Result<ConnectionTimeouts, DataplaneError>;
+
+    /// Sets how long IPVS keeps a connection on which nothing comes: those that are there keep what
+    /// they have until their next packet.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn set_timeouts(&mut self, timeouts: ConnectionTimeouts) -> Result<(), DataplaneError>;
 
     /// Whether a device is there and can carry traffic.
     ///

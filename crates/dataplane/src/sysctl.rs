@@ -21,6 +21,8 @@ pub struct DirectorNeeds {
     pub nat_ipv4: bool,
     /// Whether a real server is reached by NAT over IPv6.
     pub nat_ipv6: bool,
+    /// Whether the kernel has IPVS here.
+    pub ipvs: bool,
 }
 
 /// Whether sysctls may be changed (`sysctl` in node.toml).
@@ -127,7 +129,9 @@ fn want(key: &[&str], value: &'static str) -> Want {
 ///   device (arp_announce 2), so that a standby never draws a VIP's traffic. The kernel takes the
 ///   larger of `all` and the device, so `all` is enough for these;
 /// - removing one address never takes others with it (promote_secondaries);
-/// - with NAT, it routes the answers.
+/// - with NAT, it routes the answers;
+/// - a client that sticks to a real server of weight 0 is given another (`expire_quiescent_template`,
+///   Documentation/networking/ipvs-sysctl.rst): it is drained, or down.
 fn director_wants(needs: &DirectorNeeds) -> Vec<Want> {
     let conf = |place: &str, name: &str, value| want(&["net", "ipv4", "conf", place, name], value);
     // `send_redirects` is on if either `all` or the device says so; `default` is for devices to come.
@@ -146,6 +150,9 @@ fn director_wants(needs: &DirectorNeeds) -> Vec<Want> {
     }
     if needs.nat_ipv6 {
         wants.push(want(&["net", "ipv6", "conf", "all", "forwarding"], "1"));
+    }
+    if needs.ipvs {
+        wants.push(want(&["net", "ipv4", "vs", "expire_quiescent_template"], "1"));
     }
     wants
 }
@@ -234,6 +241,7 @@ mod tests {
             devices: vec!["eth0.100".parse().unwrap()],
             nat_ipv4: true,
             nat_ipv6: true,
+            ipvs: true,
         };
         let findings = director(&mut Store::default(), &needs, SysctlMode::Check);
         let wants: Vec<(&str, &str)> =
@@ -249,6 +257,7 @@ mod tests {
                 ("net.ipv4.conf.eth0/100.send_redirects", "0"),
                 ("net.ipv4.ip_forward", "1"),
                 ("net.ipv6.conf.all.forwarding", "1"),
+                ("net.ipv4.vs.expire_quiescent_template", "1"),
             ]
         );
         let without_nat = DirectorNeeds { nat_ipv4: false, nat_ipv6: false, ..needs };

@@ -8,7 +8,7 @@ use crate::kernel::{
     ServiceSettings,
 };
 use crate::probe::{ProbeTarget, Verdict};
-use crate::spec::{ClusterSpec, Forward, RealServer, VirtualService};
+use crate::spec::{ClusterSpec, Forward, RealServer, SchedulerFlag, VirtualService};
 
 /// What is known of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub fn sorry<'s>(service: &'s VirtualService, verdicts: &Verdicts) -> Option<&'s
 pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
     let mut desired = DesiredServices::new();
     for service in spec.services.values() {
-        let settings = ServiceSettings {
+        let mut settings = ServiceSettings {
             scheduler: service.scheduler,
             flags: service.flags,
             persistence: service.persistence,
@@ -125,8 +125,13 @@ pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
             .collect();
         if let Some(sorry) = sorry(service, verdicts) {
             destinations.insert(sorry.address, destination(sorry, sorry.weight));
+            // These two give a real server of weight 0 its clients too, and refuse them then.
+            if matches!(service.scheduler.as_str(), "sh" | "mh") {
+                settings.flags = settings.flags.iter().chain([SchedulerFlag::One]).collect();
+            }
         }
         for key in keys(service) {
+            let settings = settings.of_family(key.address.is_ipv4());
             let service = DesiredService { settings, destinations: destinations.clone() };
             desired.insert(key, service);
         }
@@ -186,7 +191,7 @@ mod tests {
 
     const SOURCE: &str = "group.web = { interface = \"public\", addresses = [\"192.0.2.80\"] }\n\
         [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\nscheduler = \"mh\"\n\
-        flags = \"port\"\ncheck = { type = \"tcp\" }\nsorry_server = \"192.0.2.9\"\n\
+        persistence = \"50s\"\nflags = \"port\"\ncheck = { type = \"tcp\" }\nsorry_server = \"192.0.2.9\"\n\
         real_servers = [{ address = \"192.0.2.16\", upper_threshold = 9 }, \
         { address = \"192.0.2.17\", weight = 0 }]\n";
 
@@ -210,8 +215,39 @@ mod tests {
         let service = desired(SOURCE, true);
         let settings = service.settings;
         assert_eq!(settings.flags.words(settings.scheduler), "mh-port");
+        assert_eq!(settings.persistence.map(|persistence| persistence.prefix), Some(32));
         let first = service.destinations.values().next().unwrap();
         assert_eq!(first.thresholds.upper, 9);
+    }
+
+    /// One prefix stands for all addresses: what no network of IPv4 has would never read back.
+    #[test]
+    fn a_service_of_both_families_has_a_prefix_of_each() {
+        let both = SOURCE.replace("addresses = [", "addresses = [\"2001:db8::80\", ").replace(
+            "listen = \"tcp/192.0.2.80:80\"",
+            "listen = [\"tcp/192.0.2.80:80\", \
+                      \"tcp/[2001:db8::80]:80\"]\nforward = \"TUN\"",
+        );
+        let spec = parse(&both, Format::Toml).unwrap();
+        let prefixes: Vec<_> = services(&spec, &Verdicts::new())
+            .into_iter()
+            .map(|(key, service)| (key.address.is_ipv4(), service.settings.persistence))
+            .map(|(is_ipv4, persistence)| (is_ipv4, persistence.unwrap().prefix))
+            .collect();
+        assert_eq!(prefixes, [(true, 32), (false, 128)]);
+    }
+
+    /// They choose it for some clients whatever its weight, and refuse those.
+    #[test]
+    fn a_hashing_scheduler_falls_back_to_the_sorry_server() {
+        let words = |up| {
+            let settings = desired(SOURCE, up).settings;
+            settings.flags.words(settings.scheduler)
+        };
+        assert_eq!(
+            (words(true).as_str(), words(false).as_str()),
+            ("mh-port", "mh-fallback,mh-port")
+        );
     }
 
     #[test]

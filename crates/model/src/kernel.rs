@@ -55,6 +55,14 @@ impl ServiceSettings {
     pub fn plain(scheduler: Scheduler) -> Self {
         Self { scheduler, flags: SchedulerFlags::default(), persistence: None, one_packet: false }
     }
+
+    /// For an address of IPv4, or of IPv6: a prefix is no longer than an address.
+    #[must_use]
+    pub fn of_family(self, is_ipv4: bool) -> Self {
+        let most = if is_ipv4 { 32 } else { 128 };
+        let persistence = self.persistence.map(|p| Persistence { prefix: p.prefix.min(most), ..p });
+        Self { persistence, ..self }
+    }
 }
 
 /// How one real server takes part in a service (IPVS calls it a destination).
@@ -131,6 +139,30 @@ pub struct ObservedService {
 /// Every virtual service with address and port found in the kernel, foreign ones included.
 /// Services by firewall mark are not ours in this version and are not listed.
 pub type ObservedServices = BTreeMap<ServiceKey, ObservedService>;
+
+/// How long IPVS keeps a connection on which nothing comes, in seconds; of a network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionTimeouts {
+    /// Of TCP, while it is established.
+    pub tcp_s: u32,
+    /// Of TCP, after a FIN.
+    pub tcp_fin_s: u32,
+    /// Of UDP.
+    pub udp_s: u32,
+}
+
+impl Default for ConnectionTimeouts {
+    /// Linux's (`tcp_timeouts`, `udp_timeouts` in net/netfilter/ipvs/ip_vs_proto_*.c).
+    fn default() -> Self {
+        Self { tcp_s: 15 * 60, tcp_fin_s: 2 * 60, udp_s: 5 * 60 }
+    }
+}
+
+impl fmt::Display for ConnectionTimeouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tcp {} s, tcp_fin {} s, udp {} s", self.tcp_s, self.tcp_fin_s, self.udp_s)
+    }
+}
 
 /// A VIP on a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

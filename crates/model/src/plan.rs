@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::kernel::{DesiredServices, Destination, ObservedServices, ServiceKey, ServiceSettings};
+use crate::kernel::{
+    ConnectionTimeouts, DesiredServices, Destination, ObservedServices, ServiceKey, ServiceSettings,
+};
+use crate::spec::Timeouts;
 
 #[cfg(test)]
 mod tests;
@@ -66,6 +69,18 @@ impl fmt::Display for Action {
             }
         }
     }
+}
+
+/// The time-outs that have to be set; `None` where all that are wanted are so already. Those that
+/// are not wanted stay as they are.
+#[must_use]
+pub fn plan_timeouts(wanted: Timeouts, found: ConnectionTimeouts) -> Option<ConnectionTimeouts> {
+    let goal = ConnectionTimeouts {
+        tcp_s: wanted.tcp_s.unwrap_or(found.tcp_s),
+        tcp_fin_s: wanted.tcp_fin_s.unwrap_or(found.tcp_fin_s),
+        udp_s: wanted.udp_s.unwrap_or(found.udp_s),
+    };
+    (goal != found).then_some(goal)
 }
 
 /// What has to be done so that the kernel holds what is desired.

@@ -254,7 +254,12 @@ fn ask_down(dataplane: Kernel<'_>, world: World<'_>) {
 }
 
 fn sysctls(dataplane: Kernel<'_>, world: World<'_>) {
-    let needs = DirectorNeeds { devices: vec![world.device()], nat_ipv4: true, nat_ipv6: true };
+    let needs = DirectorNeeds {
+        devices: vec![world.device()],
+        nat_ipv4: true,
+        nat_ipv6: true,
+        ipvs: false,
+    };
     let before = dataplane.director_sysctls(&needs, SysctlMode::Check);
     assert!(before.iter().any(|finding| finding.problem.is_some()), "{before:?}");
     assert!(before.iter().all(|finding| !finding.changed && finding.found.is_some()));

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_dataplane::{Dataplane, DataplaneError, Errno};
 use quorate_model::kernel::{
-    DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
 };
 use quorate_model::plan::{Action, plan};
+use quorate_model::spec::read::TIMEOUT_MAX;
 use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds,
     Tunnel, TunnelChecksum,
@@ -39,6 +40,7 @@ pub const SERVICES: &[Rule] = &[
         check: ways_besides,
     },
     Rule { name: "weight and forwarding method are changed in place", check: change_destination },
+    Rule { name: "time-outs of connections are set, and read as they were set", check: timeouts },
     Rule { name: "adding what stands already changes it", check: add_again },
     Rule { name: "deleting what is gone is success", check: delete_again },
     Rule { name: "changing what is gone fails as gone", check: change_gone },
@@ -219,6 +221,20 @@ fn ways_besides(dataplane: Kernel<'_>, _: World<'_>) {
     let upside_down = Destination { thresholds, ..to(Forward::Dr, 1) };
     let error = refusal(dataplane, &Action::AddDestination(vip, rs, upside_down));
     assert!(matches!(error, DataplaneError::Refused { errno: ERANGE, .. }), "{error:?}");
+}
+
+fn timeouts(dataplane: Kernel<'_>, _: World<'_>) {
+    let before = dataplane.timeouts().unwrap();
+    let most = u32::try_from(TIMEOUT_MAX.as_secs()).unwrap();
+    for (tcp_s, tcp_fin_s, udp_s) in [(1, 2, 3), (most, most, most), (900, 120, 300)] {
+        let want = ConnectionTimeouts { tcp_s, tcp_fin_s, udp_s };
+        dataplane.set_timeouts(want).unwrap();
+        assert_eq!(dataplane.timeouts(), Ok(want));
+    }
+    let much = ConnectionTimeouts { udp_s: u32::MAX, ..before };
+    let error = dataplane.set_timeouts(much).unwrap_err();
+    assert!(matches!(error, DataplaneError::Refused { errno: EINVAL, .. }), "{error:?}");
+    dataplane.set_timeouts(before).unwrap();
 }
 
 fn change_destination(dataplane: Kernel<'_>, _: World<'_>) {

@@ -122,7 +122,8 @@ fn impact(status: &StatusResponse, name: &str) -> Result<Vec<String>, Failure> {
     let mut impact = Vec::new();
     for group in status.groups.iter().filter(|group| node.owns.contains(&group.name)) {
         let services = status.services.iter().filter(|service| service.group == group.name);
-        let active: u64 = services.flat_map(|s| &s.real_servers).map(|server| server.active).sum();
+        let servers = services.flat_map(|s| s.real_servers.iter().chain(&s.sorry_server));
+        let active: u64 = servers.map(|server| server.active).sum();
         let to = match group.standby.first() {
             Some(standby) => format!("{name} -> {standby}"),
             None => format!("stays on {name}, nobody else can take it"),

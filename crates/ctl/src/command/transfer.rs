@@ -70,7 +70,8 @@ fn impact(status: &StatusResponse, group: &str, to: Option<&str>) -> Result<Vec<
         return Ok(Vec::new());
     }
     let services = status.services.iter().filter(|service| service.group == group);
-    let active: u64 = services.flat_map(|s| &s.real_servers).map(|server| server.active).sum();
+    let servers = services.flat_map(|s| s.real_servers.iter().chain(&s.sorry_server));
+    let active: u64 = servers.map(|server| server.active).sum();
     let to = to.unwrap_or("the best other director");
     let from = owner.unwrap_or("nobody");
     Ok(vec![format!("{group}: {from} -> {to}; {active} active connections")])

@@ -8,7 +8,8 @@ use std::time::Duration;
 use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    Destination, DeviceAddress, ObservedDestination, ObservedService, ObservedServices, ServiceKey,
+    ConnectionTimeouts, Destination, DeviceAddress, ObservedDestination, ObservedService,
+    ObservedServices, ServiceKey,
 };
 use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Scheduler};
@@ -47,6 +48,7 @@ pub(super) struct Kernel {
     pub(super) neighbours: BTreeMap<Question, MacAddress>,
     sysctls: BTreeMap<Vec<String>, String>,
     pub(super) services: ObservedServices,
+    pub(super) timeouts: ConnectionTimeouts,
     pub(super) applied: Vec<Action>,
     pub(super) announcements: Vec<Announcement>,
     ipvs_problem: Option<IpvsProblem>,

@@ -13,7 +13,8 @@ use std::time::Duration;
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    DeviceAddress, DeviceAddresses, ObservedService, ObservedServices, ServiceKey,
+    ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedService, ObservedServices,
+    ServiceKey,
 };
 use quorate_model::plan::Action;
 use quorate_model::spec::Scheduler;
@@ -211,6 +212,25 @@ impl Dataplane for Fake {
         let mut kernel = self.kernel.kernel();
         let failed = |action: &Action| Some((action.clone(), kernel.apply(action).err()?));
         actions.iter().filter_map(failed).collect()
+    }
+
+    fn timeouts(&mut self) -> Result<ConnectionTimeouts, DataplaneError> {
+        let kernel = self.kernel.kernel();
+        kernel.needs_ipvs(|| Operation::ReadTimeouts)?;
+        Ok(kernel.timeouts)
+    }
+
+    fn set_timeouts(&mut self, timeouts: ConnectionTimeouts) -> Result<(), DataplaneError> {
+        let mut kernel = self.kernel.kernel();
+        kernel.needs_ipvs(|| Operation::SetTimeouts(timeouts))?;
+        // `ip_vs_set_timeout`: what does not fit 31 bits of ticks; the fake has 250 Hz.
+        let ConnectionTimeouts { tcp_s, tcp_fin_s, udp_s } = timeouts;
+        if [tcp_s, tcp_fin_s, udp_s].iter().any(|&time| time > i32::MAX as u32 / 250) {
+            let (doing, errno) = (Operation::SetTimeouts(timeouts), Errno(libc::EINVAL));
+            return Err(DataplaneError::from_errno(doing, errno));
+        }
+        kernel.timeouts = timeouts;
+        Ok(())
     }
 
     fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {

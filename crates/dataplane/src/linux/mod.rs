@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, DeviceAddresses, ObservedServices};
+use quorate_model::kernel::{ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices};
 use quorate_model::plan::Action;
 
 use self::ipvs::Ipvs;
@@ -113,6 +113,14 @@ impl Dataplane for Linux {
 
     fn apply(&mut self, actions: &[Action]) -> Vec<(Action, DataplaneError)> {
         self.ipvs.apply(actions)
+    }
+
+    fn timeouts(&mut self) -> Result<ConnectionTimeouts, DataplaneError> {
+        self.ipvs.timeouts()
+    }
+
+    fn set_timeouts(&mut self, timeouts: ConnectionTimeouts) -> Result<(), DataplaneError> {
+        self.ipvs.set_timeouts(timeouts)
     }
 
     fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {

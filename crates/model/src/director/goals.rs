@@ -2,6 +2,7 @@
 //! in the way of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::desired::{self, Knowledge, NatFamilies};
 use crate::id::Role;
-use crate::spec::{Vip, VipGroup, VirtualService};
+use crate::spec::{Timeouts, Vip, VipGroup, VirtualService};
 
 /// For how long an address that the kernel refused counts as refused. Long, so that a group whose
 /// address every kernel refuses is not handed round between the directors.
@@ -47,6 +48,8 @@ pub struct ServiceGoal {
     pub services: DesiredServices,
     /// In which address families the director must forward packets for NAT.
     pub nat: NatFamilies,
+    /// How long the kernel shall keep connections on which nothing comes.
+    pub timeouts: Timeouts,
 }
 
 impl Director {
@@ -63,12 +66,19 @@ impl Director {
         }
         let Some(found) = &self.found else { return };
         let targets = desired::probe_targets(&self.state.spec);
-        self.verdicts.retain(|target, _| targets.contains(target));
+        let before = std::mem::take(&mut self.verdicts);
+        let mut up_before: BTreeMap<SocketAddr, bool> = BTreeMap::new();
+        for (target, knowledge) in &before {
+            *up_before.entry(target.address).or_default() |= knowledge.is_up();
+        }
         for target in &targets {
-            if !self.verdicts.contains_key(target) {
-                let knowledge = desired::inherited(&self.state.spec, found, target);
-                self.verdicts.insert(target.clone(), knowledge);
-            }
+            let inherited = || match up_before.get(&target.address) {
+                // Another check of it: until that has spoken, what the one before said counts.
+                Some(&up) => Knowledge::Inherited { up },
+                None => desired::inherited(&self.state.spec, found, target),
+            };
+            let knowledge = before.get(target).cloned().unwrap_or_else(inherited);
+            self.verdicts.insert(target.clone(), knowledge);
         }
         effects.push(Effect::Probe(targets));
         self.aim_services(effects);
@@ -83,6 +93,11 @@ impl Director {
         // A probe that ended as the configuration changed may speak of what is gone.
         if let Some(known) = self.verdicts.get_mut(&target) {
             *known = Knowledge::Known(verdict);
+            let is_known = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Known(_));
+            if self.verdicts.values().all(is_known) {
+                // What the kernel held at the start says nothing of a real server that comes later.
+                self.found = Some(ObservedServices::new());
+            }
             self.aim_services(effects);
         }
     }
@@ -94,11 +109,12 @@ impl Director {
         let services = desired::services(&self.state.spec, &self.verdicts);
         let nat = desired::nat_families(&self.state.spec);
         let last = self.service_goal.as_ref();
-        if last.is_some_and(|g| g.services == services && g.nat == nat) {
+        let timeouts = self.state.spec.timeouts;
+        if last.is_some_and(|g| g.services == services && g.nat == nat && g.timeouts == timeouts) {
             return;
         }
         let sequence = last.map_or(1, |goal| goal.sequence + 1);
-        let goal = ServiceGoal { sequence, services, nat };
+        let goal = ServiceGoal { sequence, services, nat, timeouts };
         self.service_goal = Some(goal.clone());
         effects.push(Effect::Services(goal));
     }

@@ -12,6 +12,7 @@ use world::{CONFIGURATION, PLAIN, WEB, World, eth0, group, vip};
 
 mod facts;
 mod moves;
+mod probes;
 mod world;
 
 const L: Duration = Duration::from_millis(500);
@@ -276,51 +277,6 @@ fn nothing_is_programmed_before_the_kernel_was_looked_at() {
     assert_eq!(obstacles[&group("web")], BTreeSet::from([Obstacle::Starting]));
     world.event(1, Event::ServicesFound(ObservedServices::new()));
     assert_eq!(world.nodes[&1].services.len(), 1);
-}
-
-#[test]
-fn a_real_server_that_the_kernel_found_without_is_not_put_back_before_it_answers() {
-    let mut world = World::with(CONFIGURATION, Role::Director, &found(&[(11, 1)]));
-    assert_eq!(world.weights(1), weights(&[(11, 1)]));
-    world.verdict(1, 12, Verdict::Up);
-    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
-}
-
-#[test]
-fn a_real_server_that_the_kernel_found_at_weight_0_stays_so_before_it_answers() {
-    let inhibit = format!("{CONFIGURATION}inhibit = true\n");
-    let mut world = World::with(&inhibit, Role::Director, &found(&[(11, 1), (12, 0)]));
-    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 0)]));
-    world.verdict(1, 12, Verdict::Up);
-    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
-}
-
-#[test]
-fn a_real_server_that_is_down_leaves_the_table_and_comes_back_by_itself() {
-    let mut world = World::new();
-    world.verdict(1, 11, down());
-    assert_eq!(world.weights(1), weights(&[(12, 1)]));
-    assert_eq!(world.weights(2), weights(&[(11, 1), (12, 1)]), "each goes by its own verdicts");
-    world.verdict(1, 11, Verdict::Up);
-    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
-}
-
-#[test]
-fn an_inhibited_real_server_that_is_down_stays_with_weight_0() {
-    let inhibit = format!("{CONFIGURATION}inhibit = true\n");
-    let mut world = World::with(&inhibit, Role::Director, &ObservedServices::new());
-    world.verdict(1, 11, down());
-    assert_eq!(world.weights(1), weights(&[(11, 0), (12, 1)]));
-    world.verdict(1, 11, Verdict::Up);
-    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
-}
-
-#[test]
-fn a_verdict_that_changes_nothing_sets_no_goal() {
-    let mut world = World::new();
-    let goals = world.nodes[&1].services.len();
-    world.verdict(1, 11, Verdict::Up);
-    assert_eq!(world.nodes[&1].services.len(), goals);
 }
 
 #[test]

@@ -206,3 +206,13 @@ fn an_action_reads_as_the_words_after_cannot() {
         "add real server [2001:db8::1]:80 (TUN, weight 3) to tcp/192.0.2.1:80"
     );
 }
+
+#[test]
+fn only_time_outs_that_are_wanted_are_set() {
+    let found = ConnectionTimeouts::default();
+    assert_eq!(plan_timeouts(Timeouts::default(), found), None);
+    let wanted = Timeouts { udp_s: Some(10), ..Timeouts::default() };
+    let goal = ConnectionTimeouts { udp_s: 10, ..found };
+    assert_eq!(plan_timeouts(wanted, found), Some(goal));
+    assert_eq!(plan_timeouts(wanted, goal), None);
+}

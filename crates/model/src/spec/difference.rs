@@ -6,7 +6,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::document::duration_text;
-use super::{Check, CheckKind, ClusterSpec, Listen, RealServer, Track, VipGroup, VirtualService};
+use super::{
+    Check, CheckKind, ClusterSpec, Listen, RealServer, Timeouts, Track, VipGroup, VirtualService,
+};
 
 /// What happens to an object or field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +128,14 @@ pub fn difference(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
         fields.optional("timing", old.timing.map(|t| t.to_string()), timing, true);
     }
     fields.value("arbitration", list(&old.arbitration), list(&new.arbitration), true);
+    let timeouts = |spec: &ClusterSpec| {
+        let Timeouts { tcp_s, tcp_fin_s, udp_s } = spec.timeouts;
+        let given = [("tcp", tcp_s), ("tcp_fin", tcp_fin_s), ("udp", udp_s)].into_iter();
+        let given = given.filter_map(|(name, time)| Some(format!("{name} {}s", time?)));
+        let text = joined(given);
+        (!text.is_empty()).then_some(text)
+    };
+    fields.optional("timeouts", timeouts(old), timeouts(new), true);
     changes.extend(fields.of(Object::Cluster));
     objects(&old.groups, &new.groups, &mut changes, Object::Group, group_at, group);
     objects(&old.services, &new.services, &mut changes, Object::Service, service_at, service);

@@ -317,6 +317,18 @@ pub struct Persistence {
     pub engine: Option<Engine>,
 }
 
+/// How long IPVS keeps a connection on which nothing comes, in whole seconds (ipvsadm(8): --set).
+/// `None`: as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeouts {
+    /// Of TCP, while it is established.
+    pub tcp_s: Option<u32>,
+    /// Of TCP, after a FIN.
+    pub tcp_fin_s: Option<u32>,
+    /// Of UDP.
+    pub udp_s: Option<u32>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use crate::time::Timing;
 pub use document::{Diagnostics, Format};
 pub use ipvs::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
-    Thresholds, Tunnel, TunnelChecksum,
+    Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
 pub use nodes::{KnownNode, against_nodes};
 pub use read::parse;
@@ -39,6 +39,8 @@ pub struct ClusterSpec {
     pub timing: Option<Timing>,
     /// Addresses one of which a director has to reach, for groups that name none of their own.
     pub arbitration: Vec<IpAddr>,
+    /// How long every director's kernel keeps connections on which nothing comes.
+    pub timeouts: Timeouts,
     /// VIP groups by name.
     pub groups: BTreeMap<GroupName, VipGroup>,
     /// Virtual services by name.

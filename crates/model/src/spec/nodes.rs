@@ -89,9 +89,10 @@ fn real_servers(spec: &ClusterSpec, nodes: &[KnownNode], out: &mut Diagnostics) 
         }
     }
     for (name, service) in &spec.services {
-        let at = At { path: format!("service.{name}.real_servers"), span: None };
-        let servers = service.real_servers.iter().chain(&service.sorry_server);
-        for server in servers.filter(|s| s.forward != Forward::Nat) {
+        let at = |key: &str| At { path: format!("service.{name}.{key}"), span: None };
+        let servers = service.real_servers.iter().map(|server| ("real_servers", server));
+        let servers = servers.chain(service.sorry_server.iter().map(|s| ("sorry_server", s)));
+        for (key, server) in servers.filter(|(_, s)| s.forward != Forward::Nat) {
             let director = hosts.get(&server.address.ip()).filter(|node| node.director);
             if let Some(node) = director {
                 let message = format!(
@@ -101,7 +102,7 @@ fn real_servers(spec: &ClusterSpec, nodes: &[KnownNode], out: &mut Diagnostics) 
                     server.forward.word()
                 );
                 let help = "a real server can be a node as a witness: role = \"witness\"";
-                out.push(at.problem(message).help(help));
+                out.push(at(key).problem(message).help(help));
             }
         }
     }

@@ -12,7 +12,8 @@ use quorate_model::director::{Event, ServiceGoal, ServiceReport};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{ObservedServices, ServiceKey};
 use quorate_model::ownership::message::Obstacle;
-use quorate_model::plan::{Action, plan};
+use quorate_model::plan::{Action, plan, plan_timeouts};
+use quorate_model::spec::Timeouts;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -186,9 +187,15 @@ impl Worker {
             problems.insert(text.clone());
         }
         let failed = match (&obstacle, self.goal.clone()) {
-            (None, Some(goal)) => self.converge(&goal, &mut problems),
+            (None, Some(goal)) => {
+                if let Err(error) = self.keep_timeouts(goal.timeouts) {
+                    problems.insert(error.to_string());
+                }
+                self.converge(&goal, &mut problems)
+            }
             (Some(_), _) | (_, None) => BTreeMap::new(),
         };
+        self.needs.ipvs = obstacle.is_none();
         for finding in self.dataplane.director_sysctls(&self.needs, self.mode) {
             if let Some(problem) = &finding.problem {
                 problems.insert(format!("sysctl {}: {problem}", finding.key));
@@ -217,6 +224,19 @@ impl Worker {
             }
             Err(problem) => Some((Obstacle::NoIpvs, problem.to_string())),
         }
+    }
+
+    /// They concern how connections end, and no service fails for them.
+    fn keep_timeouts(&mut self, wanted: Timeouts) -> Result<(), DataplaneError> {
+        if wanted == Timeouts::default() {
+            return Ok(());
+        }
+        let found = self.dataplane.timeouts()?;
+        if let Some(goal) = plan_timeouts(wanted, found) {
+            info!(was = %found, now = %goal, "changing the time-outs of IPVS connections");
+            self.dataplane.set_timeouts(goal)?;
+        }
+        Ok(())
     }
 
     fn converge(

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use quorate_model::kernel::{ObservedServices, ServiceSettings};
+use quorate_model::kernel::{ConnectionTimeouts, ObservedServices, ServiceSettings};
 use quorate_model::plan::Action;
 
 use self::socket::{BATCH_MAX, Failure, Socket};
+use self::wire::{Attributes, RequestHead, Writer};
 use crate::error::{DataplaneError, Errno, Operation};
 use crate::linux::module;
 use crate::{IpvsInfo, IpvsProblem};
@@ -99,6 +100,32 @@ impl Ipvs {
             Ok(())
         })?;
         Ok(services)
+    }
+
+    pub(super) fn timeouts(&mut self) -> Result<ConnectionTimeouts, DataplaneError> {
+        let fail = |failure| general(Operation::ReadTimeouts, failure);
+        let no_ipvs = || DataplaneError::NoIpvs { doing: Operation::ReadTimeouts };
+        let family = self.family().map_err(fail)?.ok_or_else(no_ipvs)?;
+        let mut found = None;
+        let read = |attributes: Attributes<'_>| {
+            found = Some(read::config(attributes)?);
+            Ok(())
+        };
+        self.socket.ask(family, write::get_config, read).map_err(fail)?;
+        found.ok_or(DataplaneError::Garbled { doing: Operation::ReadTimeouts })
+    }
+
+    pub(super) fn set_timeouts(
+        &mut self,
+        timeouts: ConnectionTimeouts,
+    ) -> Result<(), DataplaneError> {
+        let doing = || Operation::SetTimeouts(timeouts);
+        let fail = |failure| general(doing(), failure);
+        let no_ipvs = || DataplaneError::NoIpvs { doing: doing() };
+        let family = self.family().map_err(fail)?.ok_or_else(no_ipvs)?;
+        let set =
+            |writer: &mut Writer, head: &RequestHead| write::set_config(writer, head, timeouts);
+        self.socket.ask(family, set, |_| Ok(())).map_err(fail)
     }
 
     pub(super) fn apply(&mut self, actions: &[Action]) -> Vec<(Action, DataplaneError)> {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use quorate_model::kernel::{
-    Destination, ObservedDestination, ObservedService, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, Destination, ObservedDestination, ObservedService, ServiceKey,
+    ServiceSettings,
 };
 use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds, Tunnel,
@@ -212,6 +213,26 @@ impl FoundTunnel {
             _ => None,
         }
     }
+}
+
+/// How long IPVS keeps connections.
+pub(super) fn config(attributes: Attributes<'_>) -> Result<ConnectionTimeouts, Malformed> {
+    let (mut tcp_s, mut tcp_fin_s, mut udp_s) = (None, None, None);
+    for attribute in attributes {
+        let (kind, payload) = attribute?;
+        match TopAttr::from(kind) {
+            TopAttr::TimeoutTcp => tcp_s = Some(payload.u32()?),
+            TopAttr::TimeoutTcpFin => tcp_fin_s = Some(payload.u32()?),
+            TopAttr::TimeoutUdp => udp_s = Some(payload.u32()?),
+            TopAttr::Service | TopAttr::Destination | TopAttr::UnrecognizedConst(_) => {}
+        }
+    }
+    // A kernel without a protocol says nothing of it.
+    Ok(ConnectionTimeouts {
+        tcp_s: tcp_s.unwrap_or_default(),
+        tcp_fin_s: tcp_fin_s.unwrap_or_default(),
+        udp_s: udp_s.unwrap_or_default(),
+    })
 }
 
 /// What ip_vs says of itself.

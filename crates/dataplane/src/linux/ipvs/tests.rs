@@ -6,7 +6,9 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use quorate_model::kernel::{Destination, ObservedDestination, ServiceKey, ServiceSettings};
+use quorate_model::kernel::{
+    ConnectionTimeouts, Destination, ObservedDestination, ServiceKey, ServiceSettings,
+};
 use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds,
     Tunnel, TunnelChecksum,
@@ -394,6 +396,15 @@ fn the_version_of_ip_vs_is_read() {
     assert_eq!(read::info(Attributes(&answer[..8])), Err(Malformed));
 }
 
+#[test]
+fn time_outs_that_are_written_read_back() {
+    let want = ConnectionTimeouts { tcp_s: 900, tcp_fin_s: 120, udp_s: 0x0102_0304 };
+    let mut writer = Writer::default();
+    write::set_config(&mut writer, &HEAD, want);
+    assert_eq!(read::config(only_message(writer.bytes()).attributes()), Ok(want));
+    assert!(writer.bytes().ends_with(&[8, 0, 6, 0, 4, 3, 2, 1]), "TIMEOUT_UDP in seconds");
+}
+
 /// Reads bytes as every kind of answer; what comes out matters less than that it does.
 fn read_all(bytes: &[u8]) -> usize {
     let mut understood = 0;
@@ -402,6 +413,7 @@ fn read_all(bytes: &[u8]) -> usize {
         understood += usize::from(read::service(attributes).is_ok());
         understood += usize::from(read::destination(attributes, udp6().address.ip()).is_ok());
         understood += usize::from(read::info(attributes).is_ok());
+        understood += usize::from(read::config(attributes).is_ok());
         understood += usize::from(message.errno().is_some());
     }
     understood

@@ -19,6 +19,8 @@ pub(super) enum Command {
     SetDestination = 6,
     DeleteDestination = 7,
     GetDestination = 8,
+    SetConfig = 12,
+    GetConfig = 13,
     SetInfo = 14,
     GetInfo = 15,
 }
@@ -30,6 +32,9 @@ impl Cmd for Command {}
 pub(super) enum TopAttr {
     Service = 1,
     Destination = 2,
+    TimeoutTcp = 4,
+    TimeoutTcpFin = 5,
+    TimeoutUdp = 6,
 }
 
 impl NlAttrType for TopAttr {}

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use quorate_model::kernel::{Destination, ServiceKey, ServiceSettings};
+use quorate_model::kernel::{ConnectionTimeouts, Destination, ServiceKey, ServiceSettings};
 use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Protocol, Tunnel, TunnelChecksum};
 
@@ -58,6 +58,19 @@ pub(super) fn get_destinations(writer: &mut Writer, head: &RequestHead, key: &Se
 }
 
 /// Appends the request for version and table size.
+pub(super) fn get_config(writer: &mut Writer, head: &RequestHead) {
+    writer.message(head, Command::GetConfig.into(), |_| {});
+}
+
+/// The kernel leaves a time-out of 0 as it is.
+pub(super) fn set_config(writer: &mut Writer, head: &RequestHead, timeouts: ConnectionTimeouts) {
+    writer.message(head, Command::SetConfig.into(), |writer| {
+        writer.put(TopAttr::TimeoutTcp, &timeouts.tcp_s.to_ne_bytes());
+        writer.put(TopAttr::TimeoutTcpFin, &timeouts.tcp_fin_s.to_ne_bytes());
+        writer.put(TopAttr::TimeoutUdp, &timeouts.udp_s.to_ne_bytes());
+    });
+}
+
 pub(super) fn get_info(writer: &mut Writer, head: &RequestHead) {
     writer.message(head, Command::GetInfo.into(), |_| {});
 }

@@ -33,12 +33,6 @@ impl World {
         view.obstacles[&NodeId(id)][&group(name)].iter().copied().collect()
     }
 
-    fn configure(&mut self, source: &str) {
-        self.state.applied.0 += 1;
-        self.state.spec = Arc::new(crate::spec::parse(source, crate::spec::Format::Toml).unwrap());
-        self.apply_on(&[1, 2, 3]);
-    }
-
     fn find(&mut self, id: u64, what: &str, verdict: Verdict) {
         let watched = self.nodes[&id].watched.iter().find(|w| w.to_string() == what);
         let watched: Watched = watched.unwrap().clone();

@@ -397,6 +397,13 @@ impl World {
         weights.map(|(server, to)| (server.to_string(), to.weight)).collect()
     }
 
+    /// Another configuration is in force, on every node.
+    pub(super) fn configure(&mut self, source: &str) {
+        self.state.spec = Arc::new(parse(source, Format::Toml).unwrap());
+        self.state.applied = LogIndex(self.state.applied.0 + 1);
+        self.apply_on(&[1, 2, 3]);
+    }
+
     /// Probing one of web's real servers came to a verdict.
     pub(super) fn verdict(&mut self, id: u64, octet: u8, verdict: Verdict) {
         let address = std::net::SocketAddr::from(([10, 0, 0, octet], 80));

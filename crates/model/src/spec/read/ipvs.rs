@@ -1,13 +1,19 @@
 //! What a service and its real servers ask of IPVS besides: schedulers and their flags, persistence
 //! engines, tunnels, connection thresholds.
 
+use std::time::Duration;
+
 use crate::spec::document::{Diagnostics, Field, Table};
 use crate::spec::{
     Engine, Forward, Listen, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
-    Thresholds, Tunnel, TunnelChecksum,
+    Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
 
 use super::keys;
+
+/// Longest time-out of a connection: 24 days. The kernel takes what fits 31 bits of ticks, which at
+/// 1000 Hz is little more (`ip_vs_set_timeout`, ip_vs_ctl.c).
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 24 * 3600);
 
 const FORWARDS: [(&str, Forward); 3] =
     [("DR", Forward::Dr), ("NAT", Forward::Nat), ("TUN", Forward::Tun(Tunnel::Ipip))];
@@ -33,7 +39,8 @@ pub(super) fn scheduler(field: &Field<'_>, out: &mut Diagnostics) -> Option<Sche
     let table = field.table(&keys::SCHEDULER, out)?;
     let field = table.require("name", out)?;
     let name = field.text("the name of a scheduler", out)?;
-    let scheduler = Scheduler::named(name);
+    // With `none` the kernel makes a service that schedules nothing (`ip_vs_add_service`).
+    let scheduler = Scheduler::named(name).filter(|_| name != "none");
     if scheduler.is_none() {
         let name: String = name.chars().take(40).collect();
         let problem = field.problem(format!("{name:?} can't be the name of a scheduler"));
@@ -88,7 +95,8 @@ pub(super) fn one_packet(
     Some(wanted)
 }
 
-/// The engine reads the Call-ID out of a UDP packet; other packets it lets pass unread.
+/// The engine reads the Call-ID out of a UDP packet. A packet that is no SIP is dropped (
+/// `ip_vs_sched_persist`, ip_vs_core.c).
 pub(super) fn engine(
     field: &Field<'_>,
     listen: Option<&[Listen]>,
@@ -162,6 +170,16 @@ pub(super) fn tunnel(field: &Field<'_>, out: &mut Diagnostics) -> Option<Tunnel>
             None
         }
     }
+}
+
+/// `[cluster] timeouts`. Those that are left out stay as each kernel has them.
+pub(super) fn timeouts(field: &Field<'_>, out: &mut Diagnostics) -> Timeouts {
+    let Some(table) = field.table(&keys::TIMEOUTS, out) else { return Timeouts::default() };
+    let mut seconds = |key: &str| {
+        let field = table.get(key)?;
+        super::seconds("a time-out", &field, TIMEOUT_MAX, out)
+    };
+    Timeouts { tcp_s: seconds("tcp"), tcp_fin_s: seconds("tcp_fin"), udp_s: seconds("udp") }
 }
 
 /// `upper_threshold` and `lower_threshold` of a real server.

@@ -4,10 +4,11 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 13] = [
+pub const TABLES: [&TableKeys; 14] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
+    &TIMEOUTS,
     &GROUP,
     &ADDRESS,
     &SERVICE,
@@ -52,15 +53,29 @@ pub(super) const ROOT: TableKeys = TableKeys {
 
 pub(super) const CLUSTER: TableKeys = TableKeys {
     title: "[cluster]",
-    keys: &[Key::optional("timing"), Key::with_default("arbitration", "[]")],
-    foreign: &[("advert_int", "timing = \"fast\", \"lan\" or \"wan\"")],
-    later: &["sync", "sync_warmup", "timeouts", "evacuate_on_disagreement"],
+    keys: &[
+        Key::optional("timing"),
+        Key::with_default("arbitration", "[]"),
+        Key::optional("timeouts"),
+    ],
+    foreign: &[
+        ("advert_int", "timing = \"fast\", \"lan\" or \"wan\""),
+        ("lvs_timeouts", "timeouts = { tcp = \"15m\", tcp_fin = \"2m\", udp = \"5m\" }"),
+    ],
+    later: &["sync", "sync_warmup", "evacuate_on_disagreement"],
 };
 
 pub(super) const TIMING: TableKeys = TableKeys {
     title: "timing",
     keys: &[Key::required("lease"), Key::required("renew")],
     foreign: &[("advert_int", "renew"), ("interval", "renew")],
+    later: &[],
+};
+
+pub(super) const TIMEOUTS: TableKeys = TableKeys {
+    title: "timeouts",
+    keys: &[Key::optional("tcp"), Key::optional("tcp_fin"), Key::optional("udp")],
+    foreign: &[("tcpfin", "tcp_fin")],
     later: &[],
 };
 

@@ -23,6 +23,7 @@ use crate::time::{LEASE_MAX, Timing};
 
 pub use check::{CHECK_INTERVAL_MIN, CHECK_RETRY_MAX, CHECK_TIME_MAX, CHECK_TIME_MIN};
 pub use group::PREEMPT_DELAY_MAX;
+pub use ipvs::TIMEOUT_MAX;
 pub use service::PERSISTENCE_MAX;
 pub use track::{TRACK_INTERVAL_MIN, TRACK_STEPS_MAX, TRACK_TIME_MAX};
 
@@ -65,6 +66,7 @@ fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
     let timing = own("timing").and_then(|timing| timing_of(&timing, out));
     let mut probed = arbitration::Probed::default();
     let arbitration = own("arbitration").and_then(|list| probed.list(&list, out));
+    let timeouts = own("timeouts").map(|field| ipvs::timeouts(&field, out)).unwrap_or_default();
     let tracks = table.get("track").map(|field| track::tracks(&field, out)).unwrap_or_default();
     let groups = table
         .get("group")
@@ -77,7 +79,18 @@ fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
         .map(|field| service::services(&field, &groups, &shared, out))
         .unwrap_or_default();
     let arbitration = arbitration.unwrap_or_default();
-    Some(ClusterSpec { timing, arbitration, groups: groups.read, services })
+    Some(ClusterSpec { timing, arbitration, timeouts, groups: groups.read, services })
+}
+
+/// Whole seconds, the kernel's unit.
+fn seconds(what: &str, field: &Field<'_>, most: Duration, out: &mut Diagnostics) -> Option<u32> {
+    let time = field.duration(what, Duration::from_secs(1)..=most, out)?;
+    if time.subsec_nanos() != 0 {
+        let problem = field.problem(format!("{what} is in whole seconds, the kernel's unit"));
+        out.push(problem.help(format!("\"{}s\"", time.as_secs())));
+        return None;
+    }
+    u32::try_from(time.as_secs()).ok()
 }
 
 fn timing_of(field: &Field<'_>, out: &mut Diagnostics) -> Option<Timing> {

@@ -107,7 +107,13 @@ pub(super) fn sorry_server(
     out: &mut Diagnostics,
 ) -> Option<Given> {
     if field.is_table() {
-        return server(field, groups, out);
+        let sorry = server(field, groups, out)?;
+        if sorry.weight == 0 {
+            let problem = sorry.at.problem("a sorry server of weight 0 takes no connection");
+            out.push(problem.help("leave the weight out, or leave the sorry server out"));
+            return None;
+        }
+        return Some(sorry);
     }
     let (ip, port, at) = own_address(field, groups, out)?;
     let (forward, tunnel, thresholds) = (None, None, Thresholds::default());
@@ -236,8 +242,14 @@ impl Resolve<'_> {
                 "real server {server} and {listen} of service {} are not of one address family",
                 self.service
             );
-            let help = "only a tunnel carries one family in the other: forward = \"TUN\", or an \
-                        address of the service's family";
+            let both = self.listen.iter().any(|l| l.address.is_ipv4() == server.ip.is_ipv4());
+            let help = if both {
+                "only a tunnel carries one family in the other: forward = \"TUN\", or make a service \
+                 for each family"
+            } else {
+                "only a tunnel carries one family in the other: forward = \"TUN\", or an address of \
+                 the service's family"
+            };
             out.push(server.at.problem(message).help(help));
             return None;
         }

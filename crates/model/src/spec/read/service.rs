@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::id::ServiceName;
-use crate::spec::document::{At, Diagnostics, Field, Named, Table};
-use crate::spec::{Check, Forward, Listen, Persistence, Scheduler, Tunnel, VirtualService};
+use crate::spec::document::{At, Diagnostic, Diagnostics, Field, Named, Table};
+use crate::spec::{
+    Check, Forward, Listen, Persistence, RealServer, Scheduler, Tunnel, VirtualService,
+};
 
 use super::group::Groups;
 use super::real_server::{Given, Pools, Resolve, servers, sorry_server};
@@ -149,6 +151,7 @@ fn service(
         _ => None,
     };
     let (real_servers, sorry_server) = resolved?;
+    fits(&table, (scheduler, one_packet), &real_servers, sorry_server.as_ref(), out)?;
     Some(VirtualService {
         group: group.and_then(|name| name.parse().ok())?,
         listen: listen?,
@@ -161,6 +164,57 @@ fn service(
         real_servers,
         sorry_server,
     })
+}
+
+/// Whether its settings and real servers go together.
+fn fits(
+    table: &Table<'_>,
+    (scheduler, one_packet): (Option<Scheduler>, Option<bool>),
+    real_servers: &[RealServer],
+    sorry: Option<&RealServer>,
+    out: &mut Diagnostics,
+) -> Option<()> {
+    let mut fits = Some(());
+    let mut refuse = |problem: Diagnostic| {
+        out.push(problem);
+        fits = None;
+    };
+    let mut servers = real_servers.iter().chain(sorry);
+    if let Some(field) = table.get("tunnel")
+        && !servers.clone().any(|server| matches!(server.forward, Forward::Tun(_)))
+        && table.get("forward").is_none_or(|forward| forward.peek() != Some("TUN"))
+        && field.peek() != Some("ipip")
+    {
+        let problem = field.problem("no real server of the service is reached by a tunnel");
+        refuse(problem.help("forward = \"TUN\", or leave the tunnel out"));
+    }
+    // The kernel keeps no connection, by which it would translate the answer back.
+    if let (Some(field), Some(true)) = (table.get("one_packet"), one_packet)
+        && let Some(server) = servers.find(|server| server.forward == Forward::Nat)
+    {
+        let message = format!("NAT needs connections, for the answers of {}", server.address);
+        refuse(field.problem(message).help("forward = \"DR\" or \"TUN\", or one_packet = false"));
+    }
+    if let (Some(field), Some(scheduler), Some(sorry)) =
+        (table.get("sorry_server"), scheduler, sorry)
+    {
+        match scheduler.as_str() {
+            // Its buckets have no weights, so that clients of a drained real server would be lost.
+            "dh" => {
+                let problem = field.problem("scheduler dh does not heed weights");
+                refuse(problem.help("another scheduler, such as sh or mh, or no sorry server"));
+            }
+            "ovf" if !field.is_table() || sorry.weight == 1 => {
+                let problem = field.problem(
+                    "scheduler ovf takes a weight for the number of connections: this sorry server \
+                     would take one",
+                );
+                refuse(problem.help("sorry_server = { address = \"..\", weight = 65535 }"));
+            }
+            _ => {}
+        }
+    }
+    fits
 }
 
 /// The service's forwarding method, for real servers that have none of their own, with the tunnel
@@ -263,10 +317,16 @@ fn persistence(
         listen.unwrap_or_default().iter().map(|listen| listen.address.is_ipv4()).collect();
     let full = if families.contains(&false) { 128 } else { 32 };
     if !field.is_table() {
-        return Some(Persistence { timeout_s: seconds(field, out)?, prefix: full, engine: None });
+        return Some(Persistence {
+            timeout_s: super::seconds("persistence", field, PERSISTENCE_MAX, out)?,
+            prefix: full,
+            engine: None,
+        });
     }
     let table = field.table(&keys::PERSISTENCE, out)?;
-    let timeout = table.require("timeout", out).and_then(|field| seconds(&field, out));
+    let timeout = table
+        .require("timeout", out)
+        .and_then(|field| super::seconds("persistence", &field, PERSISTENCE_MAX, out));
     let prefix = match (table.get("netmask"), table.get("prefix")) {
         (Some(_), Some(prefix)) => {
             let problem = prefix.problem("`netmask` and `prefix` say the same");
@@ -282,6 +342,12 @@ fn persistence(
             }
             Some(prefix)
         }),
+        (None, Some(prefix)) if families.len() > 1 => {
+            let message = "a prefix is another network in IPv4 than in IPv6, and the service listens \
+                           on both";
+            out.push(prefix.problem(message).help("make a service for each, or leave it out"));
+            None
+        }
         (None, Some(prefix)) => prefix.integer("the prefix length", 1..=full, out),
         (None, None) => Some(full),
     };
@@ -290,18 +356,6 @@ fn persistence(
         None => Some(None),
     };
     Some(Persistence { timeout_s: timeout?, prefix: prefix?, engine: engine? })
-}
-
-/// Whole seconds, the kernel's unit.
-fn seconds(field: &Field<'_>, out: &mut Diagnostics) -> Option<u32> {
-    let range = Duration::from_secs(1)..=PERSISTENCE_MAX;
-    let timeout = field.duration("persistence", range, out)?;
-    if timeout.subsec_nanos() != 0 {
-        let problem = field.problem("persistence is in whole seconds, the kernel's unit");
-        out.push(problem.help(format!("\"{}s\"", timeout.as_secs())));
-        return None;
-    }
-    u32::try_from(timeout.as_secs()).ok()
 }
 
 fn check_of(field: &Field<'_>, shared: &Shared<'_>, out: &mut Diagnostics) -> Option<Check> {

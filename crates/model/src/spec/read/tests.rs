@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::spec::{
-    Check, CheckKind, Engine, Forward, Persistence, Thresholds, Tunnel, TunnelChecksum,
+    Check, CheckKind, Engine, Forward, Persistence, Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
 
 const EXAMPLE: &str = include_str!("../../../../../examples/web.toml");
@@ -187,7 +187,7 @@ fn every_knob_of_ipvs_is_read() {
         { address = \"192.0.2.17\", tunnel = \"ipip\" },\n\
         { address = \"192.0.2.18\", tunnel = { type = \"gre\", checksum = \"full\" } },\n\
         { address = \"192.0.2.19\", forward = \"DR\" },\n]\n\
-        sorry_server = { address = \"192.0.2.9:8080\", forward = \"NAT\" }\n";
+        sorry_server = { address = \"192.0.2.9\", forward = \"DR\" }\n";
     let spec = read(source);
     let service = &spec.services[&"web".parse().expect("name")];
     assert_eq!(service.scheduler.as_str(), "mh");
@@ -203,7 +203,7 @@ fn every_knob_of_ipvs_is_read() {
     assert_eq!(forwards, want);
     assert_eq!(service.real_servers[0].thresholds, Thresholds { upper: 100, lower: 80 });
     let sorry = service.sorry_server.expect("a sorry server");
-    assert_eq!((sorry.address, sorry.forward), (at("192.0.2.9:8080"), Forward::Nat));
+    assert_eq!((sorry.address, sorry.forward), (at("192.0.2.9:80"), Forward::Dr));
     let short = with_service("real_servers = []\nsorry_server = \"192.0.2.9\"");
     let sorry = read(&short).services[&"web".parse().expect("name")].sorry_server;
     assert_eq!(sorry.map(|s| (s.address, s.forward)), Some((at("192.0.2.9:80"), Forward::Dr)));
@@ -211,6 +211,17 @@ fn every_knob_of_ipvs_is_read() {
         with_service("real_servers = []\nscheduler = { name = \"own\" }\nflags = [\"flag-2\"]");
     let service = read(&other).services[&"web".parse().expect("name")].clone();
     assert_eq!((service.scheduler.as_str(), service.flags.bits()), ("own", 2));
+}
+
+#[test]
+fn time_outs_are_given_one_by_one() {
+    let timeouts = |value: &str| read(&format!("cluster.timeouts = {value}")).timeouts;
+    assert_eq!(timeouts("{}"), Timeouts::default());
+    let all = timeouts("{ tcp = \"15m\", tcp_fin = \"2m\", udp = \"5m\" }");
+    let want = Timeouts { tcp_s: Some(900), tcp_fin_s: Some(120), udp_s: Some(300) };
+    assert_eq!(all, want);
+    let one = Timeouts { udp_s: Some(24 * 24 * 3600), ..Timeouts::default() };
+    assert_eq!(timeouts("{ udp = \"576h\" }"), one);
 }
 
 #[test]

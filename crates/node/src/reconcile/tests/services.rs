@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use quorate_dataplane::fake::Call;
-use quorate_dataplane::{Errno, IpvsProblem, Operation, SysctlMode};
+use quorate_dataplane::{Dataplane as _, Errno, IpvsProblem, Operation, SysctlMode};
 use quorate_model::director::{ServiceGoal, ServiceReport};
 use quorate_model::kernel::{
-    DesiredService, DesiredServices, Destination, ObservedService, ObservedServices, ServiceKey,
-    ServiceSettings,
+    ConnectionTimeouts, DesiredService, DesiredServices, Destination, ObservedService,
+    ObservedServices, ServiceKey, ServiceSettings,
 };
 use quorate_model::ownership::message::Obstacle;
-use quorate_model::spec::{Forward, Protocol, Scheduler};
+use quorate_model::spec::{Forward, Protocol, Scheduler, Timeouts};
 use tempfile::TempDir;
 
 use super::*;
@@ -95,10 +95,13 @@ impl Services {
 
     /// Sets a goal and waits until it was worked on.
     async fn aim(&mut self, services: &[(ServiceKey, DesiredService)]) -> ServiceReport {
-        self.sequence += 1;
         let services: DesiredServices = services.iter().cloned().collect();
-        let goal = ServiceGoal { sequence: self.sequence, services, ..ServiceGoal::default() };
-        self.thread.aim(goal);
+        self.aim_at(ServiceGoal { services, ..ServiceGoal::default() }).await
+    }
+
+    async fn aim_at(&mut self, goal: ServiceGoal) -> ServiceReport {
+        self.sequence += 1;
+        self.thread.aim(ServiceGoal { sequence: self.sequence, ..goal });
         loop {
             let report = self.report().await;
             if report.sequence == self.sequence {
@@ -123,6 +126,24 @@ async fn the_thread_says_first_what_the_kernel_holds() {
     let services = Services::on(kernel).await;
     assert_eq!(services.found.keys().collect::<Vec<_>>(), [&key(1)]);
     assert_eq!(services.kernel.take_applied(), [], "before a goal nothing is touched");
+}
+
+#[tokio::test]
+async fn time_outs_that_are_wanted_are_set_and_the_others_left_alone() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    let mut other_program = services.kernel.dataplane();
+    let by_hand = ConnectionTimeouts { tcp_s: 77, ..ConnectionTimeouts::default() };
+    other_program.set_timeouts(by_hand).unwrap();
+    services.aim_at(ServiceGoal::default()).await;
+    assert_eq!(other_program.timeouts(), Ok(by_hand));
+    let timeouts = Timeouts { udp_s: Some(10), ..Timeouts::default() };
+    services.aim_at(ServiceGoal { timeouts, ..ServiceGoal::default() }).await;
+    let want = ConnectionTimeouts { udp_s: 10, ..by_hand };
+    assert_eq!(other_program.timeouts(), Ok(want));
+    // Changed by hand, they come right again with the next look.
+    other_program.set_timeouts(by_hand).unwrap();
+    services.aim_at(ServiceGoal { timeouts, ..ServiceGoal::default() }).await;
+    assert_eq!(other_program.timeouts(), Ok(want));
 }
 
 #[tokio::test]

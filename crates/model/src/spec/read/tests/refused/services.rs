@@ -244,6 +244,12 @@ scheduler = "mh"
 flags = ["flag-3"]
 => 6:10: service.web.flags[0]: unknown flag "flag-3" (did you mean "flag-1"?)
 
+scheduler = { name = "none" }
+=> 5:22: service.web.scheduler.name: "none" can't be the name of a scheduler (up to 15 of a-z, 0-9, _ and -; its module is ip_vs_NAME)
+
+tunnel = "gre"
+=> 5:10: service.web.tunnel: no real server of the service is reached by a tunnel (forward = "TUN", or leave the tunnel out)
+
 one_packet = true
 => 5:14: service.web.one_packet: one-packet scheduling is for UDP: the service listens on tcp/192.0.2.80:80 (make a service of its own for the UDP addresses)
 
@@ -252,6 +258,58 @@ persistence = { timeout = "50s", engine = "sip" }
 
 persistence = { timeout = "50s", engine = "http" }
 => 5:43: service.web.persistence.engine: unknown persistence engine "http" (known: sip)
+"#,
+    );
+}
+
+#[test]
+fn what_one_kind_of_service_cant_have_together() {
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+forward = "NAT"
+one_packet = true
+listen = "udp/192.0.2.80:53"
+real_servers = [{ address = "192.0.2.16" }]
+=> 5:14: service.v.one_packet: NAT needs connections, for the answers of 192.0.2.16:53 (forward = "DR" or "TUN", or one_packet = false)
+
+group.a = { interface = "x", addresses = ["192.0.2.80", "2001:db8::80"] }
+[service.v]
+group = "a"
+listen = ["tcp/192.0.2.80:80", "tcp/[2001:db8::80]:80"]
+persistence = { timeout = "50s", prefix = 24 }
+real_servers = []
+=> 5:43: service.v.persistence.prefix: a prefix is another network in IPv4 than in IPv6, and the service listens on both (make a service for each, or leave it out)
+
+group.a = { interface = "x", addresses = ["192.0.2.80", "2001:db8::80"] }
+[service.v]
+group = "a"
+listen = ["tcp/192.0.2.80:80", "tcp/[2001:db8::80]:80"]
+real_servers = [{ address = "192.0.2.16" }]
+=> 5:29: service.v.real_servers[0].address: real server 192.0.2.16 and tcp/[2001:db8::80]:80 of service v are not of one address family (only a tunnel carries one family in the other: forward = "TUN", or make a service for each family)
+"#,
+    );
+}
+
+#[test]
+fn a_time_out_that_the_kernel_cant_keep() {
+    refused(
+        |value| format!("cluster.timeouts = {{ {value} }}\n"),
+        r#"
+tcp = 900
+=> 1:28: cluster.timeouts.tcp: a duration is expected here, not an integer (give it a unit: "900s" or "900ms")
+
+tcp_fin = "0s"
+=> 1:32: cluster.timeouts.tcp_fin: a time-out is 1s to 576h, not 0s
+
+udp = "1500ms"
+=> 1:28: cluster.timeouts.udp: a time-out is in whole seconds, the kernel's unit ("1s")
+
+tcpfin = "2m"
+=> 1:22: cluster.timeouts.tcpfin: unknown key "tcpfin" (write tcp_fin instead)
 "#,
     );
 }
@@ -299,6 +357,17 @@ fn a_sorry_server_that_cant_be() {
 
 "192.0.2.80:80"
 => 6:16: service.web.sorry_server: 192.0.2.80 is a VIP, of group web: a real server has its own (use the real server's own address)
+
+{ address = "192.0.2.9", weight = 0 }
+=> 6:28: service.web.sorry_server.address: a sorry server of weight 0 takes no connection (leave the weight out, or leave the sorry server out)
+
+"192.0.2.9"
+scheduler = "dh"
+=> 6:16: service.web.sorry_server: scheduler dh does not heed weights (another scheduler, such as sh or mh, or no sorry server)
+
+"192.0.2.9"
+scheduler = "ovf"
+=> 6:16: service.web.sorry_server: scheduler ovf takes a weight for the number of connections: this sorry server would take one (sorry_server = { address = "..", weight = 65535 })
 
 { address = "192.0.2.9:8080" }
 => 6:28: service.web.sorry_server.address: DR can't change ports: real server 192.0.2.9:8080, service web on tcp/192.0.2.80:80 (use port 80, or forward = "NAT")

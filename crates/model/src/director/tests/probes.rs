@@ -1,0 +1,70 @@
+//! What probes say of real servers, and what counts until they do.
+
+use super::*;
+
+#[test]
+fn a_real_server_that_the_kernel_found_without_is_not_put_back_before_it_answers() {
+    let mut world = World::with(CONFIGURATION, Role::Director, &found(&[(11, 1)]));
+    assert_eq!(world.weights(1), weights(&[(11, 1)]));
+    world.verdict(1, 12, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
+}
+
+#[test]
+fn a_real_server_that_the_kernel_found_at_weight_0_stays_so_before_it_answers() {
+    let inhibit = format!("{CONFIGURATION}inhibit = true\n");
+    let mut world = World::with(&inhibit, Role::Director, &found(&[(11, 1), (12, 0)]));
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 0)]));
+    world.verdict(1, 12, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
+}
+
+#[test]
+fn a_real_server_that_is_down_leaves_the_table_and_comes_back_by_itself() {
+    let mut world = World::new();
+    world.verdict(1, 11, down());
+    assert_eq!(world.weights(1), weights(&[(12, 1)]));
+    assert_eq!(world.weights(2), weights(&[(11, 1), (12, 1)]), "each goes by its own verdicts");
+    world.verdict(1, 11, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
+}
+
+#[test]
+fn an_inhibited_real_server_that_is_down_stays_with_weight_0() {
+    let inhibit = format!("{CONFIGURATION}inhibit = true\n");
+    let mut world = World::with(&inhibit, Role::Director, &ObservedServices::new());
+    world.verdict(1, 11, down());
+    assert_eq!(world.weights(1), weights(&[(11, 0), (12, 1)]));
+    world.verdict(1, 11, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
+}
+
+#[test]
+fn a_verdict_that_changes_nothing_sets_no_goal() {
+    let mut world = World::new();
+    let goals = world.nodes[&1].services.len();
+    world.verdict(1, 11, Verdict::Up);
+    assert_eq!(world.nodes[&1].services.len(), goals);
+}
+
+#[test]
+fn a_changed_check_changes_no_verdict_before_it_has_spoken() {
+    // The kernel held none of them at the start, as after a time in which all were down.
+    let mut world = World::with(CONFIGURATION, Role::Director, &found(&[]));
+    assert_eq!(world.weights(1), weights(&[]));
+    world.verdict(1, 11, Verdict::Up);
+    world.verdict(1, 12, down());
+    world.configure(&CONFIGURATION.replace("interval = \"2s\"", "interval = \"3s\""));
+    assert_eq!(world.weights(1), weights(&[(11, 1)]));
+    world.verdict(1, 12, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
+}
+
+#[test]
+fn a_real_server_that_comes_later_counts_as_up_until_it_is_probed() {
+    let mut world = World::with(CONFIGURATION, Role::Director, &found(&[(11, 1), (12, 1)]));
+    world.verdict(1, 11, Verdict::Up);
+    world.verdict(1, 12, Verdict::Up);
+    world.configure(&CONFIGURATION.replace("10.0.0.12:80", "10.0.0.13:80"));
+    assert_eq!(world.weights(1), weights(&[(11, 1), (13, 1)]));
+}
