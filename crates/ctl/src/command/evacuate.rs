@@ -121,9 +121,7 @@ fn impact(status: &StatusResponse, name: &str) -> Result<Vec<String>, Failure> {
     };
     let mut impact = Vec::new();
     for group in status.groups.iter().filter(|group| node.owns.contains(&group.name)) {
-        let services = status.services.iter().filter(|service| service.group == group.name);
-        let servers = services.flat_map(|s| s.real_servers.iter().chain(&s.sorry_server));
-        let active: u64 = servers.map(|server| server.active).sum();
+        let active = super::active_connections(status, &group.name);
         let to = match group.standby.first() {
             Some(standby) => format!("{name} -> {standby}"),
             None => format!("stays on {name}, nobody else can take it"),

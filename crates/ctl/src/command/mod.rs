@@ -85,3 +85,10 @@ async fn read_member_status(client: &Client) -> Result<StatusResponse, Failure> 
     Err(Failure::new(Exit::Failed, "the node that answered belongs to no cluster yet")
         .hint(status::HOW_TO_BECOME_A_MEMBER))
 }
+
+/// Connections that pass through a group's virtual services, by what its owner says.
+fn active_connections(status: &StatusResponse, group: &str) -> u64 {
+    let services = status.services.iter().filter(|service| service.group == group);
+    let servers = services.flat_map(|s| s.real_servers.iter().chain(&s.sorry_server));
+    servers.map(|server| server.active).sum()
+}

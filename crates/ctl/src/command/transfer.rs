@@ -69,9 +69,7 @@ fn impact(status: &StatusResponse, group: &str, to: Option<&str>) -> Result<Vec<
     if owner.is_some() && owner == to {
         return Ok(Vec::new());
     }
-    let services = status.services.iter().filter(|service| service.group == group);
-    let servers = services.flat_map(|s| s.real_servers.iter().chain(&s.sorry_server));
-    let active: u64 = servers.map(|server| server.active).sum();
+    let active = super::active_connections(status, group);
     let to = to.unwrap_or("the best other director");
     let from = owner.unwrap_or("nobody");
     Ok(vec![format!("{group}: {from} -> {to}; {active} active connections")])

@@ -94,7 +94,8 @@ impl Director {
         if let Some(known) = self.verdicts.get_mut(&target) {
             *known = Knowledge::Known(verdict);
             let is_known = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Known(_));
-            if self.verdicts.values().all(is_known) {
+            let starting = self.found.as_ref().is_some_and(|found| !found.is_empty());
+            if starting && self.verdicts.values().all(is_known) {
                 // What the kernel held at the start says nothing of a real server that comes later.
                 self.found = Some(ObservedServices::new());
             }

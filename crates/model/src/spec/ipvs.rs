@@ -158,8 +158,14 @@ impl Name {
     }
 }
 
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A scheduler of the kernel (net/netfilter/ipvs/ip_vs_*.c), by name.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scheduler(Name);
 
 /// Every scheduler of Linux 6.1 and later.
@@ -187,15 +193,9 @@ impl fmt::Display for Scheduler {
     }
 }
 
-impl fmt::Debug for Scheduler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scheduler({self})")
-    }
-}
-
 /// A persistence engine of the kernel (net/netfilter/ipvs/ip_vs_pe_*.c), by name: what of a packet
 /// makes a client. Linux has one, `sip`: the Call-ID of SIP over UDP.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Engine(Name);
 
 impl Engine {
@@ -215,12 +215,6 @@ impl Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Engine({self})")
     }
 }
 

@@ -67,13 +67,12 @@ impl Ipvs {
     /// Services first, then the destinations of each. A service deleted in between has none.
     pub(super) fn observe(&mut self) -> Result<ObservedServices, DataplaneError> {
         let fail = |failure| general(Operation::ObserveServices, failure);
-        let no_ipvs = || DataplaneError::NoIpvs { doing: Operation::ObserveServices };
-        let mut family = self.family().map_err(fail)?.ok_or_else(no_ipvs)?;
+        let mut family = self.known_family(|| Operation::ObserveServices)?;
         let mut services = self.observe_without_destinations(family);
         if services == Err(Failure::Errno(Errno(libc::ENOENT))) {
             // The number is stale: the module was loaded anew.
             self.family = None;
-            family = self.family().map_err(fail)?.ok_or_else(no_ipvs)?;
+            family = self.known_family(|| Operation::ObserveServices)?;
             services = self.observe_without_destinations(family);
         }
         let mut services = services.map_err(fail)?;
@@ -104,8 +103,7 @@ impl Ipvs {
 
     pub(super) fn timeouts(&mut self) -> Result<ConnectionTimeouts, DataplaneError> {
         let fail = |failure| general(Operation::ReadTimeouts, failure);
-        let no_ipvs = || DataplaneError::NoIpvs { doing: Operation::ReadTimeouts };
-        let family = self.family().map_err(fail)?.ok_or_else(no_ipvs)?;
+        let family = self.known_family(|| Operation::ReadTimeouts)?;
         let mut found = None;
         let read = |attributes: Attributes<'_>| {
             found = Some(read::config(attributes)?);
@@ -121,8 +119,7 @@ impl Ipvs {
     ) -> Result<(), DataplaneError> {
         let doing = || Operation::SetTimeouts(timeouts);
         let fail = |failure| general(doing(), failure);
-        let no_ipvs = || DataplaneError::NoIpvs { doing: doing() };
-        let family = self.family().map_err(fail)?.ok_or_else(no_ipvs)?;
+        let family = self.known_family(doing)?;
         let set =
             |writer: &mut Writer, head: &RequestHead| write::set_config(writer, head, timeouts);
         self.socket.ask(family, set, |_| Ok(())).map_err(fail)
@@ -201,6 +198,12 @@ impl Ipvs {
             Ok(None) => vec![Err(NO_IPVS); actions.len()],
             Err(failure) => vec![Err(failure); actions.len()],
         }
+    }
+
+    /// The family's number, for an operation that needs it.
+    fn known_family(&mut self, doing: impl Fn() -> Operation) -> Result<u16, DataplaneError> {
+        let family = self.family().map_err(|failure| general(doing(), failure))?;
+        family.ok_or_else(|| DataplaneError::NoIpvs { doing: doing() })
     }
 
     fn family(&mut self) -> Result<Option<u16>, Failure> {

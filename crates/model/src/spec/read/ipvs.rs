@@ -86,13 +86,24 @@ pub(super) fn one_packet(
     out: &mut Diagnostics,
 ) -> Option<bool> {
     let wanted = field.flag(out)?;
-    let other = listen.unwrap_or_default().iter().find(|l| l.protocol != Protocol::Udp);
-    if wanted && let Some(listen) = other {
-        let message = format!("one-packet scheduling is for UDP: the service listens on {listen}");
-        out.push(field.problem(message).help("make a service of its own for the UDP addresses"));
-        return None;
+    if wanted {
+        udp_alone("one-packet scheduling is for UDP", field, listen, out)?;
     }
     Some(wanted)
+}
+
+/// Refuses what only UDP can have, for a service that listens on something else too.
+fn udp_alone(
+    why: &str,
+    field: &Field<'_>,
+    listen: Option<&[Listen]>,
+    out: &mut Diagnostics,
+) -> Option<()> {
+    let other = listen.unwrap_or_default().iter().find(|l| l.protocol != Protocol::Udp);
+    let Some(listen) = other else { return Some(()) };
+    let problem = field.problem(format!("{why}: the service listens on {listen}"));
+    out.push(problem.help("make a service of its own for the UDP addresses"));
+    None
 }
 
 /// The engine reads the Call-ID out of a UDP packet. A packet that is no SIP is dropped (
@@ -103,12 +114,7 @@ pub(super) fn engine(
     out: &mut Diagnostics,
 ) -> Option<Engine> {
     let engine = field.choice("persistence engine", &[("sip", "sip")], &[], out)?;
-    let other = listen.unwrap_or_default().iter().find(|l| l.protocol != Protocol::Udp);
-    if let Some(listen) = other {
-        let message = format!("engine {engine} reads UDP: the service listens on {listen}");
-        out.push(field.problem(message).help("make a service of its own for the UDP addresses"));
-        return None;
-    }
+    udp_alone(&format!("engine {engine} reads UDP"), field, listen, out)?;
     Engine::named(engine)
 }
 

@@ -151,7 +151,8 @@ fn service(
         _ => None,
     };
     let (real_servers, sorry_server) = resolved?;
-    fits(&table, (scheduler, one_packet), &real_servers, sorry_server.as_ref(), out)?;
+    let parsed = (scheduler, one_packet, forward.map(|(forward, _)| forward));
+    fits(&table, parsed, &real_servers, sorry_server.as_ref(), out)?;
     Some(VirtualService {
         group: group.and_then(|name| name.parse().ok())?,
         listen: listen?,
@@ -169,7 +170,7 @@ fn service(
 /// Whether its settings and real servers go together.
 fn fits(
     table: &Table<'_>,
-    (scheduler, one_packet): (Option<Scheduler>, Option<bool>),
+    (scheduler, one_packet, forward): (Option<Scheduler>, Option<bool>, Option<Forward>),
     real_servers: &[RealServer],
     sorry: Option<&RealServer>,
     out: &mut Diagnostics,
@@ -182,7 +183,7 @@ fn fits(
     let mut servers = real_servers.iter().chain(sorry);
     if let Some(field) = table.get("tunnel")
         && !servers.clone().any(|server| matches!(server.forward, Forward::Tun(_)))
-        && table.get("forward").is_none_or(|forward| forward.peek() != Some("TUN"))
+        && !matches!(forward, Some(Forward::Tun(_)))
         && field.peek() != Some("ipip")
     {
         let problem = field.problem("no real server of the service is reached by a tunnel");

@@ -13,6 +13,7 @@ use quorate_model::id::NodeId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::datagrams::{beat, exchange, report, wait_up};
@@ -188,6 +189,14 @@ impl Wired {
         self.relays[member][link].set(|line| line.cut = cut);
     }
 
+    /// The first and the last member send to each other until that is aborted.
+    fn beats(&self) -> [JoinHandle<()>; 2] {
+        [(0, LAST), (LAST, 0)].map(|(from, to)| {
+            let to = self.members[to].id();
+            beat(&self.members[from], to, Duration::from_millis(5), report)
+        })
+    }
+
     fn slow(&self, delay: Duration) {
         self.relays.iter().flatten().for_each(|relay| relay.set(|line| line.delay = delay));
     }
@@ -246,10 +255,7 @@ const LAST: usize = 2;
 fn a_cut_link_of_two_loses_no_datagram_and_is_seen() {
     let mut wired = wired();
     let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
-    let beats = [
-        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
-        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
-    ];
+    let beats = wired.beats();
     for link in [0, 1] {
         wait_up(&wired.members[0], ids[LAST], &[true, true]);
         wait_up(&wired.members[LAST], ids[0], &[true, true]);
@@ -266,7 +272,7 @@ fn a_cut_link_of_two_loses_no_datagram_and_is_seen() {
         wait_up(&wired.members[0], ids[LAST], &seen);
         wired.cut(LAST, link, false);
     }
-    beats.iter().for_each(tokio::task::JoinHandle::abort);
+    beats.iter().for_each(JoinHandle::abort);
 }
 
 /// Waits until the leader's heartbeats are answered over every link.
@@ -294,10 +300,7 @@ fn a_cut_link_of_two_costs_no_election() {
     leader(&wired.members).add_client("before");
     let term = leader(&wired.members).handle().status().borrow().term;
     let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
-    let _beats = [
-        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
-        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
-    ];
+    let _beats = wired.beats();
     for link in [0, 1] {
         wait_up(&wired.members[0], ids[LAST], &[true, true]);
         wait_heartbeats(leader(&wired.members), &ids);
@@ -346,10 +349,7 @@ fn answers_that_come_late_cost_no_connection() {
 fn a_slow_node_is_not_dialled_over_and_over() {
     let mut wired = wired();
     let ids: Vec<_> = wired.members.iter().map(Member::id).collect();
-    let _beats = [
-        beat(&wired.members[0], ids[LAST], Duration::from_millis(5), report),
-        beat(&wired.members[LAST], ids[0], Duration::from_millis(5), report),
-    ];
+    let _beats = wired.beats();
     wait_up(&wired.members[0], ids[LAST], &[true, true]);
     wired.slow(Duration::from_millis(150));
     let begin = Instant::now();

@@ -23,7 +23,7 @@ use crate::identity::{Identity, NodeProfile, file, found};
 use crate::peer::datagrams::LinkSocket;
 use crate::peer::join::{JoinError, join_within};
 use crate::peer::server::{Delivery, PeerHandler};
-use crate::raft::handle::{ProposeError, RaftHandle};
+use crate::raft::handle::RaftHandle;
 use crate::raft::node::{RaftNode, Surroundings};
 use crate::raft::status::{RaftRole, RaftStatus};
 use crate::raft::store::Store;
@@ -246,31 +246,7 @@ impl Member {
     }
 
     pub(super) fn add_client(&self, name: &str) {
-        let command = Command::AddClient {
-            name: name.to_owned(),
-            public_key: crate::identity::authority::sha256(name.as_bytes()),
-        };
-        assert_eq!(self.propose(command), Reply::Done);
-    }
-
-    /// While links are cut, an election may come in between.
-    pub(super) fn propose_until_taken(&self, name: &str) {
-        let command = Command::AddClient {
-            name: name.to_owned(),
-            public_key: crate::identity::authority::sha256(name.as_bytes()),
-        };
-        let handle = self.handle();
-        let mut status = handle.status();
-        self.block_on(async {
-            let taken = async {
-                while let Err(error) = handle.propose(command.clone()).await {
-                    if matches!(error, ProposeError::NotLeader { .. }) {
-                        drop(status.wait_for(|s| s.role == RaftRole::Leader).await.unwrap());
-                    }
-                }
-            };
-            tokio::time::timeout(LIMIT, taken).await.unwrap();
-        });
+        assert_eq!(self.propose(client(name)), Reply::Done);
     }
 
     pub(super) fn wait_client(&self, name: &str) {
@@ -311,18 +287,20 @@ pub(super) fn three(snapshot_every: u64) -> Vec<Member> {
     members
 }
 
+/// A client of this name comes.
+fn client(name: &str) -> Command {
+    let public_key = crate::identity::authority::sha256(name.as_bytes());
+    Command::AddClient { name: name.to_owned(), public_key }
+}
+
 /// Writes where somebody leads: while lines are bad, elections may come in between.
 pub(super) fn write_until_taken(members: &[Member], name: &str) {
-    let command = Command::AddClient {
-        name: name.to_owned(),
-        public_key: crate::identity::authority::sha256(name.as_bytes()),
-    };
     let running: Vec<&Member> = members.iter().filter(|m| m.running.is_some()).collect();
     let begin = Instant::now();
     loop {
         let mut statuses: Vec<_> = running.iter().map(|m| m.handle().status()).collect();
         let leading = running.iter().filter(|member| member.leads());
-        let proposed = leading.map(|m| m.block_on(m.handle().propose(command.clone())));
+        let proposed = leading.map(|m| m.block_on(m.handle().propose(client(name))));
         let outcomes: Vec<_> = proposed.collect();
         if outcomes.iter().any(Result::is_ok) {
             return;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_model::command::Command;
 use quorate_model::id::NodeId;
 
-use super::member::{Member, leader, three};
+use super::member::{Member, leader, three, write_until_taken};
 use crate::raft::config::SNAPSHOT_EVERY;
 use crate::raft::handle::{ProposeError, UNCOMMITTED_MAX};
 use crate::raft::status::RaftRole;
@@ -33,8 +33,8 @@ fn a_leader_whose_disk_is_full_takes_nothing_and_another_one_leads() {
         });
     }
     full.wait_status("following", |status| status.role == RaftRole::Follower);
-    let new = others.iter().find(|member| member.leads()).unwrap();
-    new.propose_until_taken("meanwhile");
+    assert!(others.iter().any(|member| member.leads()));
+    write_until_taken(&members, "meanwhile");
     others.iter().for_each(|other| other.wait_client("meanwhile"));
     empty(full);
     full.wait_client("meanwhile");
@@ -81,6 +81,6 @@ fn a_leader_writes_no_more_than_so_much_that_no_majority_takes() {
     }
     assert_eq!(refused, Some(Err(ProposeError::NoQuorum)));
     members.iter().for_each(empty);
-    leader(&members).propose_until_taken("after");
+    write_until_taken(&members, "after");
     members.iter().for_each(|member| member.wait_client("after"));
 }
