@@ -11,6 +11,7 @@
 )]
 
 mod addresses;
+mod marks;
 mod services;
 mod world;
 
@@ -28,6 +29,7 @@ use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
 
 pub use addresses::ADDRESSES;
+pub use marks::MARKS;
 pub use services::SERVICES;
 pub use world::LinuxWorld;
 
@@ -51,6 +53,9 @@ pub trait Environment {
     /// Adds a service without real servers that another program would make, with settings that
     /// Quorate can't express.
     fn add_foreign_service(&mut self, key: &ServiceKey);
+
+    /// Adds to the table of firewall marks what is not Quorate's.
+    fn spoil_marks(&mut self);
 
     /// Schedulers that this kernel has no module for.
     fn missing_schedulers(&self) -> BTreeSet<Scheduler>;
@@ -106,7 +111,7 @@ fn is_rules_own(address: &DeviceAddress) -> bool {
 }
 
 fn key(protocol: Protocol, address: &str) -> ServiceKey {
-    ServiceKey { protocol, address: address.parse().unwrap() }
+    ServiceKey::at(protocol, address.parse().unwrap())
 }
 
 fn tcp(address: &str) -> ServiceKey {

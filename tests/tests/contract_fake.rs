@@ -6,7 +6,7 @@
     reason = "what a test relies on fails the test; the rule that fails is the last one named"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quorate_dataplane::fake::FakeKernel;
@@ -15,7 +15,7 @@ use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ObservedService, ServiceKey};
 use quorate_model::spec::Scheduler;
-use quorate_tests::contract::{self, ADDRESSES, Environment, Rule, SERVICES};
+use quorate_tests::contract::{self, ADDRESSES, Environment, MARKS, Rule, SERVICES};
 
 struct World(FakeKernel);
 
@@ -54,14 +54,11 @@ impl Environment for World {
     }
 
     fn add_foreign_service(&mut self, key: &ServiceKey) {
-        let service = ObservedService {
-            settings: None,
-            destinations: BTreeMap::new(),
-            connections: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-        };
-        self.0.put_foreign_service(*key, service);
+        self.0.put_foreign_service(*key, ObservedService::default());
+    }
+
+    fn spoil_marks(&mut self) {
+        self.0.spoil_marks();
     }
 
     fn missing_schedulers(&self) -> BTreeSet<Scheduler> {
@@ -86,6 +83,11 @@ fn run(rules: &[Rule]) {
 #[test]
 fn the_fake_keeps_the_rules_of_services() {
     run(SERVICES);
+}
+
+#[test]
+fn the_fake_keeps_the_rules_of_marks() {
+    run(MARKS);
 }
 
 #[test]

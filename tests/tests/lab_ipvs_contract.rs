@@ -9,19 +9,21 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use quorate_dataplane::Dataplane;
 use quorate_dataplane::linux::Linux;
 use quorate_model::kernel::{
-    ConnectionTimeouts, DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, DesiredService, DesiredServices, Destination, Family, ServiceKey,
+    ServiceSettings,
 };
 use quorate_model::plan::plan;
 use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds, Tunnel,
     TunnelChecksum,
 };
-use quorate_tests::contract::{self, ADDRESSES, LinuxWorld, SERVICES};
+use quorate_tests::contract::{self, ADDRESSES, LinuxWorld, MARKS, SERVICES};
 use quorate_tests::lab::namespace::Namespace;
 use quorate_tests::lab::{host_has_ipvs, in_vm};
 
@@ -36,6 +38,7 @@ fn linux_keeps_the_rules_of_services_and_addresses() {
         let mut linux = Linux::new().unwrap();
         contract::run(SERVICES, &mut linux, &mut world, |rule| println!("{rule}"));
         contract::run(ADDRESSES, &mut linux, &mut world, |rule| println!("{rule}"));
+        contract::run(MARKS, &mut linux, &mut world, |rule| println!("{rule}"));
     };
     director.enter(work).unwrap();
 }
@@ -60,7 +63,7 @@ fn service(
 /// What only some services and real servers have.
 fn besides(desired: &mut DesiredServices) {
     let named = |scheduler: &str| ServiceSettings::plain(Scheduler::named(scheduler).unwrap());
-    let key = |protocol, at: &str| ServiceKey { protocol, address: at.parse().unwrap() };
+    let key = |protocol, at: &str| ServiceKey::at(protocol, at.parse().unwrap());
     let sip = Some(Persistence { timeout_s: 60, prefix: 32, engine: Engine::named("sip") });
     let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full };
     let thresholds = Thresholds { upper: 1_000, lower: 800 };
@@ -69,8 +72,21 @@ fn besides(desired: &mut DesiredServices) {
         DesiredService { settings, destinations: servers.iter().map(at).collect() }
     };
     let dr = Destination::new(Forward::Dr, 1);
+    let mark = |mark, family| ServiceKey::Marked { mark: NonZeroU32::new(mark).unwrap(), family };
+    let sticky = Some(Persistence { timeout_s: 50, prefix: 32, engine: None });
     let tun = |tunnel| Destination::new(Forward::Tun(tunnel), 1);
     desired.extend([
+        (
+            mark(7, Family::V4),
+            with(
+                ServiceSettings { persistence: sticky, ..named("rr") },
+                &[
+                    ("192.168.10.16:0", dr),
+                    ("192.168.10.17:8443", Destination::new(Forward::Nat, 2)),
+                ],
+            ),
+        ),
+        (mark(u32::MAX, Family::V6), with(named("wlc"), &[("[2001:db8:10::16]:0", dr)])),
         (
             key(Protocol::Sctp, "192.168.10.180:3868"),
             with(named("fo"), &[("192.168.10.16:3868", dr)]),
@@ -102,7 +118,7 @@ fn besides(desired: &mut DesiredServices) {
 }
 
 fn desired() -> DesiredServices {
-    let key = |protocol, at: &str| ServiceKey { protocol, address: at.parse().unwrap() };
+    let key = |protocol, at: &str| ServiceKey::at(protocol, at.parse().unwrap());
     let sticky = |timeout_s, prefix| Some(Persistence { timeout_s, prefix, engine: None });
     let mut desired: DesiredServices = [
         (
@@ -137,7 +153,12 @@ fn desired() -> DesiredServices {
 /// ipvsadm(8) takes them, and does not print them with `-S`.
 const THRESHOLDS: &str = " -x 1000 -y 800";
 /// What ipvsadm(8) prints of that table with `-Sn` but for thresholds, in any order.
-const SAVED: [&str; 18] = [
+const SAVED: [&str; 23] = [
+    "-A -f 7 -s rr -p 50",
+    "-a -f 7 -r 192.168.10.16:0 -g -w 1",
+    "-a -f 7 -r 192.168.10.17:8443 -m -w 2",
+    "-A -f 4294967295 -6 -s wlc",
+    "-a -f 4294967295 -6 -r [2001:db8:10::16]:0 -g -w 1",
     "-A -t 192.168.10.180:80 -s rr",
     "-a -t 192.168.10.180:80 -r 192.168.10.16:80 -g -w 1",
     "-a -t 192.168.10.180:80 -r 192.168.10.17:80 -g -w 0",
@@ -197,20 +218,6 @@ fn ipvsadm_sees_what_was_programmed_and_quorate_sees_what_ipvsadm_restored() {
     assert_eq!(observed.len(), desired.len());
 }
 
-#[test]
-fn services_by_firewall_mark_are_left_out_and_left_alone() {
-    assert!(host_has_ipvs(), "this kernel has no ip_vs: run it with `cargo xtask test`");
-    let world = LinuxWorld::new();
-    for line in ["ipvsadm -A -f 7 -s rr", "ipvsadm -a -f 7 -r 192.168.10.16 -g -w 1"] {
-        world.director().run_ok(line, LIMIT).unwrap();
-    }
-    let before = saved(world.director());
-    let observe = || Linux::new().unwrap().observe_services();
-    assert_eq!(world.director().enter(observe).unwrap(), Ok(BTreeMap::new()));
-    assert_eq!(saved(world.director()), before);
-    assert_eq!(before.len(), 2);
-}
-
 /// The family's number changes then; a dataplane that is open goes on with the new one.
 #[test]
 fn ip_vs_may_be_loaded_anew_under_an_open_dataplane() {
@@ -219,7 +226,7 @@ fn ip_vs_may_be_loaded_anew_under_an_open_dataplane() {
         return; // Nobody else's ip_vs is unloaded.
     }
     let world = LinuxWorld::new();
-    let key = ServiceKey { protocol: Protocol::Tcp, address: "192.168.10.180:80".parse().unwrap() };
+    let key = ServiceKey::at(Protocol::Tcp, "192.168.10.180:80".parse().unwrap());
     let desired: DesiredServices =
         [(key, service("rr", None, &[("192.168.10.16:80", Forward::Dr, 1)]))].into();
     let actions = plan(&desired, &BTreeMap::new(), &BTreeSet::new());

@@ -43,6 +43,10 @@ pub enum Operation {
     ReadTimeouts,
     /// Setting how long IPVS keeps connections.
     SetTimeouts(ConnectionTimeouts),
+    /// Reading what gets firewall marks.
+    ReadMarks,
+    /// Setting what gets firewall marks, as so many rules.
+    SetMarks(usize),
     /// Looking at a device.
     ReadDevice(DeviceName),
     /// Setting a device up, or down.
@@ -80,6 +84,8 @@ impl fmt::Display for Operation {
             Self::SetTimeouts(times) => {
                 write!(f, "set the time-outs of IPVS connections ({times})")
             }
+            Self::ReadMarks => f.write_str("read the rules that set firewall marks"),
+            Self::SetMarks(rules) => write!(f, "set firewall marks ({rules} rules of nftables)"),
             Self::ReadDevice(device) => write!(f, "look at device {device}"),
             Self::SetDeviceUp(device, true) => write!(f, "set device {device} up"),
             Self::SetDeviceUp(device, false) => write!(f, "set device {device} down"),
@@ -145,6 +151,24 @@ pub enum DataplaneError {
         doing: Operation,
         /// The engine that is missing.
         engine: Engine,
+    },
+    /// nft(8) can't be run.
+    #[error(
+        "cannot {doing}: nft can't be run ({cause}); services with `mark` need it: install nftables"
+    )]
+    NoNft {
+        /// What was tried.
+        doing: Operation,
+        /// Why it can't be run.
+        cause: String,
+    },
+    /// nft(8) refused.
+    #[error("cannot {doing}: nft says: {said}")]
+    Nft {
+        /// What was tried.
+        doing: Operation,
+        /// Its words.
+        said: String,
     },
     /// The device is not there.
     #[error(

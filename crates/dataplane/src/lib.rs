@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices};
+use quorate_model::kernel::{
+    ConnectionTimeouts, DeviceAddress, DeviceAddresses, MarkRules, ObservedServices,
+};
 use quorate_model::plan::Action;
 
 use crate::fence::{FenceError, Slot};
@@ -44,7 +46,7 @@ pub trait Dataplane: Send {
     /// What this kernel and this process's rights allow.
     fn capabilities(&mut self) -> Capabilities;
 
-    /// The whole IPVS table, foreign services included; those by firewall mark are left out.
+    /// The whole IPVS table, foreign services included.
     ///
     /// # Errors
     /// Where the table can't be read in full. What is missing in an answer is missing in the
@@ -70,6 +72,19 @@ pub trait Dataplane: Send {
     /// # Errors
     /// Where the kernel refuses.
     fn set_timeouts(&mut self, timeouts: ConnectionTimeouts) -> Result<(), DataplaneError>;
+
+    /// What gets firewall marks from Quorate's own table of nftables; `None` where that table holds
+    /// something else, which [`Self::set_marks`] mends.
+    ///
+    /// # Errors
+    /// Where it can't be told.
+    fn marks(&mut self) -> Result<Option<MarkRules>, DataplaneError>;
+
+    /// Makes exactly this get firewall marks, in one step; nothing: the table goes.
+    ///
+    /// # Errors
+    /// Where the rules are not so afterwards; then they are as they were.
+    fn set_marks(&mut self, marks: &MarkRules) -> Result<(), DataplaneError>;
 
     /// Whether a device is there and can carry traffic.
     ///

@@ -1,14 +1,15 @@
 //! What a director's kernel shall hold, from the configuration and from the probes' verdicts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use crate::id::{DeviceName, InterfaceName};
 use crate::kernel::{
-    DesiredService, DesiredServices, Destination, DeviceAddress, ObservedServices, ServiceKey,
-    ServiceSettings,
+    DesiredService, DesiredServices, Destination, DeviceAddress, Family, MarkRule, MarkRules,
+    ObservedServices, ServiceKey, ServiceSettings,
 };
 use crate::probe::{ProbeTarget, Verdict};
-use crate::spec::{ClusterSpec, Forward, RealServer, SchedulerFlag, VirtualService};
+use crate::spec::{ClusterSpec, Forward, Listen, RealServer, SchedulerFlag, VirtualService};
 
 /// What is known of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,8 @@ pub fn probe_targets(spec: &ClusterSpec) -> BTreeSet<ProbeTarget> {
 #[must_use]
 pub fn target(service: &VirtualService, server: &RealServer) -> Option<ProbeTarget> {
     let check = service.check.clone()?;
-    Some(ProbeTarget { address: server.address, check })
+    let port = check.port.unwrap_or(server.address.port());
+    Some(ProbeTarget { address: SocketAddr::new(server.address.ip(), port), check })
 }
 
 /// What a starting daemon may take as known of a target: where the kernel already carries the
@@ -56,8 +58,9 @@ pub fn target(service: &VirtualService, server: &RealServer) -> Option<ProbeTarg
 #[must_use]
 pub fn inherited(spec: &ClusterSpec, found: &ObservedServices, target: &ProbeTarget) -> Knowledge {
     let mut up = true;
-    for service in spec.services.values().filter(|s| s.check.as_ref() == Some(&target.check)) {
-        for server in service.real_servers.iter().filter(|s| s.address == target.address) {
+    for service in spec.services.values() {
+        let probed = |server: &RealServer| self::target(service, server).as_ref() == Some(target);
+        for server in service.real_servers.iter().filter(|server| probed(server)) {
             for key in keys(service) {
                 let Some(observed) = found.get(&key) else { continue };
                 let weight = observed
@@ -73,9 +76,31 @@ pub fn inherited(spec: &ClusterSpec, found: &ObservedServices, target: &ProbeTar
     Knowledge::Inherited { up }
 }
 
-/// The kernel's keys of a service, one for each address it listens on.
-pub fn keys(service: &VirtualService) -> impl Iterator<Item = ServiceKey> {
-    service.listen.iter().map(|l| ServiceKey { protocol: l.protocol, address: l.address })
+/// The kernel's keys of a service: one for each address it listens on, or, by firewall mark, one for
+/// each family.
+#[must_use]
+pub fn keys(service: &VirtualService) -> BTreeSet<ServiceKey> {
+    let key = |listen: &Listen| match service.mark {
+        Some(mark) => ServiceKey::Marked { mark, family: Family::of(listen.address.ip()) },
+        None => ServiceKey::at(listen.protocol, listen.address),
+    };
+    service.listen.iter().map(key).collect()
+}
+
+/// Everything that gets a firewall mark.
+#[must_use]
+pub fn marks(spec: &ClusterSpec) -> MarkRules {
+    let mut rules = MarkRules::new();
+    for service in spec.services.values() {
+        let Some(mark) = service.mark else { continue };
+        rules.extend(service.listen.iter().map(|listen| MarkRule {
+            address: listen.address.ip(),
+            protocol: listen.protocol,
+            ports: (listen.address.port(), listen.last_port),
+            mark,
+        }));
+    }
+    rules
 }
 
 /// The weight that a real server shall have in the kernel; `None`: it is not in the table.
@@ -131,7 +156,7 @@ pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
             }
         }
         for key in keys(service) {
-            let settings = settings.of_family(key.address.is_ipv4());
+            let settings = settings.of_family(key.family());
             let service = DesiredService { settings, destinations: destinations.clone() };
             desired.insert(key, service);
         }
@@ -231,10 +256,10 @@ mod tests {
         let spec = parse(&both, Format::Toml).unwrap();
         let prefixes: Vec<_> = services(&spec, &Verdicts::new())
             .into_iter()
-            .map(|(key, service)| (key.address.is_ipv4(), service.settings.persistence))
-            .map(|(is_ipv4, persistence)| (is_ipv4, persistence.unwrap().prefix))
+            .map(|(key, service)| (key.family(), service.settings.persistence))
+            .map(|(family, persistence)| (family, persistence.unwrap().prefix))
             .collect();
-        assert_eq!(prefixes, [(true, 32), (false, 128)]);
+        assert_eq!(prefixes, [(Family::V4, 32), (Family::V6, 128)]);
     }
 
     /// They choose it for some clients whatever its weight, and refuse those.

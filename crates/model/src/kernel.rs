@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 
@@ -21,20 +22,92 @@ impl fmt::Display for MacAddress {
     }
 }
 
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// That of an address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 /// What identifies a virtual service in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceKey {
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// Virtual address and port.
-    pub address: SocketAddr,
+pub enum ServiceKey {
+    /// What goes to an address and port.
+    At {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Virtual address and port.
+        address: SocketAddr,
+    },
+    /// What carries a firewall mark (ipvsadm(8): -f).
+    Marked {
+        /// The mark.
+        mark: NonZeroU32,
+        /// Of this family.
+        family: Family,
+    },
+}
+
+impl ServiceKey {
+    /// What goes to this address and port.
+    #[must_use]
+    pub fn at(protocol: Protocol, address: SocketAddr) -> Self {
+        Self::At { protocol, address }
+    }
+
+    /// The family of what it takes.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        match self {
+            Self::At { address, .. } => Family::of(address.ip()),
+            Self::Marked { family, .. } => *family,
+        }
+    }
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol, self.address)
+        match self {
+            Self::At { protocol, address } => write!(f, "{protocol}/{address}"),
+            Self::Marked { mark, family } => write!(f, "mark {mark} ({family})"),
+        }
     }
 }
+
+/// What gets a firewall mark: packets to one address and a range of its ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarkRule {
+    /// The virtual address.
+    pub address: IpAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// First and last port.
+    pub ports: (u16, u16),
+    /// The mark.
+    pub mark: NonZeroU32,
+}
+
+/// Everything that gets a firewall mark from Quorate; no packet is in two of them.
+pub type MarkRules = BTreeSet<MarkRule>;
 
 /// What a virtual service is, apart from its real servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +129,13 @@ impl ServiceSettings {
         Self { scheduler, flags: SchedulerFlags::default(), persistence: None, one_packet: false }
     }
 
-    /// For an address of IPv4, or of IPv6: a prefix is no longer than an address.
+    /// For addresses of this family: a prefix is no longer than an address.
     #[must_use]
-    pub fn of_family(self, is_ipv4: bool) -> Self {
-        let most = if is_ipv4 { 32 } else { 128 };
+    pub fn of_family(self, family: Family) -> Self {
+        let most = match family {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        };
         let persistence = self.persistence.map(|p| Persistence { prefix: p.prefix.min(most), ..p });
         Self { persistence, ..self }
     }
@@ -109,7 +185,7 @@ pub struct DesiredService {
 pub type DesiredServices = BTreeMap<ServiceKey, DesiredService>;
 
 /// A real server as found in the kernel, with its counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ObservedDestination {
     /// Its settings; `None` where the kernel holds what Quorate can't express (a forwarding
     /// method that it does not know), which is never equal to what is wanted.
@@ -121,7 +197,7 @@ pub struct ObservedDestination {
 }
 
 /// A virtual service as found in the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObservedService {
     /// Its settings; `None` where the kernel holds what Quorate can't express (flags of other
     /// programs, an unknown scheduler), which is never equal to what is wanted.
@@ -136,8 +212,7 @@ pub struct ObservedService {
     pub bytes_out: u64,
 }
 
-/// Every virtual service with address and port found in the kernel, foreign ones included.
-/// Services by firewall mark are not ours in this version and are not listed.
+/// Every virtual service found in the kernel, foreign ones included.
 pub type ObservedServices = BTreeMap<ServiceKey, ObservedService>;
 
 /// How long IPVS keeps a connection on which nothing comes, in seconds; of a network namespace.

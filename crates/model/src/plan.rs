@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use crate::kernel::{
     ConnectionTimeouts, DesiredServices, Destination, ObservedServices, ServiceKey, ServiceSettings,
 };
-use crate::spec::Timeouts;
+use crate::spec::{Scheduler, Timeouts};
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +43,33 @@ impl Action {
             | Self::AddDestination(key, _, _)
             | Self::SetDestination(key, _, _)
             | Self::DeleteDestination(key, _) => *key,
+        }
+    }
+}
+
+impl Action {
+    /// Whether it takes something out of the table.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        matches!(self, Self::DeleteService(_) | Self::DeleteDestination(..))
+    }
+}
+
+/// Does in a table what the action does in the kernel's.
+pub fn done(table: &mut ObservedServices, action: &Action) {
+    match action {
+        Action::AddService(key, settings) | Action::SetService(key, settings) => {
+            table.entry(*key).or_default().settings = Some(*settings);
+        }
+        Action::DeleteService(key) => drop(table.remove(key)),
+        Action::AddDestination(key, server, to) | Action::SetDestination(key, server, to) => {
+            let service = table.entry(*key).or_default();
+            service.destinations.entry(*server).or_default().destination = Some(*to);
+        }
+        Action::DeleteDestination(key, server) => {
+            if let Some(service) = table.get_mut(key) {
+                service.destinations.remove(server);
+            }
         }
     }
 }
@@ -90,7 +117,8 @@ pub fn plan_timeouts(wanted: Timeouts, found: ConnectionTimeouts) -> Option<Conn
 /// already is adopted whoever made it, and brought to what is desired in full.
 ///
 /// The order adds before it removes, so that no service is ever without a real server that it had
-/// or will have: new services, new real servers, changes, then deletions.
+/// or will have: new services, new real servers, changes, then deletions. A new service of `mh` gets
+/// its scheduler last.
 #[must_use]
 pub fn plan(
     desired: &DesiredServices,
@@ -105,6 +133,13 @@ pub fn plan(
     for (&key, want) in desired {
         let found = observed.get(&key);
         match found {
+            // It reckons its table anew for each real server (`ip_vs_mh_dest_changed`): once will do.
+            None if want.settings.scheduler.as_str() == "mh" && want.destinations.len() > 1 => {
+                let none = Scheduler::NONE;
+                let scheduler = ServiceSettings { scheduler: none, ..want.settings };
+                new_services.push(Action::AddService(key, scheduler));
+                changes.push(Action::SetService(key, want.settings));
+            }
             None => new_services.push(Action::AddService(key, want.settings)),
             Some(found) if found.settings.as_ref() != Some(&want.settings) => {
                 changes.push(Action::SetService(key, want.settings));

@@ -99,6 +99,7 @@ mod tests {
     fn probe() -> Probe {
         Probe::new(Check {
             kind: CheckKind::Tcp,
+            port: None,
             interval: Duration::from_secs(6),
             timeout: Duration::from_secs(3),
             retry: 2,

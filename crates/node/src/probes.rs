@@ -126,6 +126,7 @@ mod tests {
     fn target(address: std::net::SocketAddr) -> ProbeTarget {
         let check = Check {
             kind: CheckKind::Tcp,
+            port: None,
             interval: Duration::from_millis(50),
             timeout: Duration::from_secs(5),
             retry: 1,

@@ -81,6 +81,7 @@ pub fn purge(config: &NodeConfig, out: &mut dyn Write) -> Result<(), PurgeError>
         left.extend(
             done.services_left.iter().map(|(key, error)| format!("service {key}: {error}")),
         );
+        left.extend(done.marks_left.iter().map(|error| format!("firewall marks: {error}")));
         if !done.addresses_left.is_empty() {
             return Err(PurgeError::Left(left));
         }
@@ -112,6 +113,9 @@ fn say(done: &Purged, out: &mut dyn Write) -> io::Result<()> {
     }
     for service in &done.services {
         writeln!(out, "removed service {service}")?;
+    }
+    if done.marks {
+        writeln!(out, "removed table inet quorate, which set firewall marks")?;
     }
     Ok(())
 }

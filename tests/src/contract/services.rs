@@ -1,10 +1,12 @@
 //! The rules about virtual services and real servers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use quorate_dataplane::{Dataplane, DataplaneError, Errno};
 use quorate_model::kernel::{
-    ConnectionTimeouts, DesiredService, DesiredServices, Destination, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, DesiredService, DesiredServices, Destination, Family, ServiceKey,
+    ServiceSettings,
 };
 use quorate_model::plan::{Action, plan};
 use quorate_model::spec::read::TIMEOUT_MAX;
@@ -30,6 +32,8 @@ pub const SERVICES: &[Rule] = &[
         name: "every scheduler is taken by its name, or said to be missing",
         check: every_scheduler,
     },
+    Rule { name: "a service by firewall mark is another in each family", check: by_mark },
+    Rule { name: "a service without scheduler is one, and gets its scheduler later", check: none },
     Rule { name: "persistence is set, changed and cleared", check: persistence },
     Rule {
         name: "flags, one-packet scheduling and an engine are set, changed and cleared",
@@ -134,6 +138,46 @@ fn every_scheduler(dataplane: Kernel<'_>, world: World<'_>) {
             done(dataplane, &[Action::DeleteService(other)]);
         }
     }
+}
+
+/// Port 0 of a real server is the one that the client asked for.
+fn by_mark(dataplane: Kernel<'_>, _: World<'_>) {
+    let mark = |mark, family| ServiceKey::Marked { mark: NonZeroU32::new(mark).unwrap(), family };
+    let four = with_servers("rr", &[("192.0.2.1:0", to(Forward::Dr, 1))]);
+    let nat = with_servers("wlc", &[("192.0.2.1:0", to(Forward::Nat, 1))]);
+    let six = with_servers("mh", &[("[2001:db8::1]:0", to(Forward::Dr, 1))]);
+    let mut desired: DesiredServices = [
+        (mark(1, Family::V4), four),
+        (mark(u32::MAX, Family::V4), nat),
+        (mark(1, Family::V6), six),
+        (tcp("198.51.100.1:80"), with_servers("rr", &[])),
+    ]
+    .into();
+    let ours: BTreeSet<ServiceKey> = desired.keys().copied().collect();
+    reach(dataplane, &desired, &ours);
+    assert_eq!(table(dataplane), desired);
+    desired.remove(&mark(1, Family::V4));
+    desired.insert(
+        mark(1, Family::V6),
+        DesiredService { settings: sticky("rr", 50, 64), ..with_servers("rr", &[]) },
+    );
+    reach(dataplane, &desired, &ours);
+    assert_eq!(table(dataplane), desired);
+}
+
+/// So it is loaded with many real servers at once, where each would have it reckoned anew.
+fn none(dataplane: Kernel<'_>, _: World<'_>) {
+    let (vip, dr) = (tcp("198.51.100.1:80"), to(Forward::Dr, 1));
+    let want = with_servers("mh", &[("192.0.2.1:80", dr), ("192.0.2.2:80", dr)]);
+    let desired: DesiredServices = [(vip, want.clone())].into();
+    let actions = plan(&desired, &BTreeMap::new(), &BTreeSet::new());
+    let (last, before) = actions.split_last().unwrap();
+    done(dataplane, before);
+    assert_eq!(table(dataplane)[&vip].settings.scheduler, Scheduler::NONE);
+    let half_done = dataplane.observe_services().unwrap();
+    assert_eq!(plan(&desired, &half_done, &BTreeSet::new()), std::slice::from_ref(last));
+    done(dataplane, std::slice::from_ref(last));
+    assert_eq!(table(dataplane), desired);
 }
 
 fn persistence(dataplane: Kernel<'_>, _: World<'_>) {
@@ -414,8 +458,7 @@ fn large(dataplane: Kernel<'_>, _: World<'_>) {
     let mut desired = DesiredServices::new();
     for octet in 1..=150_u8 {
         let servers = (1..=2).map(|rs| (([192, 0, 2, rs], 80).into(), to(Forward::Dr, rs.into())));
-        let vip =
-            ServiceKey { protocol: Protocol::Tcp, address: ([198, 51, 100, octet], 80).into() };
+        let vip = ServiceKey::at(Protocol::Tcp, ([198, 51, 100, octet], 80).into());
         let service = DesiredService { settings: settings("rr"), destinations: servers.collect() };
         desired.insert(vip, service);
     }

@@ -111,12 +111,17 @@ impl Environment for LinuxWorld {
     }
 
     fn add_foreign_service(&mut self, key: &ServiceKey) {
-        let protocol = match key.protocol {
+        let ServiceKey::At { protocol, address } = key else { panic!("no service by address") };
+        let protocol = match protocol {
             Protocol::Tcp => "-t",
             Protocol::Udp => "-u",
             Protocol::Sctp => "--sctp-service",
         };
-        self.director_does(&format!("ipvsadm -A {protocol} {} -s sh -b sh-port", key.address));
+        self.director_does(&format!("ipvsadm -A {protocol} {} -s sh -b sh-port", address));
+    }
+
+    fn spoil_marks(&mut self) {
+        self.director_does("nft add rule inet quorate prerouting counter accept");
     }
 
     fn missing_schedulers(&self) -> BTreeSet<Scheduler> {

@@ -60,7 +60,7 @@ impl World {
     pub(super) fn client(&mut self) {
         let port = 80;
         let Some(address) = self.random.pick(&setup::addresses()) else { return };
-        let key = ServiceKey { protocol: Protocol::Tcp, address: SocketAddr::new(address, port) };
+        let key = ServiceKey::at(Protocol::Tcp, SocketAddr::new(address, port));
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for &id in &ids {
             let node = &self.nodes[&id];

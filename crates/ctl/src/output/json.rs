@@ -110,6 +110,7 @@ pub struct Service {
     pub persistence_s: Option<u32>,
     pub real_servers: Vec<RealServer>,
     pub sorry_server: Option<RealServer>,
+    pub mark: Option<u32>,
 }
 
 /// A real server of a virtual service.
@@ -259,6 +260,7 @@ impl From<v1::ServiceStatus> for Service {
             persistence_s: service.persistence_s,
             real_servers: service.real_servers.into_iter().map(RealServer::from).collect(),
             sorry_server: service.sorry_server.map(RealServer::from),
+            mark: service.mark,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    ConnectionTimeouts, Destination, DeviceAddress, ObservedDestination, ObservedService,
+    ConnectionTimeouts, Destination, DeviceAddress, Family, MarkRules, ObservedDestination,
     ObservedServices, ServiceKey,
 };
 use quorate_model::plan::Action;
@@ -49,6 +49,11 @@ pub(super) struct Kernel {
     sysctls: BTreeMap<Vec<String>, String>,
     pub(super) services: ObservedServices,
     pub(super) timeouts: ConnectionTimeouts,
+    /// What gets firewall marks.
+    pub(super) marks: MarkRules,
+    /// Whether something that is not ours stands in that table instead.
+    pub(super) spoilt_marks: bool,
+    pub(super) lacks_nft: bool,
     pub(super) applied: Vec<Action>,
     pub(super) announcements: Vec<Announcement>,
     ipvs_problem: Option<IpvsProblem>,
@@ -129,6 +134,14 @@ impl Kernel {
         }
     }
 
+    pub(super) fn needs_nft(&self, doing: impl Fn() -> Operation) -> Result<(), DataplaneError> {
+        if self.lacks_nft {
+            let cause = "No such file or directory (os error 2)".to_owned();
+            return Err(DataplaneError::NoNft { doing: doing(), cause });
+        }
+        self.needs_net_admin(doing)
+    }
+
     pub(super) fn set_ipvs(&mut self, ipvs: Result<(), IpvsProblem>) {
         self.ipvs_problem = ipvs.err();
         if self.ipvs_problem == Some(IpvsProblem::NoModule) {
@@ -164,7 +177,7 @@ impl Kernel {
                 if self.missing_schedulers.contains(&scheduler) {
                     return Err(DataplaneError::NoScheduler { doing: doing(), scheduler });
                 }
-                self.services.entry(*key).or_insert_with(new_service).settings = Some(*settings);
+                self.services.entry(*key).or_default().settings = Some(*settings);
             }
             Action::DeleteService(key) => {
                 if self.services.remove(key).is_none() {
@@ -269,22 +282,12 @@ fn keep_every_second<K: Ord, V>(map: &mut BTreeMap<K, V>) {
     });
 }
 
-fn new_service() -> ObservedService {
-    ObservedService {
-        settings: None,
-        destinations: BTreeMap::new(),
-        connections: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-    }
-}
-
 /// What the kernel refuses whatever stands there (`ip_vs_genl_set_cmd`, `ip_vs_add_dest`).
 fn refused(key: &ServiceKey, server: &SocketAddr, to: &Destination) -> Result<(), Errno> {
     if i32::try_from(to.weight).is_err() || to.thresholds.lower > to.thresholds.upper {
         return Err(Errno(libc::ERANGE));
     }
-    let mixed = key.address.is_ipv4() != server.is_ipv4();
+    let mixed = key.family() != Family::of(server.ip());
     if mixed && !matches!(to.forward, Forward::Tun(_)) {
         return Err(Errno(libc::EINVAL));
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedService, ObservedServices,
-    ServiceKey,
+    ConnectionTimeouts, DeviceAddress, DeviceAddresses, MarkRules, ObservedService,
+    ObservedServices, ServiceKey,
 };
 use quorate_model::plan::Action;
 use quorate_model::spec::Scheduler;
@@ -111,6 +111,22 @@ impl FakeKernel {
     /// Schedulers that this kernel can't load.
     pub fn set_missing_schedulers(&self, missing: BTreeSet<Scheduler>) {
         self.kernel().missing_schedulers = missing;
+    }
+
+    /// Makes nft(8) be there or not.
+    pub fn set_nft(&self, there: bool) {
+        self.kernel().lacks_nft = !there;
+    }
+
+    /// Puts something that is not ours into our table of firewall marks.
+    pub fn spoil_marks(&self) {
+        self.kernel().spoilt_marks = true;
+    }
+
+    /// What gets firewall marks.
+    #[must_use]
+    pub fn marks(&self) -> MarkRules {
+        self.kernel().marks.clone()
     }
 
     /// Makes every sysctl read-only, or writable again.
@@ -230,6 +246,20 @@ impl Dataplane for Fake {
             return Err(DataplaneError::from_errno(doing, errno));
         }
         kernel.timeouts = timeouts;
+        Ok(())
+    }
+
+    fn marks(&mut self) -> Result<Option<MarkRules>, DataplaneError> {
+        let kernel = self.kernel.kernel();
+        kernel.needs_nft(|| Operation::ReadMarks)?;
+        Ok((!kernel.spoilt_marks).then(|| kernel.marks.clone()))
+    }
+
+    fn set_marks(&mut self, marks: &MarkRules) -> Result<(), DataplaneError> {
+        let mut kernel = self.kernel.kernel();
+        kernel.needs_nft(|| Operation::SetMarks(marks.len()))?;
+        kernel.spoilt_marks = false;
+        kernel.marks.clone_from(marks);
         Ok(())
     }
 

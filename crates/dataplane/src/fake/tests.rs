@@ -26,7 +26,7 @@ fn kernel() -> FakeKernel {
 }
 
 fn service(octet: u8) -> (ServiceKey, [Action; 2]) {
-    let key = ServiceKey { protocol: Protocol::Tcp, address: ([192, 0, 2, octet], 80).into() };
+    let key = ServiceKey::at(Protocol::Tcp, ([192, 0, 2, octet], 80).into());
     let settings = ServiceSettings::plain(Scheduler::named("rr").unwrap());
     let to = Destination::new(Forward::Dr, 1);
     let server = ([192, 0, 2, 100], 80).into();

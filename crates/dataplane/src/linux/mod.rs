@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices};
+use quorate_model::kernel::{
+    ConnectionTimeouts, DeviceAddress, DeviceAddresses, MarkRules, ObservedServices,
+};
 use quorate_model::plan::Action;
 
 use self::ipvs::Ipvs;
@@ -26,6 +28,7 @@ use crate::{
 
 mod ask;
 mod ipvs;
+mod marks;
 pub(crate) mod module;
 mod route;
 
@@ -121,6 +124,14 @@ impl Dataplane for Linux {
 
     fn set_timeouts(&mut self, timeouts: ConnectionTimeouts) -> Result<(), DataplaneError> {
         self.ipvs.set_timeouts(timeouts)
+    }
+
+    fn marks(&mut self) -> Result<Option<MarkRules>, DataplaneError> {
+        marks::read()
+    }
+
+    fn set_marks(&mut self, rules: &MarkRules) -> Result<(), DataplaneError> {
+        marks::set(rules)
     }
 
     fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {

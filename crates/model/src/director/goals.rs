@@ -12,6 +12,7 @@ use super::{
 };
 use crate::desired::{self, Knowledge, NatFamilies};
 use crate::id::Role;
+use crate::kernel::MarkRules;
 use crate::spec::{Timeouts, Vip, VipGroup, VirtualService};
 
 /// For how long an address that the kernel refused counts as refused. Long, so that a group whose
@@ -50,6 +51,8 @@ pub struct ServiceGoal {
     pub nat: NatFamilies,
     /// How long the kernel shall keep connections on which nothing comes.
     pub timeouts: Timeouts,
+    /// What gets a firewall mark.
+    pub marks: MarkRules,
 }
 
 impl Director {
@@ -107,15 +110,18 @@ impl Director {
         if self.state.configuration.is_none() {
             return;
         }
-        let services = desired::services(&self.state.spec, &self.verdicts);
-        let nat = desired::nat_families(&self.state.spec);
-        let last = self.service_goal.as_ref();
-        let timeouts = self.state.spec.timeouts;
-        if last.is_some_and(|g| g.services == services && g.nat == nat && g.timeouts == timeouts) {
+        let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);
+        let mut goal = ServiceGoal {
+            sequence,
+            services: desired::services(&self.state.spec, &self.verdicts),
+            nat: desired::nat_families(&self.state.spec),
+            timeouts: self.state.spec.timeouts,
+            marks: desired::marks(&self.state.spec),
+        };
+        if self.service_goal.as_ref() == Some(&goal) {
             return;
         }
-        let sequence = last.map_or(1, |goal| goal.sequence + 1);
-        let goal = ServiceGoal { sequence, services, nat, timeouts };
+        goal.sequence += 1;
         self.service_goal = Some(goal.clone());
         effects.push(Effect::Services(goal));
     }
@@ -286,7 +292,8 @@ impl Director {
             obstacles.insert(Obstacle::Starting);
             return obstacles;
         };
-        let refused = |service| desired::keys(service).any(|key| report.failed.contains_key(&key));
+        let refused =
+            |service| desired::keys(service).iter().any(|key| report.failed.contains_key(key));
         // Without services the group needs no ip_vs, but every VIP needs CAP_NET_ADMIN.
         match report.obstacle {
             Some(Obstacle::NoIpvs) if services.is_empty() => {}

@@ -30,7 +30,7 @@ fn weights(of: &[(u8, u32)]) -> Vec<(String, u32)> {
 
 /// Web's service as a kernel holds it, with these real servers.
 fn found(of: &[(u8, u32)]) -> ObservedServices {
-    let key = ServiceKey { protocol: Protocol::Tcp, address: ([10, 0, 0, WEB], 80).into() };
+    let key = ServiceKey::at(Protocol::Tcp, ([10, 0, 0, WEB], 80).into());
     let destinations = of.iter().map(|(octet, weight)| {
         let destination = Some(Destination::new(Forward::Dr, *weight));
         let observed = ObservedDestination { destination, active: 0, inactive: 0 };

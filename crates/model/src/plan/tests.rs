@@ -28,7 +28,7 @@ impl Draw {
 
     fn key(&mut self) -> ServiceKey {
         let protocol = if self.below(2) == 0 { Protocol::Tcp } else { Protocol::Udp };
-        ServiceKey { protocol, address: self.address(2) }
+        ServiceKey::at(protocol, self.address(2))
     }
 
     fn settings(&mut self) -> ServiceSettings {
@@ -197,7 +197,7 @@ fn a_key_of_ours_that_is_gone_already_is_not_deleted() {
 
 #[test]
 fn an_action_reads_as_the_words_after_cannot() {
-    let key = ServiceKey { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
+    let key = ServiceKey::at(Protocol::Tcp, "192.0.2.1:80".parse().unwrap());
     let server = "[2001:db8::1]:80".parse().unwrap();
     let action =
         Action::AddDestination(key, server, Destination::new(Forward::Tun(Tunnel::Ipip), 3));

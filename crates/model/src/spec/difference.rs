@@ -323,6 +323,8 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
     };
     fields.members("listen", &listen(old), &listen(new), |()| String::new(), true);
     fields.order("listen", &old.listen, &new.listen);
+    let mark = |service: &VirtualService| service.mark.map(|mark| mark.to_string());
+    fields.optional("mark", mark(old), mark(new), false);
     fields.value("scheduler", old.scheduler.to_string(), new.scheduler.to_string(), true);
     let flags = |service: &VirtualService| {
         let words = service.flags.words(service.scheduler);
@@ -368,8 +370,9 @@ fn settings(server: &RealServer) -> String {
 fn check(check: &Check) -> String {
     let text = duration_text;
     let CheckKind::Tcp = check.kind;
+    let port = check.port.map(|port| format!(" port {port}")).unwrap_or_default();
     format!(
-        "tcp every {} timeout {} retry {} after {}",
+        "tcp{port} every {} timeout {} retry {} after {}",
         text(check.interval),
         text(check.timeout),
         check.retry,

@@ -173,6 +173,9 @@ pub const SCHEDULERS: [&str; 14] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
 
 impl Scheduler {
+    /// None: the service takes no connection (`ip_vs_add_service`, since Linux 4.2).
+    pub const NONE: Self = Self(Name(*b"none\0\0\0\0\0\0\0\0\0\0\0"));
+
     /// The scheduler of this name, whether Linux has it or another's module brings it; `None` for
     /// what can't be the name of one: up to 15 of a-z, 0-9, `_` and `-`.
     #[must_use]

@@ -11,6 +11,7 @@ mod track;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -91,6 +92,8 @@ pub struct VirtualService {
     pub group: GroupName,
     /// Where it listens; never empty, every address a VIP of its group.
     pub listen: Vec<Listen>,
+    /// The firewall mark by which IPVS takes all of `listen` for one service.
+    pub mark: Option<NonZeroU32>,
     /// How it chooses a real server.
     pub scheduler: Scheduler,
     /// What its scheduler does besides.
@@ -109,25 +112,31 @@ pub struct VirtualService {
     pub sorry_server: Option<RealServer>,
 }
 
-/// Protocol, address and port of a virtual service.
+/// Protocol, address and port of a virtual service, or a range of ports of one by firewall mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Listen {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Virtual address and port.
+    /// Virtual address and (first) port.
     pub address: SocketAddr,
+    /// The last port.
+    pub last_port: u16,
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol, self.address)
+        write!(f, "{}/{}", self.protocol, self.address)?;
+        if self.last_port != self.address.port() {
+            write!(f, "-{}", self.last_port)?;
+        }
+        Ok(())
     }
 }
 
 /// A server that takes one virtual service's traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RealServer {
-    /// Address and port.
+    /// Address and port; port 0, of a service by firewall mark: as the client asked.
     pub address: SocketAddr,
     /// Its share, 0 to [`WEIGHT_MAX`]; 0 takes no new connection.
     pub weight: u32,
@@ -143,6 +152,8 @@ pub struct RealServer {
 pub struct Check {
     /// What is tried.
     pub kind: CheckKind,
+    /// At which port, if not the real server's own.
+    pub port: Option<u16>,
     /// From the start of one probe to the start of the next.
     pub interval: Duration,
     /// How long one try may take.

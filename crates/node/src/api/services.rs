@@ -31,6 +31,7 @@ pub(crate) fn local(
                 .collect(),
             persistence_s: service.persistence.map(|persistence| persistence.timeout_s),
             flags: flags(service),
+            mark: service.mark.map(std::num::NonZeroU32::get),
             sorry_server: service
                 .sorry_server
                 .as_ref()
@@ -70,6 +71,7 @@ fn found(
     observed: &ObservedServices,
 ) -> RealServerStatus {
     let found = desired::keys(service)
+        .into_iter()
         .filter_map(|key| observed.get(&key)?.destinations.get(&server.address));
     let (active, inactive) = found.fold((0_u64, 0_u64), |(active, inactive), destination| {
         (active + u64::from(destination.active), inactive + u64::from(destination.inactive))

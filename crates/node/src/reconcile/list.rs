@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, ServiceKey};
+use quorate_model::kernel::{DeviceAddress, Family, ServiceKey};
 use quorate_model::spec::Protocol;
 
 use crate::identity::file::write_durably;
@@ -63,13 +64,21 @@ impl Entry for DeviceAddress {
 
 impl Entry for ServiceKey {
     fn line(&self) -> String {
-        format!("{} {}", self.protocol, self.address)
+        match self {
+            Self::At { protocol, address } => format!("{protocol} {address}"),
+            Self::Marked { mark, family: Family::V4 } => format!("mark {mark}"),
+            Self::Marked { mark, family: Family::V6 } => format!("mark6 {mark}"),
+        }
     }
 
     fn parse(line: &str) -> Option<Self> {
-        let (protocol, address) = line.split_once(' ')?;
-        let protocol = Protocol::named(protocol)?;
-        Some(Self { protocol, address: address.parse().ok()? })
+        let (kind, rest) = line.split_once(' ')?;
+        let family = match kind {
+            "mark" => Family::V4,
+            "mark6" => Family::V6,
+            _ => return Some(Self::at(Protocol::named(kind)?, rest.parse().ok()?)),
+        };
+        Some(Self::Marked { mark: rest.parse::<NonZeroU32>().ok()?, family })
     }
 }
 
@@ -153,10 +162,14 @@ mod tests {
 
     #[test]
     fn a_service_is_read_as_it_was_written() {
-        for text in ["tcp 192.0.2.1:80", "udp [2001:db8::1]:53", "sctp 192.0.2.1:80"] {
+        for text in
+            ["tcp 192.0.2.1:80", "udp [2001:db8::1]:53", "sctp 192.0.2.1:80", "mark 1", "mark6 7"]
+        {
             assert_eq!(ServiceKey::parse(text).unwrap().line(), text);
         }
-        assert!(ServiceKey::parse("icmp 192.0.2.1:80").is_none());
+        for text in ["icmp 192.0.2.1:80", "mark 0", "mark x", "mark"] {
+            assert!(ServiceKey::parse(text).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use quorate_dataplane::{Dataplane, DataplaneError, IpvsProblem, addresses_of};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, DeviceAddresses, ServiceKey};
+use quorate_model::kernel::{DeviceAddress, DeviceAddresses, MarkRules, ServiceKey};
 use quorate_model::plan::Action;
 
 use super::list::List;
@@ -20,13 +20,18 @@ pub(crate) struct Purged {
     pub(crate) addresses: Vec<DeviceAddress>,
     /// Services that stood there, with their real servers.
     pub(crate) services: Vec<ServiceKey>,
+    /// Whether anything got firewall marks.
+    pub(crate) marks: bool,
     /// Addresses that still stand, and why.
     pub(crate) addresses_left: Vec<(DeviceAddress, DataplaneError)>,
     /// Services that still stand, and why.
     pub(crate) services_left: Vec<(ServiceKey, DataplaneError)>,
+    /// Why something still gets firewall marks, if it does.
+    pub(crate) marks_left: Option<DataplaneError>,
 }
 
-/// Takes our addresses out of the kernel, then our services. What is gone leaves the lists.
+/// Takes our addresses out of the kernel, then our services and our table of firewall marks, which
+/// has a name of its own and is on no list. What is gone leaves the lists.
 ///
 /// # Errors
 ///
@@ -34,6 +39,10 @@ pub(crate) struct Purged {
 pub(crate) fn purge(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<Purged, PurgeError> {
     let mut done = purge_addresses(dataplane, data_dir)?;
     purge_services(dataplane, data_dir, &mut done)?;
+    match purge_marks(dataplane) {
+        Ok(gone) => done.marks = gone,
+        Err(error) => done.marks_left = Some(error),
+    }
     Ok(done)
 }
 
@@ -84,6 +93,17 @@ fn purge_addresses(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<Pur
     let left = done.addresses_left.iter().map(|(address, _)| address.clone()).collect();
     List::open(vip_list(data_dir))?.replace(left)?;
     Ok(done)
+}
+
+/// Whether there was such a table.
+fn purge_marks(dataplane: &mut dyn Dataplane) -> Result<bool, DataplaneError> {
+    match dataplane.marks() {
+        // Without nftables nobody ever set any.
+        Err(DataplaneError::NoNft { .. }) => Ok(false),
+        Ok(Some(marks)) if marks.is_empty() => Ok(false),
+        Ok(_) => dataplane.set_marks(&MarkRules::new()).map(|()| true),
+        Err(error) => Err(error),
+    }
 }
 
 fn purge_services(

@@ -10,18 +10,25 @@ use quorate_dataplane::{
 };
 use quorate_model::director::{Event, ServiceGoal, ServiceReport};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{ObservedServices, ServiceKey};
+use quorate_model::kernel::{MarkRules, ObservedServices, ServiceKey};
 use quorate_model::ownership::message::Obstacle;
-use quorate_model::plan::{Action, plan, plan_timeouts};
+use quorate_model::plan::{Action, done, plan, plan_timeouts};
 use quorate_model::spec::Timeouts;
+use quorate_model::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::list::List;
 use super::{Events, ListError, Mailbox, MakeDataplane, service_list};
+use crate::clock;
 
-/// How often the table is compared without being asked.
-const FULL_COMPARE_EVERY: Duration = Duration::from_secs(30);
+/// How often the whole table is read and compared, at most and at least: the kernel does not tell
+/// who changes it.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Of the time between two looks, a look takes one part in so many: a large table is read less often.
+const LOOK_SHARE: u32 = 100;
+/// Of the repairs of one look, so many are told one by one.
+const REPAIRS_TOLD_MAX: usize = 10;
 /// How often a failed goal is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How often one goal is compared and mended before it counts as failed for now: another program
@@ -87,7 +94,19 @@ impl ServiceThread {
                 }
             };
             let needs = DirectorNeeds { devices, ..Default::default() };
-            Worker { dataplane, programmed, needs, mode, events, view, goal: None }.run(&orders);
+            let worker = Worker {
+                dataplane,
+                programmed,
+                needs,
+                mode,
+                events,
+                view,
+                goal: None,
+                table: None,
+                marks: None,
+                next_look: clock::now(),
+            };
+            worker.run(&orders);
         };
         std::thread::Builder::new()
             .name("services".to_owned())
@@ -127,14 +146,21 @@ struct Worker {
     events: Events,
     view: Arc<Mutex<ServiceView>>,
     goal: Option<ServiceGoal>,
+    /// What the kernel holds, as far as this thread knows: read at the last look, and changed by what
+    /// it did since. `None` where that is in doubt, so that the next goal begins with a look.
+    table: Option<ObservedServices>,
+    /// The same of the firewall marks.
+    marks: Option<MarkRules>,
+    next_look: Instant,
 }
 
 impl Worker {
     fn run(mut self, orders: &Mailbox<Orders>) {
         let found = self.found();
         send(&self.events, Event::ServicesFound(found));
-        let mut wait = self.aim(0);
+        self.aim(0);
         loop {
+            let wait = self.next_look.since(clock::now());
             let task = orders.take(wait, |orders| {
                 if !orders.questions.is_empty() {
                     return Some(Task::Answer(std::mem::take(&mut orders.questions)));
@@ -154,9 +180,9 @@ impl Worker {
                     self.needs.nat_ipv6 = goal.nat.ipv6;
                     let sequence = goal.sequence;
                     self.goal = Some(goal);
-                    wait = self.aim(sequence);
+                    self.aim(sequence);
                 }
-                None => wait = self.aim(self.goal.as_ref().map_or(0, |goal| goal.sequence)),
+                None => self.aim(self.goal.as_ref().map_or(0, |goal| goal.sequence)),
             }
             if self.events.is_closed() {
                 return;
@@ -179,8 +205,10 @@ impl Worker {
         ObservedServices::new()
     }
 
-    /// Makes the table as the goal says and reports. Returns when to look again.
-    fn aim(&mut self, sequence: u64) -> Duration {
+    /// Makes the table as the goal says and reports.
+    fn aim(&mut self, sequence: u64) {
+        let begun = clock::now();
+        let looked = begun >= self.next_look || self.table.is_none();
         let mut problems = BTreeSet::new();
         let obstacle = self.obstacle();
         if let Some((_, text)) = &obstacle {
@@ -191,9 +219,12 @@ impl Worker {
                 if let Err(error) = self.keep_timeouts(goal.timeouts) {
                     problems.insert(error.to_string());
                 }
-                self.converge(&goal, &mut problems)
+                self.converge(&goal, begun >= self.next_look, &mut problems)
             }
-            (Some(_), _) | (_, None) => BTreeMap::new(),
+            (Some(_), _) | (_, None) => {
+                self.table = None;
+                BTreeMap::new()
+            }
         };
         self.needs.ipvs = obstacle.is_none();
         for finding in self.dataplane.director_sysctls(&self.needs, self.mode) {
@@ -201,12 +232,16 @@ impl Worker {
                 problems.insert(format!("sysctl {}: {problem}", finding.key));
             }
         }
-        let wait =
-            if failed.is_empty() && obstacle.is_none() { FULL_COMPARE_EVERY } else { RETRY_EVERY };
+        let now = clock::now();
+        if !failed.is_empty() || obstacle.is_some() {
+            self.next_look = now + RETRY_EVERY;
+        } else if looked {
+            let (least, most) = LOOK_EVERY;
+            self.next_look = now + (now.since(begun) * LOOK_SHARE).clamp(least, most);
+        }
         set_problems(&self.view, problems);
         let obstacle = obstacle.map(|(obstacle, _)| obstacle);
         send(&self.events, Event::Services(ServiceReport { sequence, obstacle, failed }));
-        wait
     }
 
     /// Why no service can be programmed at all.
@@ -239,29 +274,43 @@ impl Worker {
         Ok(())
     }
 
+    /// Brings the table to the goal, from what it is known to hold, or from what a look finds.
     fn converge(
         &mut self,
         goal: &ServiceGoal,
+        look: bool,
         problems: &mut BTreeSet<String>,
     ) -> BTreeMap<ServiceKey, String> {
+        // Ours are known before the kernel has them: a crash leaves no orphan.
+        if let Err(error) = self.programmed.add(goal.services.keys()) {
+            return all_failed(goal, &error.to_string(), problems);
+        }
+        let mut known = self.table.take();
         let mut failures: Vec<(Action, DataplaneError)> = Vec::new();
-        for _ in 0..ATTEMPTS {
-            let observed = match self.dataplane.observe_services() {
-                Ok(observed) => observed,
-                Err(error) => return all_failed(goal, &error.to_string(), problems),
+        let mut unmarked = None;
+        for attempt in 0..ATTEMPTS {
+            let (mut table, found) = match (known.take(), look && attempt == 0) {
+                (Some(table), false) => (table, false),
+                (known, _) => match self.dataplane.observe_services() {
+                    Ok(table) => (table, known.is_some()),
+                    Err(error) => return all_failed(goal, &error.to_string(), problems),
+                },
             };
-            // Ours are known before the kernel has them: a crash leaves no orphan.
-            if let Err(error) = self.programmed.add(goal.services.keys()) {
-                return all_failed(goal, &error.to_string(), problems);
+            let actions = plan(&goal.services, &table, self.programmed.entries());
+            if found {
+                tell_repairs(&actions);
+            } else if !actions.is_empty() {
+                info!(actions = actions.len(), "changing the IPVS table");
             }
-            let actions = plan(&goal.services, &observed, self.programmed.entries());
-            if actions.is_empty() {
-                failures.clear();
-                break;
-            }
-            info!(actions = actions.len(), "changing the IPVS table");
-            failures = self.dataplane.apply(&actions);
+            // What is marked finds its service, and a service goes when nothing is marked for it.
+            let kept = actions.partition_point(|action| !action.deletes());
+            let (makes, deletes) = actions.split_at(kept);
+            failures = self.dataplane.apply(makes);
+            unmarked = self.keep_marks(&goal.marks, look && attempt == 0).err();
+            failures.extend(self.dataplane.apply(deletes));
             if failures.is_empty() {
+                actions.iter().for_each(|action| done(&mut table, action));
+                self.table = Some(table);
                 break;
             }
         }
@@ -272,12 +321,58 @@ impl Worker {
             }
         }
         let mut failed = BTreeMap::new();
-        for (action, error) in failures {
-            warn!(%error, "the kernel refused a change");
+        if let Some(error) = unmarked {
             problems.insert(error.to_string());
-            failed.insert(key(&action), error.to_string());
+            let marked = goal.services.keys().filter(|k| matches!(k, ServiceKey::Marked { .. }));
+            failed.extend(marked.map(|key| (*key, error.to_string())));
+        }
+        for (action, error) in failures {
+            problems.insert(error.to_string());
+            failed.insert(action.service(), error.to_string());
         }
         failed
+    }
+
+    /// Makes just this get firewall marks.
+    fn keep_marks(&mut self, wanted: &MarkRules, look: bool) -> Result<(), DataplaneError> {
+        let known = self.marks.take();
+        // Who never wanted any needs no nftables.
+        if wanted.is_empty() && known.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.marks = known;
+            return Ok(());
+        }
+        let found = match known {
+            Some(known) if !look => Some(known),
+            before => {
+                let found = match self.dataplane.marks() {
+                    Err(DataplaneError::NoNft { .. }) if wanted.is_empty() => {
+                        self.marks = Some(MarkRules::new());
+                        return Ok(());
+                    }
+                    found => found?,
+                };
+                if before.as_ref() == Some(wanted) && found.as_ref() != Some(wanted) {
+                    warn!("the table of firewall marks was changed by hand: putting it back");
+                }
+                found
+            }
+        };
+        if found.as_ref() != Some(wanted) {
+            info!(rules = wanted.len(), "setting firewall marks");
+            self.dataplane.set_marks(wanted)?;
+        }
+        self.marks = Some(wanted.clone());
+        Ok(())
+    }
+}
+
+/// The table was as the goal says, and is not any more.
+fn tell_repairs(actions: &[Action]) {
+    for action in actions.iter().take(REPAIRS_TOLD_MAX) {
+        warn!("another program changed the IPVS table; repairing it: {action}");
+    }
+    if let Some(more) = actions.len().checked_sub(REPAIRS_TOLD_MAX).filter(|more| *more > 0) {
+        warn!("another program changed the IPVS table; repairing it: {more} changes more");
     }
 }
 
@@ -289,17 +384,6 @@ fn all_failed(
     warn!(error = why, "the IPVS table can't be kept");
     problems.insert(why.to_owned());
     goal.services.keys().map(|key| (*key, why.to_owned())).collect()
-}
-
-fn key(action: &Action) -> ServiceKey {
-    match action {
-        Action::AddService(key, _)
-        | Action::SetService(key, _)
-        | Action::DeleteService(key)
-        | Action::AddDestination(key, ..)
-        | Action::SetDestination(key, ..)
-        | Action::DeleteDestination(key, _) => *key,
-    }
 }
 
 /// Shows the problems in `status`; the log says each once, when it comes and when it has gone.

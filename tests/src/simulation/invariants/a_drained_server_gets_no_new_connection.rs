@@ -38,7 +38,7 @@ pub fn check(now: Real, node: &Node, key: &ServiceKey, server: &SocketAddr) -> R
 
 fn takes_connections(spec: &ClusterSpec, key: &ServiceKey, server: &SocketAddr) -> bool {
     spec.services.values().any(|service| {
-        desired::keys(service).any(|k| k == *key)
+        desired::keys(service).contains(key)
             && service.real_servers.iter().any(|s| s.address == *server && s.weight > 0)
     })
 }

@@ -78,6 +78,7 @@ fn answered() -> v1::StatusResponse {
             }],
             flags: vec!["sh-port".to_owned()],
             sorry_server: None,
+            mark: None,
         }],
     }
 }
@@ -112,7 +113,7 @@ fn the_status_has_every_promised_key() {
         "services": [{
             "name": "web", "group": "web", "listen": ["tcp/192.168.10.180:80"],
             "scheduler": "rr", "forward": "DR", "flags": ["sh-port"], "persistence_s": 50,
-            "sorry_server": null,
+            "sorry_server": null, "mark": null,
             "real_servers": [{
                 "address": "192.168.10.16:80", "forward": "DR", "weight": 1, "effective_weight": 0,
                 "state": "down", "reason": "connection refused", "active": 3, "inactive": 4

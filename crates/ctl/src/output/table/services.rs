@@ -40,7 +40,7 @@ pub fn services(services: &[&ServiceStatus], groups: &[GroupStatus], style: Styl
     text
 }
 
-/// One line for each address, as IPVS sees it; the real servers follow the last.
+/// One line for each address, or one for a firewall mark; the real servers follow the last.
 fn virtual_service(service: &ServiceStatus, owner: Option<&str>, style: Style) -> String {
     let mut flags: String = service.flags.iter().map(|flag| format!(" {flag}")).collect();
     if let Some(timeout) = service.persistence_s {
@@ -50,6 +50,11 @@ fn virtual_service(service: &ServiceStatus, owner: Option<&str>, style: Style) -
         Some(owner) => format!("owner {owner}"),
         None => style.paint("no owner", Tone::Bad),
     };
+    if let Some(mark) = service.mark {
+        let what = service.listen.join(" ");
+        let (scheduler, name) = (&service.scheduler, &service.name);
+        return format!("FWM  {mark} {scheduler}{flags}  {name} ({owner}): {what}\n");
+    }
     let line = |listen: &String| {
         let (protocol, address) = listen.split_once('/').unwrap_or(("?", listen));
         format!(

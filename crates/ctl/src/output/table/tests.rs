@@ -83,6 +83,7 @@ fn example() -> v1::StatusResponse {
                 server("10.0.1.13:443", RealServerState::Down, "connection refused"),
             ],
             flags: vec!["flag-1".to_owned(), "ops".to_owned()],
+            mark: None,
             sorry_server: Some(v1::RealServerStatus {
                 forward: "TUN gue port 6080".to_owned(),
                 weight: 1,

@@ -82,7 +82,7 @@ impl Ipvs {
                     family,
                     |writer, head| write::get_destinations(writer, head, key),
                     |attributes| {
-                        let (server, found) = read::destination(attributes, key.address.ip())?;
+                        let (server, found) = read::destination(attributes, key.family())?;
                         service.destinations.insert(server, found);
                         Ok(())
                     },

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use quorate_model::kernel::{
-    ConnectionTimeouts, Destination, ObservedDestination, ObservedService, ServiceKey,
+    ConnectionTimeouts, Destination, Family, ObservedDestination, ObservedService, ServiceKey,
     ServiceSettings,
 };
 use quorate_model::spec::{
@@ -20,8 +21,7 @@ use super::wire::{
 };
 use crate::IpvsInfo;
 
-/// A service without its destinations; `None` for one that is not by protocol, address and port
-/// of a kind that Quorate knows (by firewall mark).
+/// A service without its destinations; `None` for one of a protocol that Quorate does not know.
 pub(super) fn service(
     attributes: Attributes<'_>,
 ) -> Result<Option<(ServiceKey, ObservedService)>, Malformed> {
@@ -33,7 +33,7 @@ pub(super) fn service(
             ServiceAttr::Protocol => found.protocol = Some(payload.u16()?),
             ServiceAttr::Address => found.address = Some(payload),
             ServiceAttr::Port => found.port = Some(payload.be16()?),
-            ServiceAttr::FirewallMark => return Ok(None),
+            ServiceAttr::FirewallMark => found.mark = NonZeroU32::new(payload.u32()?),
             ServiceAttr::Scheduler => found.scheduler = payload.text().and_then(Scheduler::named),
             ServiceAttr::Flags => found.flags = Some(payload.u32()?),
             ServiceAttr::Timeout => found.timeout_s = Some(payload.u32()?),
@@ -55,6 +55,7 @@ struct FoundService<'a> {
     protocol: Option<u16>,
     address: Option<Payload<'a>>,
     port: Option<u16>,
+    mark: Option<NonZeroU32>,
     scheduler: Option<Scheduler>,
     flags: Option<u32>,
     timeout_s: Option<u32>,
@@ -81,6 +82,22 @@ impl FoundService<'_> {
     }
 
     fn finish(self) -> Result<Option<(ServiceKey, ObservedService)>, Malformed> {
+        let Some(key) = self.key()? else { return Ok(None) };
+        let service = ObservedService {
+            settings: self.settings(key.family())?,
+            destinations: BTreeMap::new(),
+            connections: self.connections,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        };
+        Ok(Some((key, service)))
+    }
+
+    fn key(&self) -> Result<Option<ServiceKey>, Malformed> {
+        let family = known_family(self.family.ok_or(Malformed)?)?;
+        if let Some(mark) = self.mark {
+            return Ok(Some(ServiceKey::Marked { mark, family }));
+        }
         let protocol = match self.protocol.map(i32::from) {
             Some(libc::IPPROTO_TCP) => Protocol::Tcp,
             Some(libc::IPPROTO_UDP) => Protocol::Udp,
@@ -88,21 +105,13 @@ impl FoundService<'_> {
             Some(_) => return Ok(None),
             None => return Err(Malformed),
         };
-        let ip = ip(self.family.ok_or(Malformed)?, self.address.ok_or(Malformed)?)?;
-        let address = SocketAddr::new(ip, self.port.ok_or(Malformed)?);
-        let service = ObservedService {
-            settings: self.settings(ip)?,
-            destinations: BTreeMap::new(),
-            connections: self.connections,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-        };
-        Ok(Some((ServiceKey { protocol, address }, service)))
+        let ip = ip(family, self.address.ok_or(Malformed)?)?;
+        Ok(Some(ServiceKey::at(protocol, SocketAddr::new(ip, self.port.ok_or(Malformed)?))))
     }
 
-    fn settings(&self, ip: IpAddr) -> Result<Option<ServiceSettings>, Malformed> {
+    fn settings(&self, family: Family) -> Result<Option<ServiceSettings>, Malformed> {
         let flags = self.flags.ok_or(Malformed)? & !FLAG_HASHED;
-        let prefix = prefix(ip, self.netmask.ok_or(Malformed)?)?;
+        let prefix = prefix(family, self.netmask.ok_or(Malformed)?)?;
         let (Some(scheduler), Some(prefix)) = (self.scheduler, prefix) else { return Ok(None) };
         if flags & !(FLAG_PERSISTENT | FLAG_ONE_PACKET | FLAG_SCHEDULER) != 0 {
             return Ok(None);
@@ -128,14 +137,14 @@ impl FoundService<'_> {
 }
 
 /// `None` for a mask with holes, which Quorate can't express.
-fn prefix(ip: IpAddr, netmask: Payload<'_>) -> Result<Option<u8>, Malformed> {
-    let prefix = match ip {
-        IpAddr::V4(_) => {
+fn prefix(family: Family, netmask: Payload<'_>) -> Result<Option<u8>, Malformed> {
+    let prefix = match family {
+        Family::V4 => {
             let mask = netmask.be32()?;
             let ones = mask.leading_ones();
             (mask.count_ones() == ones).then_some(ones)
         }
-        IpAddr::V6(_) => Some(netmask.u32()?).filter(|&prefix| prefix <= 128),
+        Family::V6 => Some(netmask.u32()?).filter(|&prefix| prefix <= 128),
     };
     Ok(prefix.and_then(|prefix| u8::try_from(prefix).ok()))
 }
@@ -143,7 +152,7 @@ fn prefix(ip: IpAddr, netmask: Payload<'_>) -> Result<Option<u8>, Malformed> {
 /// A destination of a service whose address is of the family given.
 pub(super) fn destination(
     attributes: Attributes<'_>,
-    service: IpAddr,
+    service: Family,
 ) -> Result<(SocketAddr, ObservedDestination), Malformed> {
     let mut family = None;
     let mut address = None;
@@ -180,9 +189,8 @@ pub(super) fn destination(
     let weight = weight.ok_or(Malformed)?;
     let destination = forward.map(|forward| Destination { forward, weight, thresholds });
     // Kernels before 3.18 don't say the family: there it is the service's.
-    let service_family = if service.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let family = family.map_or(service_family, i32::from);
-    let ip = ip(u16::try_from(family).map_err(|_| Malformed)?, address.ok_or(Malformed)?)?;
+    let family = family.map_or(Ok(service), known_family)?;
+    let ip = ip(family, address.ok_or(Malformed)?)?;
     let server = SocketAddr::new(ip, port.ok_or(Malformed)?);
     Ok((server, ObservedDestination { destination, active, inactive }))
 }
@@ -264,10 +272,17 @@ fn top(attributes: Attributes<'_>, wanted: TopAttr) -> Result<Attributes<'_>, Ma
 }
 
 /// An address; a dump always gives sixteen bytes, of which IPv4 uses the first four.
-fn ip(family: u16, address: Payload<'_>) -> Result<IpAddr, Malformed> {
+fn ip(family: Family, address: Payload<'_>) -> Result<IpAddr, Malformed> {
+    Ok(match family {
+        Family::V4 => Ipv4Addr::from(address.bytes4()?).into(),
+        Family::V6 => Ipv6Addr::from(address.bytes16()?).into(),
+    })
+}
+
+fn known_family(family: u16) -> Result<Family, Malformed> {
     match i32::from(family) {
-        libc::AF_INET => Ok(Ipv4Addr::from(address.bytes4()?).into()),
-        libc::AF_INET6 => Ok(Ipv6Addr::from(address.bytes16()?).into()),
+        libc::AF_INET => Ok(Family::V4),
+        libc::AF_INET6 => Ok(Family::V6),
         _ => Err(Malformed),
     }
 }

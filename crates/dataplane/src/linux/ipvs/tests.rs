@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use quorate_model::kernel::{
-    ConnectionTimeouts, Destination, ObservedDestination, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, Destination, Family, ObservedDestination, ServiceKey, ServiceSettings,
 };
 use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds,
@@ -23,11 +23,11 @@ use super::*;
 const HEAD: RequestHead = RequestHead { family: 0x1c, flags: 0x05, sequence: 7 };
 
 fn tcp4() -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: "192.168.10.180:80".parse().unwrap() }
+    ServiceKey::at(Protocol::Tcp, "192.168.10.180:80".parse().unwrap())
 }
 
 fn udp6() -> ServiceKey {
-    ServiceKey { protocol: Protocol::Udp, address: "[2001:db8::b4]:53".parse().unwrap() }
+    ServiceKey::at(Protocol::Udp, "[2001:db8::b4]:53".parse().unwrap())
 }
 
 fn settings(scheduler: &str, persistence: Option<(u32, u8)>) -> ServiceSettings {
@@ -168,7 +168,7 @@ fn forwarding_methods_have_the_kernels_numbers() {
 #[test]
 fn every_setting_that_is_written_reads_back() {
     for key in [tcp4(), udp6()] {
-        let all = if key.address.is_ipv4() { 32 } else { 128 };
+        let all = if key.family() == Family::V4 { 32 } else { 128 };
         for scheduler in SCHEDULERS {
             for persistence in [None, Some((1, all)), Some((86_400, 24))] {
                 let settings = settings(scheduler, persistence);
@@ -183,8 +183,15 @@ fn every_setting_that_is_written_reads_back() {
             }
         }
     }
+    let mark = 9.try_into().unwrap();
+    for (family, prefix) in [(Family::V4, 24), (Family::V6, 64)] {
+        reads_back(ServiceKey::Marked { mark, family }, settings("rr", Some((1, prefix))));
+    }
     for protocol in Protocol::WORDS.map(|(_, protocol)| protocol) {
-        reads_back(ServiceKey { protocol, ..tcp4() }, settings("rr", None));
+        reads_back(
+            ServiceKey::at(protocol, "192.168.10.180:80".parse().unwrap()),
+            settings("rr", None),
+        );
     }
 }
 
@@ -243,16 +250,18 @@ fn dumped_service(key: ServiceKey, flags: u32, more: impl FnOnce(&mut Writer)) -
     let mut writer = Writer::default();
     writer.message(&HEAD, Command::NewService.into(), |writer| {
         writer.nested(TopAttr::Service, |writer| {
-            let (family, mut address, mask) = match key.address.ip() {
+            let ServiceKey::At { protocol, address } = key else { panic!("by mark") };
+            let port = address.port();
+            let (family, mut address, mask) = match address.ip() {
                 IpAddr::V4(address) => (2_u16, address.octets().to_vec(), [255, 255, 255, 0]),
                 IpAddr::V6(address) => (10_u16, address.octets().to_vec(), [128, 0, 0, 0]),
             };
             address.resize(16, 0);
-            let protocol: u16 = if key.protocol == Protocol::Tcp { 6 } else { 17 };
+            let protocol: u16 = if protocol == Protocol::Tcp { 6 } else { 17 };
             writer.put(ServiceAttr::Family, &family.to_ne_bytes());
             writer.put(ServiceAttr::Protocol, &protocol.to_ne_bytes());
             writer.put(ServiceAttr::Address, &address);
-            writer.put(ServiceAttr::Port, &key.address.port().to_be_bytes());
+            writer.put(ServiceAttr::Port, &port.to_be_bytes());
             writer.put(ServiceAttr::Scheduler, b"wlc\0");
             let flags = [flags.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat();
             writer.put(ServiceAttr::Flags, &flags);
@@ -314,13 +323,9 @@ fn what_quorate_cannot_express_is_read_as_unlike_anything_wanted() {
 }
 
 #[test]
-fn services_by_firewall_mark_or_of_other_protocols_are_skipped() {
-    let marked =
-        dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::FirewallMark, &[9, 0, 0, 0]));
+fn services_of_other_protocols_are_skipped() {
     let dccp = dumped_service(tcp4(), 2, |writer| writer.put(ServiceAttr::Protocol, &[33, 0]));
-    for bytes in [marked, dccp] {
-        assert_eq!(read::service(only_message(&bytes).attributes()), Ok(None));
-    }
+    assert_eq!(read::service(only_message(&dccp).attributes()), Ok(None));
 }
 
 fn dumped_destination(more: impl FnOnce(&mut Writer)) -> Vec<u8> {
@@ -343,7 +348,7 @@ fn dumped_destination(more: impl FnOnce(&mut Writer)) -> Vec<u8> {
 }
 
 fn read_destination(bytes: &[u8]) -> Result<(SocketAddr, ObservedDestination), Malformed> {
-    read::destination(only_message(bytes).attributes(), tcp4().address.ip())
+    read::destination(only_message(bytes).attributes(), Family::V4)
 }
 
 #[test]
@@ -411,7 +416,7 @@ fn read_all(bytes: &[u8]) -> usize {
     for message in Messages(bytes).flatten() {
         let attributes = message.attributes();
         understood += usize::from(read::service(attributes).is_ok());
-        understood += usize::from(read::destination(attributes, udp6().address.ip()).is_ok());
+        understood += usize::from(read::destination(attributes, Family::V6).is_ok());
         understood += usize::from(read::info(attributes).is_ok());
         understood += usize::from(read::config(attributes).is_ok());
         understood += usize::from(message.errno().is_some());

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use quorate_model::kernel::{ConnectionTimeouts, Destination, ServiceKey, ServiceSettings};
+use quorate_model::kernel::{ConnectionTimeouts, Destination, Family, ServiceKey, ServiceSettings};
 use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Protocol, Tunnel, TunnelChecksum};
 
@@ -75,19 +75,25 @@ pub(super) fn get_info(writer: &mut Writer, head: &RequestHead) {
     writer.message(head, Command::GetInfo.into(), |_| {});
 }
 
-/// Never the firewall mark: its presence alone, even as 0, makes the kernel look for a service
-/// by mark.
+/// Never a firewall mark with an address: its presence alone, even as 0, makes the kernel look for
+/// a service by mark.
 fn put_key(writer: &mut Writer, key: &ServiceKey) {
-    let protocol = match key.protocol {
+    writer.put(ServiceAttr::Family, &family(key.family()).to_ne_bytes());
+    let (protocol, address) = match key {
+        ServiceKey::Marked { mark, .. } => {
+            return writer.put(ServiceAttr::FirewallMark, &mark.get().to_ne_bytes());
+        }
+        ServiceKey::At { protocol, address } => (protocol, address),
+    };
+    let protocol = match protocol {
         Protocol::Tcp => libc::IPPROTO_TCP,
         Protocol::Udp => libc::IPPROTO_UDP,
         Protocol::Sctp => libc::IPPROTO_SCTP,
     };
     let protocol = u16::try_from(protocol).unwrap_or_default();
-    writer.put(ServiceAttr::Family, &family(key.address.ip()).to_ne_bytes());
     writer.put(ServiceAttr::Protocol, &protocol.to_ne_bytes());
-    put_address(writer, ServiceAttr::Address, key.address.ip());
-    writer.put(ServiceAttr::Port, &key.address.port().to_be_bytes());
+    put_address(writer, ServiceAttr::Address, address.ip());
+    writer.put(ServiceAttr::Port, &address.port().to_be_bytes());
 }
 
 fn put_settings(writer: &mut Writer, key: &ServiceKey, settings: &ServiceSettings) {
@@ -106,27 +112,27 @@ fn put_settings(writer: &mut Writer, key: &ServiceKey, settings: &ServiceSetting
     let mask = u32::MAX;
     writer.put(ServiceAttr::Flags, &[flags.to_ne_bytes(), mask.to_ne_bytes()].concat());
     writer.put(ServiceAttr::Timeout, &timeout_s.to_ne_bytes());
-    writer.put(ServiceAttr::Netmask, &netmask(key.address.ip(), prefix));
+    writer.put(ServiceAttr::Netmask, &netmask(key.family(), prefix));
     if let Some(engine) = settings.persistence.and_then(|persistence| persistence.engine) {
         writer.put(ServiceAttr::PersistenceEngine, &text(engine.as_str()));
     }
 }
 
 /// A mask in network order for IPv4, but for IPv6 a prefix length in host order.
-fn netmask(address: IpAddr, prefix: Option<u8>) -> [u8; 4] {
-    match address {
-        IpAddr::V4(_) => {
+fn netmask(family: Family, prefix: Option<u8>) -> [u8; 4] {
+    match family {
+        Family::V4 => {
             let host_bits = 32_u32.saturating_sub(u32::from(prefix.unwrap_or(32)));
             u32::MAX.checked_shl(host_bits).unwrap_or(0).to_be_bytes()
         }
-        IpAddr::V6(_) => u32::from(prefix.unwrap_or(128)).to_ne_bytes(),
+        Family::V6 => u32::from(prefix.unwrap_or(128)).to_ne_bytes(),
     }
 }
 
 fn put_server(writer: &mut Writer, server: &SocketAddr) {
     put_address(writer, DestinationAttr::Address, server.ip());
     writer.put(DestinationAttr::Port, &server.port().to_be_bytes());
-    writer.put(DestinationAttr::Family, &family(server.ip()).to_ne_bytes());
+    writer.put(DestinationAttr::Family, &family(Family::of(server.ip())).to_ne_bytes());
 }
 
 fn put_destination(writer: &mut Writer, destination: Destination) {
@@ -165,8 +171,11 @@ fn put_tunnel(writer: &mut Writer, tunnel: Tunnel) {
     writer.put(DestinationAttr::TunnelFlags, &flags.to_ne_bytes());
 }
 
-fn family(address: IpAddr) -> u16 {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+fn family(family: Family) -> u16 {
+    let family = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
     u16::try_from(family).unwrap_or_default()
 }
 

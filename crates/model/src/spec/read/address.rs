@@ -122,7 +122,7 @@ fn edge_of_network(net: IpNet) -> Option<(String, String)> {
     }
 }
 
-/// Where a virtual service listens: `"tcp/192.168.10.180:80"`.
+/// Where a virtual service listens: `"tcp/192.168.10.180:80"`, or `"tcp/192.168.10.180:8000-8099"`.
 pub(super) fn listen(field: &Field<'_>, out: &mut Diagnostics) -> Option<Listen> {
     let text = field.text("an address to listen on", out)?;
     let Some((protocol, address)) = text.split_once('/') else {
@@ -136,10 +136,28 @@ pub(super) fn listen(field: &Field<'_>, out: &mut Diagnostics) -> Option<Listen>
         return None;
     };
     let protocol = protocol_of(protocol, field, out)?;
-    match socket_address(address) {
-        Ok(address) => Some(Listen { protocol, address }),
+    let (first, last) = match address.rsplit_once('-') {
+        Some((first, last)) => (first, Some(last)),
+        None => (address, None),
+    };
+    let address = match socket_address(first) {
+        Ok(address) => address,
         Err((message, help)) => {
             out.push(field.problem(message).help(help));
+            return None;
+        }
+    };
+    let Some(last) = last else {
+        return Some(Listen { protocol, address, last_port: address.port() });
+    };
+    match last.parse::<u16>() {
+        Ok(last_port) if last_port > address.port() => {
+            Some(Listen { protocol, address, last_port })
+        }
+        _ => {
+            let last: String = last.chars().take(20).collect();
+            let message = format!("{last:?} is no last port of a range from {}", address.port());
+            out.push(field.problem(message).help("write it as \"tcp/192.0.2.1:8000-8099\""));
             None
         }
     }
@@ -150,9 +168,8 @@ fn protocol_of(word: &str, field: &Field<'_>, out: &mut Diagnostics) -> Option<P
         return Some(protocol);
     }
     if let "fwmark" | "mark" = word {
-        let problem =
-            field.problem(format!("this version of Quorate does not have {word:?} services yet"));
-        out.push(problem.help("tcp, udp and sctp are there"));
+        let problem = field.problem(format!("{word:?} is no protocol"));
+        out.push(problem.help("mark = 1 in [service.NAME], and the addresses and ports in listen"));
         return None;
     }
     let word: String = word.chars().take(20).collect();

@@ -52,8 +52,13 @@ pub(super) fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
     let retry = table.get("retry").map_or(Some(RETRY_DEFAULT), |value| {
         value.integer("the number of further tries", 0..=CHECK_RETRY_MAX, out)
     });
+    let port = match table.get("port") {
+        Some(value) => value.integer("the port of a check", 1..=u16::MAX, out).map(Some),
+        None => Some(None),
+    };
     Some(Check {
         kind: kind?,
+        port: port?,
         interval: interval?,
         timeout: timeout?,
         retry: retry?,

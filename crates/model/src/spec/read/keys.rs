@@ -120,6 +120,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
     keys: &[
         Key::required("group"),
         Key::required("listen"),
+        Key::optional("mark"),
         Key::with_default("scheduler", "\"wlc\""),
         Key::with_default("flags", "[]"),
         Key::with_default("one_packet", "false"),
@@ -133,6 +134,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         Key::optional("sorry_server"),
     ],
     foreign: &[
+        ("fwmark", "mark"),
         ("ops", "one_packet = true"),
         ("sh-port", "flags = [\"sh-port\"]"),
         ("sh-fallback", "flags = [\"sh-fallback\"]"),
@@ -169,9 +171,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
     ],
     later: &[
         "alpha",
-        "fwmark",
         "hysteresis",
-        "mark",
         "min_up",
         "omega",
         "quorum",
@@ -248,6 +248,7 @@ pub(super) const POOL: TableKeys = TableKeys {
 
 const CHECK_FOREIGN: &[(&str, &str)] = &[
     ("delay_loop", "interval"),
+    ("connect_port", "port"),
     ("connect_timeout", "timeout"),
     ("nb_get_retry", "retry"),
     ("delay_before_retry", "retry_delay"),
@@ -270,7 +271,6 @@ const CHECK_LATER: &[&str] = &[
     "omega",
     "path",
     "payload",
-    "port",
     "regex",
     "rise",
     "source",
@@ -288,6 +288,7 @@ pub(super) const CHECK: TableKeys = TableKeys {
     title: "[check.NAME]",
     keys: &[
         Key::required("type"),
+        Key::optional("port"),
         Key::with_default("interval", "\"6s\""),
         Key::with_default("timeout", "\"3s\""),
         Key::with_default("retry", "3"),

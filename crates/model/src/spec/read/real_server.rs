@@ -59,6 +59,13 @@ pub(super) fn servers(
     all
 }
 
+impl Given {
+    fn resolved(&self, port: u16, forward: Forward) -> RealServer {
+        let address = SocketAddr::new(self.ip, port);
+        RealServer { address, weight: self.weight, forward, thresholds: self.thresholds }
+    }
+}
+
 impl std::fmt::Display for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.port {
@@ -155,6 +162,8 @@ pub(super) struct Resolve<'a> {
     pub(super) service: &'a str,
     /// Where it listens; never empty.
     pub(super) listen: &'a [Listen],
+    /// Whether IPVS takes all of that for one service, by a firewall mark.
+    pub(super) marked: bool,
     /// How packets reach its real servers unless one says otherwise, and in which tunnel.
     pub(super) forward: (Forward, Option<Tunnel>),
 }
@@ -253,6 +262,9 @@ impl Resolve<'_> {
             out.push(server.at.problem(message).help(help));
             return None;
         }
+        if self.marked {
+            return self.marked_server(server, forward, out);
+        }
         let Some(port) = server.port.or((ports.len() == 1).then_some(first.address.port())) else {
             let message = format!(
                 "real server {server} has no port, and service {} listens on several",
@@ -274,11 +286,27 @@ impl Resolve<'_> {
             out.push(server.at.problem(message).help(help));
             return None;
         }
-        Some(RealServer {
-            address: SocketAddr::new(server.ip, port),
-            weight: server.weight,
-            forward,
-            thresholds: server.thresholds,
-        })
+        Some(server.resolved(port, forward))
+    }
+
+    /// Port 0 is the one that the client asked for (`ip_vs_schedule`, ip_vs_core.c).
+    fn marked_server(
+        self,
+        server: &Given,
+        forward: Forward,
+        out: &mut Diagnostics,
+    ) -> Option<RealServer> {
+        if let (Some(port), true) = (server.port, forward != Forward::Nat) {
+            let message = format!(
+                "{} can't change ports: real server {server} of service {}, which has a mark, can't \
+                 have port {port} alone",
+                forward.word(),
+                self.service
+            );
+            let help = format!("address = \"{}\", or forward = \"NAT\"", server.ip);
+            out.push(server.at.problem(message).help(help));
+            return None;
+        }
+        Some(server.resolved(server.port.unwrap_or(0), forward))
     }
 }

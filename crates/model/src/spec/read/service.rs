@@ -1,12 +1,14 @@
 //! `[service.NAME]`: what a virtual service is. Its real servers are read in `real_server`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::id::ServiceName;
 use crate::spec::document::{At, Diagnostic, Diagnostics, Field, Named, Table};
 use crate::spec::{
-    Check, Forward, Listen, Persistence, RealServer, Scheduler, Tunnel, VirtualService,
+    Check, Forward, Listen, Persistence, Protocol, RealServer, Scheduler, Tunnel, VirtualService,
 };
 
 use super::group::Groups;
@@ -54,8 +56,24 @@ impl<'d> Shared<'d> {
 /// What all services together have taken.
 #[derive(Debug, Default)]
 struct Taken {
-    listens: BTreeMap<Listen, String>,
+    /// By protocol, address and first port: none overlaps another.
+    listens: BTreeMap<(Protocol, IpAddr, u16), (Listen, String)>,
+    marks: BTreeMap<NonZeroU32, String>,
     entries: usize,
+}
+
+impl Taken {
+    /// What already takes a port that this one would take.
+    fn overlapping(&self, listen: &Listen) -> Option<&(Listen, String)> {
+        let key = |port| (listen.protocol, listen.address.ip(), port);
+        let before = self.listens.range(key(0)..=key(listen.last_port)).next_back();
+        before.map(|(_, taken)| taken).filter(|(l, _)| l.last_port >= listen.address.port())
+    }
+
+    fn take(&mut self, listen: Listen, service: &str) {
+        let key = (listen.protocol, listen.address.ip(), listen.address.port());
+        self.listens.insert(key, (listen, service.to_owned()));
+    }
 }
 
 pub(super) fn services(
@@ -110,10 +128,15 @@ fn service(
         Some(name)
     });
     let listen = table.require("listen", out).and_then(|field| {
-        let listen = listens(&field, entry.text, taken, out)?;
+        let marked = table.get("mark").is_some();
+        let listen = listens(&field, entry.text, marked, taken, out)?;
         group.map_or(Some(()), |name| in_group(&listen, name, groups, out))?;
         Some(listen.into_iter().map(|(listen, _)| listen).collect::<Vec<_>>())
     });
+    let mark = match table.get("mark") {
+        Some(field) => mark(&field, entry.text, taken, out).map(Some),
+        None => Some(None),
+    };
     let scheduler = table
         .get("scheduler")
         .map_or_else(|| Scheduler::named("wlc"), |field| ipvs::scheduler(&field, out));
@@ -141,11 +164,14 @@ fn service(
     let resolved = match (&listen, forward, &given, &sorry) {
         (Some(listen), Some(forward), Some(given), Some(sorry)) => {
             let servers = given.len() + usize::from(sorry.is_some());
-            taken.entries = taken.entries.saturating_add(listen.len().saturating_mul(servers));
+            let marked = table.get("mark").is_some();
+            let families: BTreeSet<bool> = listen.iter().map(|l| l.address.is_ipv4()).collect();
+            let keys = if marked { families.len() } else { listen.len() };
+            taken.entries = taken.entries.saturating_add(keys.saturating_mul(servers));
             if taken.entries > REAL_SERVERS_MAX {
                 return None;
             }
-            let resolve = Resolve { service: entry.text, listen, forward };
+            let resolve = Resolve { service: entry.text, listen, marked, forward };
             resolve.servers(given, sorry.as_ref(), out)
         }
         _ => None,
@@ -153,14 +179,17 @@ fn service(
     let (real_servers, sorry_server) = resolved?;
     let parsed = (scheduler, one_packet, forward.map(|(forward, _)| forward));
     fits(&table, parsed, &real_servers, sorry_server.as_ref(), out)?;
+    let check = check?;
+    probed(&table, check.as_ref(), &real_servers, out)?;
     Some(VirtualService {
         group: group.and_then(|name| name.parse().ok())?,
         listen: listen?,
+        mark: mark?,
         scheduler: scheduler?,
         flags: flags?,
         one_packet: one_packet?,
         persistence: persistence?,
-        check: check?,
+        check,
         inhibit: inhibit?,
         real_servers,
         sorry_server,
@@ -218,6 +247,38 @@ fn fits(
     fits
 }
 
+/// The firewall mark of a service, which no other has.
+fn mark(
+    field: &Field<'_>,
+    service: &str,
+    taken: &mut Taken,
+    out: &mut Diagnostics,
+) -> Option<NonZeroU32> {
+    let mark = field.integer("a firewall mark", 1..=u32::MAX, out).and_then(NonZeroU32::new)?;
+    if let Some(other) = taken.marks.get(&mark) {
+        let problem = field.problem(format!("service {other} already has mark {mark}"));
+        out.push(problem.help("give each service a mark of its own"));
+        return None;
+    }
+    taken.marks.insert(mark, service.to_owned());
+    Some(mark)
+}
+
+/// A real server that takes any port has none that could be probed.
+fn probed(
+    table: &Table<'_>,
+    check: Option<&Check>,
+    real_servers: &[RealServer],
+    out: &mut Diagnostics,
+) -> Option<()> {
+    let Some(Check { port: None, .. }) = check else { return Some(()) };
+    let Some(server) = real_servers.iter().find(|s| s.address.port() == 0) else { return Some(()) };
+    let field = table.get("check")?;
+    let message = format!("real server {} has no port to probe", server.address.ip());
+    out.push(field.problem(message).help("check = { type = \"tcp\", port = 80 }"));
+    None
+}
+
 /// The service's forwarding method, for real servers that have none of their own, with the tunnel
 /// for those that are tunnelled.
 fn forward_of(table: &Table<'_>, out: &mut Diagnostics) -> Option<(Forward, Option<Tunnel>)> {
@@ -247,6 +308,7 @@ pub(super) fn unknown<'k>(
 fn listens<'d>(
     field: &Field<'d>,
     service: &str,
+    marked: bool,
     taken: &mut Taken,
     out: &mut Diagnostics,
 ) -> Option<Vec<(Listen, Field<'d>)>> {
@@ -259,14 +321,19 @@ fn listens<'d>(
     let mut all = Some(Vec::with_capacity(items.len()));
     for item in items {
         let listen = address::listen(&item, out).filter(|listen| {
-            let Some(other) = taken.listens.get(listen) else {
-                taken.listens.insert(*listen, service.to_owned());
+            if !marked && listen.last_port != listen.address.port() {
+                let message = format!("{listen} is a range of ports, and the service has no mark");
+                out.push(item.problem(message).help("mark = 1 makes one service of all its ports"));
+                return false;
+            }
+            let Some((same, other)) = taken.overlapping(listen) else {
+                taken.take(*listen, service);
                 return true;
             };
-            let message = if other == service {
-                format!("{listen} stands twice")
-            } else {
-                format!("service {other} already listens on {listen}")
+            let message = match (other == service, same == listen) {
+                (true, true) => format!("{listen} stands twice"),
+                (true, false) => format!("{listen} overlaps {same}"),
+                (false, _) => format!("service {other} already listens on {same}"),
             };
             out.push(item.problem(message).help("one service can have it"));
             false

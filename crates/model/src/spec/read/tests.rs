@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::desired;
 use crate::spec::{
     Check, CheckKind, Engine, Forward, Persistence, Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
@@ -119,8 +120,14 @@ fn a_check_and_a_pool_are_named_or_written_in_place() {
     let check = read(&named).services[&"web".parse().expect("name")].check.clone();
     let s = Duration::from_secs;
     let interval = Duration::from_millis(500);
-    let expected =
-        Check { kind: CheckKind::Tcp, interval, timeout: s(3), retry: 3, retry_delay: s(3) };
+    let expected = Check {
+        kind: CheckKind::Tcp,
+        port: None,
+        interval,
+        timeout: s(3),
+        retry: 3,
+        retry_delay: s(3),
+    };
     assert_eq!(check, Some(expected));
 }
 
@@ -211,6 +218,40 @@ fn every_knob_of_ipvs_is_read() {
         with_service("real_servers = []\nscheduler = { name = \"own\" }\nflags = [\"flag-2\"]");
     let service = read(&other).services[&"web".parse().expect("name")].clone();
     assert_eq!((service.scheduler.as_str(), service.flags.bits()), ("own", 2));
+}
+
+#[test]
+fn a_mark_makes_one_service_of_many_ports() {
+    let source = "group.web = { interface = \"public\", addresses = [\"192.0.2.80\", \"2001:db8::80\"] }\n\
+        [service.web]\ngroup = \"web\"\nmark = 4294967295\nforward = \"TUN\"\n\
+        listen = [\"tcp/192.0.2.80:80\", \"tcp/192.0.2.80:81-65535\", \"udp/[2001:db8::80]:443\"]\n\
+        check = { type = \"tcp\", port = 81 }\n\
+        real_servers = [{ address = \"192.0.2.16\" }, { address = \"192.0.2.17\", forward = \"TUN\" }]\n";
+    let spec = read(source);
+    let service = &spec.services[&"web".parse().expect("name")];
+    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["tcp/192.0.2.80:80", "tcp/192.0.2.80:81-65535", "udp/[2001:db8::80]:443"]);
+    let keys: Vec<String> = desired::keys(service).iter().map(ToString::to_string).collect();
+    assert_eq!(keys, ["mark 4294967295 (IPv4)", "mark 4294967295 (IPv6)"]);
+    assert_eq!(service.real_servers[0].address, at("192.0.2.16:0"));
+    let target = desired::target(service, &service.real_servers[0]).expect("a check");
+    assert_eq!(target.address, at("192.0.2.16:81"));
+    let marked: Vec<_> = desired::marks(&spec).into_iter().map(|rule| rule.ports).collect();
+    assert_eq!(marked, [(80, 80), (81, 65_535), (443, 443)]);
+}
+
+/// By a port of its own it may be under NAT alone, which can change ports.
+#[test]
+fn under_nat_a_service_by_mark_may_lead_to_one_port() {
+    let source = with_service(
+        "mark = 1\nforward = \"NAT\"\nreal_servers = [{ address = \"192.0.2.16:8080\" }, { address = \"192.0.2.17\" }]",
+    );
+    let spec = read(&source);
+    let servers = &spec.services[&"web".parse().expect("name")].real_servers;
+    assert_eq!(
+        (servers[0].address, servers[1].address),
+        (at("192.0.2.16:8080"), at("192.0.2.17:0"))
+    );
 }
 
 #[test]

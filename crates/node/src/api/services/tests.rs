@@ -98,7 +98,7 @@ fn connections_are_those_of_every_address_that_the_service_listens_on() {
         bytes_in: 0,
         bytes_out: 0,
     };
-    let observed = desired::keys(service).map(|key| (key, observed.clone())).collect();
+    let observed = desired::keys(service).into_iter().map(|key| (key, observed.clone())).collect();
     let servers = local(&spec, &Verdicts::new(), &observed).remove(0).real_servers;
     let connections: Vec<_> = servers.iter().map(|s| (s.active, s.inactive)).collect();
     assert_eq!(connections, [(6, 8), (0, 0)]);

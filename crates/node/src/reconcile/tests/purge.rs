@@ -1,11 +1,11 @@
 //! A purge takes out what the lists name, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use quorate_dataplane::fake::Call;
 use quorate_dataplane::{Errno, IpvsProblem};
-use quorate_model::kernel::{DeviceAddress, ObservedService, ServiceKey};
+use quorate_model::kernel::{DeviceAddress, MarkRule, ObservedService, ServiceKey};
 use quorate_model::spec::Protocol;
 
 use super::super::list::List;
@@ -20,17 +20,7 @@ fn vip(octet: u8) -> DeviceAddress {
 }
 
 fn key(octet: u8) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: ([192, 0, 2, octet], 80).into() }
-}
-
-fn service() -> ObservedService {
-    ObservedService {
-        settings: None,
-        destinations: BTreeMap::new(),
-        connections: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-    }
+    ServiceKey::at(Protocol::Tcp, ([192, 0, 2, octet], 80).into())
 }
 
 fn listed(data: &Path) -> (BTreeSet<DeviceAddress>, BTreeSet<ServiceKey>) {
@@ -45,7 +35,7 @@ fn kernel(data: &Path) -> FakeKernel {
     kernel.set_device(&eth(0), up());
     for octet in [1, 3] {
         kernel.put_foreign_address(&vip(octet));
-        kernel.put_foreign_service(key(octet), service());
+        kernel.put_foreign_service(key(octet), ObservedService::default());
     }
     List::open(vip_list(data)).unwrap().add([vip(1), vip(2)].iter()).unwrap();
     List::open(service_list(data)).unwrap().add([key(1), key(2)].iter()).unwrap();
@@ -98,4 +88,25 @@ fn services_are_gone_with_the_module_that_held_them() {
     let done = purge(&mut kernel.dataplane(), data.path()).unwrap();
     assert_eq!((done.addresses, done.services), (vec![vip(1)], Vec::new()));
     assert_eq!(listed(data.path()), Default::default());
+}
+
+#[test]
+fn marks_go_and_a_host_without_nftables_has_none() {
+    let data = tempfile::tempdir().unwrap();
+    let kernel = FakeKernel::new();
+    let rule = MarkRule {
+        address: ([192, 0, 2, 1]).into(),
+        protocol: Protocol::Tcp,
+        ports: (80, 80),
+        mark: 1.try_into().unwrap(),
+    };
+    kernel.dataplane().set_marks(&[rule].into()).unwrap();
+    kernel.set_nft(false);
+    let done = purge(&mut kernel.dataplane(), data.path()).unwrap();
+    assert_eq!(done, Purged::default());
+    kernel.set_nft(true);
+    kernel.spoil_marks();
+    let done = purge(&mut kernel.dataplane(), data.path()).unwrap();
+    assert!(done.marks && done.marks_left.is_none(), "{done:?}");
+    assert_eq!(kernel.marks(), [].into());
 }

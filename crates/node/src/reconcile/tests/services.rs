@@ -7,8 +7,8 @@ use quorate_dataplane::fake::Call;
 use quorate_dataplane::{Dataplane as _, Errno, IpvsProblem, Operation, SysctlMode};
 use quorate_model::director::{ServiceGoal, ServiceReport};
 use quorate_model::kernel::{
-    ConnectionTimeouts, DesiredService, DesiredServices, Destination, ObservedService,
-    ObservedServices, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, DesiredService, DesiredServices, Destination, Family, MarkRule, MarkRules,
+    ObservedService, ObservedServices, ServiceKey, ServiceSettings,
 };
 use quorate_model::ownership::message::Obstacle;
 use quorate_model::spec::{Forward, Protocol, Scheduler, Timeouts};
@@ -24,7 +24,7 @@ fn scheduler(name: &str) -> Scheduler {
 }
 
 fn key(octet: u8) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: ([192, 0, 2, octet], 80).into() }
+    ServiceKey::at(Protocol::Tcp, ([192, 0, 2, octet], 80).into())
 }
 
 fn server() -> SocketAddr {
@@ -198,12 +198,88 @@ async fn a_restarted_daemon_changes_nothing_that_is_right() {
 }
 
 #[tokio::test]
-async fn what_another_program_changed_is_mended_with_the_next_goal() {
+async fn what_another_program_changed_is_mended_without_being_asked() {
     let mut services = Services::on(FakeKernel::new()).await;
     services.aim(&[service(1, "rr", 1)]).await;
     services.kernel.take_foreign_service(&key(1));
-    services.aim(&[service(1, "rr", 1)]).await;
+    while services.table().is_empty() {
+        services.report().await;
+    }
     assert_eq!(services.table(), [(key(1), vec![1])]);
+}
+
+/// Another goal is planned on what the thread knows, without reading a large table again.
+#[tokio::test]
+async fn a_goal_between_two_looks_does_not_read_the_table() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    services.aim(&[service(1, "rr", 1)]).await;
+    services.kernel.fail_next(Call::ObserveServices, 1, EINVAL);
+    let report = services.aim(&[service(1, "rr", 2)]).await;
+    assert_eq!(report.failed, BTreeMap::new());
+    assert_eq!(services.table(), [(key(1), vec![2])]);
+}
+
+/// Planned on what was true before, it fails; then the table is read, and it is done.
+#[tokio::test]
+async fn a_goal_on_a_table_that_changed_meanwhile_is_reached_all_the_same() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    services.aim(&[service(1, "rr", 1)]).await;
+    services.kernel.take_foreign_service(&key(1));
+    let report = services.aim(&[service(1, "rr", 2)]).await;
+    assert_eq!(report.failed, BTreeMap::new());
+    assert_eq!(services.table(), [(key(1), vec![2])]);
+}
+
+fn marked(mark: u32) -> (ServiceKey, DesiredService) {
+    let key = ServiceKey::Marked { mark: mark.try_into().unwrap(), family: Family::V4 };
+    (key, service(1, "rr", 1).1)
+}
+
+fn marks(mark: u32) -> MarkRules {
+    let (address, protocol) = ([192, 0, 2, 1].into(), Protocol::Tcp);
+    [MarkRule { address, protocol, ports: (80, 81), mark: mark.try_into().unwrap() }].into()
+}
+
+#[tokio::test]
+async fn marks_follow_the_goal_and_are_put_back() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    for mark in [1, 2] {
+        let goal = ServiceGoal {
+            services: [marked(mark)].into(),
+            marks: marks(mark),
+            ..ServiceGoal::default()
+        };
+        assert_eq!(services.aim_at(goal).await.failed, BTreeMap::new());
+        assert_eq!(services.kernel.marks(), marks(mark));
+    }
+    services.kernel.spoil_marks();
+    let mut other_program = services.kernel.dataplane();
+    while other_program.marks() != Ok(Some(marks(2))) {
+        services.report().await;
+    }
+    services.aim(&[]).await;
+    assert_eq!((services.kernel.marks(), services.table()), (MarkRules::new(), Vec::new()));
+}
+
+/// The others are programmed; without marks in the configuration it is missed by nobody.
+#[tokio::test]
+async fn without_nftables_only_services_by_mark_fail() {
+    let mut services = Services::on(FakeKernel::new()).await;
+    services.kernel.set_nft(false);
+    assert_eq!(services.aim(&[service(1, "rr", 1)]).await.failed, BTreeMap::new());
+    assert_eq!(services.thread.view().problems, BTreeSet::new());
+    let goal = ServiceGoal {
+        services: [service(1, "rr", 1), marked(7)].into(),
+        marks: marks(7),
+        ..ServiceGoal::default()
+    };
+    let report = services.aim_at(goal).await;
+    assert_eq!(report.failed.keys().collect::<Vec<_>>(), [&marked(7).0]);
+    let problems = services.thread.view().problems;
+    assert!(problems.iter().any(|problem| problem.contains("install nftables")), "{problems:?}");
+    services.kernel.set_nft(true);
+    while !services.report().await.failed.is_empty() {}
+    assert_eq!(services.kernel.marks(), marks(7));
 }
 
 #[tokio::test]

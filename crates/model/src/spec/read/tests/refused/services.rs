@@ -47,6 +47,63 @@ real_servers = []
 }
 
 #[test]
+fn firewall_marks_that_cant_be() {
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:80-90"
+real_servers = []
+=> 4:10: service.v.listen: tcp/192.0.2.80:80-90 is a range of ports, and the service has no mark (mark = 1 makes one service of all its ports)
+
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = ["tcp/192.0.2.80:80-90", "udp/192.0.2.80:85", "tcp/192.0.2.80:1-100", "tcp/192.0.2.80:90-91"]
+mark = 1
+real_servers = []
+[service.w]
+group = "a"
+listen = ["tcp/192.0.2.80:90", "tcp/192.0.2.80:91"]
+mark = 1
+real_servers = []
+=> 4:56: service.v.listen[2]: tcp/192.0.2.80:1-100 overlaps tcp/192.0.2.80:80-90 (one service can have it)
+=> 4:80: service.v.listen[3]: tcp/192.0.2.80:90-91 overlaps tcp/192.0.2.80:80-90 (one service can have it)
+=> 9:11: service.w.listen[0]: service v already listens on tcp/192.0.2.80:80-90 (one service can have it)
+=> 10:8: service.w.mark: service v already has mark 1 (give each service a mark of its own)
+
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = ["tcp/192.0.2.80:80-80", "tcp/192.0.2.80:80-x", "tcp/192.0.2.80:80-65536"]
+mark = 0
+real_servers = []
+=> 4:11: service.v.listen[0]: "80" is no last port of a range from 80 (write it as "tcp/192.0.2.1:8000-8099")
+=> 4:35: service.v.listen[1]: "x" is no last port of a range from 80 (write it as "tcp/192.0.2.1:8000-8099")
+=> 4:58: service.v.listen[2]: "65536" is no last port of a range from 80 (write it as "tcp/192.0.2.1:8000-8099")
+=> 5:8: service.v.mark: a firewall mark is 1 to 4294967295
+
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = ["tcp/192.0.2.80:80", "tcp/192.0.2.80:443"]
+mark = 7
+check = { type = "tcp" }
+real_servers = [{ address = "192.0.2.16" }]
+[service.w]
+group = "a"
+listen = "tcp/192.0.2.80:8000-8099"
+mark = 8
+real_servers = [{ address = "192.0.2.16:8000" }, { address = "192.0.2.17:8000", forward = "NAT" }]
+=> 6:9: service.v.check: real server 192.0.2.16 has no port to probe (check = { type = "tcp", port = 80 })
+=> 12:29: service.w.real_servers[0].address: DR can't change ports: real server 192.0.2.16:8000 of service w, which has a mark, can't have port 8000 alone (address = "192.0.2.16", or forward = "NAT")
+"#,
+    );
+}
+
+#[test]
 fn where_a_service_cant_listen() {
     refused(
         |listen| {
@@ -69,7 +126,7 @@ fn where_a_service_cant_listen() {
 => 2:56: service.w.listen: unknown protocol "TCP" (did you mean "tcp"?)
 
 "fwmark/7"
-=> 2:56: service.w.listen: this version of Quorate does not have "fwmark" services yet (tcp, udp and sctp are there)
+=> 2:56: service.w.listen: "fwmark" is no protocol (mark = 1 in [service.NAME], and the addresses and ports in listen)
 
 "icmp/192.0.2.80:80"
 => 2:56: service.w.listen: unknown protocol "icmp" (known: tcp, udp, sctp)

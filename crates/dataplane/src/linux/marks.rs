@@ -1,0 +1,300 @@
+//! Firewall marks: a table of nftables that is ours alone, replaced as a whole by `nft -f`, in one
+//! transaction (nft(8)). One map for each family tells the mark of an address, protocol and port,
+//! so that a packet costs one look whatever the number of services. Quorate's fence covers the same
+//! addresses: a packet that it drops at tc gets here never.
+//!
+//! Tests: below for the text; the contract suite on the kernel.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use quorate_model::kernel::{MarkRule, MarkRules};
+use quorate_model::spec::Protocol;
+use serde_json::Value;
+
+use crate::error::{DataplaneError, Operation};
+
+/// The table, of family inet.
+const TABLE: &str = "quorate";
+const CHAIN: &str = "prerouting";
+/// After `mangle` (-150), before `dstnat` (-100): ours is the last word on a VIP's packets.
+const PRIORITY: i64 = -149;
+/// How long nft may take; 100,000 rules take it about a second.
+const NFT_MAX: Duration = Duration::from_secs(20);
+/// The longest answer that is read.
+const ANSWER_MAX: u64 = 64 << 20;
+/// The longest part of nft's complaint that is shown.
+const SAID_MAX: usize = 300;
+
+/// What gets marks; `None` where something else stands in the table.
+pub(super) fn read() -> Result<Option<MarkRules>, DataplaneError> {
+    let doing = || Operation::ReadMarks;
+    match nft(&["-j", "list", "table", "inet", TABLE], None, doing) {
+        Ok(answer) => Ok(parse(&answer)),
+        Err(DataplaneError::Nft { said, .. }) if said.contains("No such file or directory") => {
+            Ok(Some(MarkRules::new()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes exactly this get marks.
+pub(super) fn set(rules: &MarkRules) -> Result<(), DataplaneError> {
+    let doing = || Operation::SetMarks(rules.len());
+    nft(&["-f", "-"], Some(script(rules)), doing).map(drop)
+}
+
+/// One transaction: the table goes and comes with what it shall hold. It is made first, since only
+/// nft 1.0.7 knows `destroy`.
+fn script(rules: &MarkRules) -> String {
+    let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
+    if rules.is_empty() {
+        return text;
+    }
+    text.push_str(&format!("table inet {TABLE} {{\n"));
+    for (map, kind, of) in MAPS {
+        let elements: Vec<String> =
+            rules.iter().filter(|rule| rule.address.is_ipv4() == of).map(element).collect();
+        let _ = writeln!(
+            text,
+            "  map {map} {{\n    type {kind} . inet_proto . inet_service : mark; flags interval;"
+        );
+        if !elements.is_empty() {
+            let _ = writeln!(text, "    elements = {{ {} }}", elements.join(",\n      "));
+        }
+        text.push_str("  }\n");
+    }
+    let _ = writeln!(
+        text,
+        "  chain {CHAIN} {{\n    type filter hook prerouting priority {PRIORITY}; policy accept;"
+    );
+    for (map, kind, _) in MAPS {
+        let header = if kind == "ipv4_addr" { "ip" } else { "ip6" };
+        let _ = writeln!(
+            text,
+            "    meta l4proto {{ tcp, udp, sctp }} meta mark set {header} daddr . meta l4proto . th \
+             dport map @{map}"
+        );
+    }
+    text.push_str("  }\n}\n");
+    text
+}
+
+/// Each map with the type of its addresses, and whether that is IPv4.
+const MAPS: [(&str, &str, bool); 2] = [("ipv4", "ipv4_addr", true), ("ipv6", "ipv6_addr", false)];
+
+fn element(rule: &MarkRule) -> String {
+    let MarkRule { address, protocol, ports: (first, last), mark } = rule;
+    let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+    format!("{address} . {protocol} . {ports} : {mark}")
+}
+
+/// What nft(8) `-j` says of the table (libnftables-json(5)), if that is what [`script`] makes.
+fn parse(answer: &[u8]) -> Option<MarkRules> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let mut found = MarkRules::new();
+    let (mut maps, mut chains, mut used) = (BTreeSet::new(), 0, Vec::new());
+    for object in answer.get("nftables")?.as_array()? {
+        let (kind, value) = object.as_object()?.iter().next()?;
+        match kind.as_str() {
+            "metainfo" | "table" => {}
+            "map" => {
+                let name = value.get("name")?.as_str()?;
+                MAPS.iter().find(|(map, ..)| *map == name)?;
+                maps.insert(name.to_owned());
+                let none = Vec::new();
+                let elements = value.get("elem").map_or(Some(&none), Value::as_array)?;
+                for element in elements {
+                    found.insert(rule(element)?);
+                }
+            }
+            "chain" => {
+                let is = |key: &str, wanted: &str| {
+                    value.get(key).and_then(Value::as_str) == Some(wanted)
+                };
+                let ours = is("name", CHAIN) && is("type", "filter") && is("hook", "prerouting");
+                (ours && value.get("prio")?.as_i64()? == PRIORITY).then_some(())?;
+                chains += 1;
+            }
+            "rule" => used.push(map_of(value)?),
+            _ => return None,
+        }
+    }
+    let whole = maps.len() == MAPS.len() && chains == 1;
+    (whole && used.iter().eq(&["@ipv4", "@ipv6"])).then_some(found)
+}
+
+/// The map that a rule sets marks by.
+fn map_of(rule: &Value) -> Option<&str> {
+    let mangle = rule.get("expr")?.as_array()?.last()?.get("mangle")?;
+    (mangle.get("key")?.get("meta")?.get("key")?.as_str()? == "mark").then_some(())?;
+    mangle.get("value")?.get("map")?.get("data")?.as_str()
+}
+
+/// `[{"concat": ["192.0.2.80", "tcp", {"range": [8000, 8099]}]}, 1]`.
+fn rule(element: &Value) -> Option<MarkRule> {
+    let [key, mark] = element.as_array()?.as_slice() else { return None };
+    let [address, protocol, ports] = key.get("concat")?.as_array()?.as_slice() else { return None };
+    let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
+    let ports = match ports.get("range").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([first, last]) => (port(first)?, port(last)?),
+        Some(_) => return None,
+        None => (port(ports)?, port(ports)?),
+    };
+    Some(MarkRule {
+        address: address.as_str()?.parse::<IpAddr>().ok()?,
+        protocol: Protocol::named(protocol.as_str()?)?,
+        ports,
+        mark: u32::try_from(mark.as_u64()?).ok().and_then(NonZeroU32::new)?,
+    })
+}
+
+/// Runs nft(8); what it wrote.
+fn nft(
+    arguments: &[&str],
+    input: Option<String>,
+    doing: impl Fn() -> Operation,
+) -> Result<Vec<u8>, DataplaneError> {
+    let cannot = |cause: String| DataplaneError::NoNft { doing: doing(), cause };
+    let child = Command::new("nft")
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| cannot(error.to_string()))?;
+    let (answer, said, well) = talk(child, input).map_err(cannot)?;
+    if well {
+        return Ok(answer);
+    }
+    let said = String::from_utf8_lossy(&said);
+    if said.contains("Operation not permitted") {
+        let errno = crate::Errno(libc::EPERM);
+        return Err(DataplaneError::NotPermitted { doing: doing(), errno });
+    }
+    let first = said.lines().next().unwrap_or("nothing");
+    let said = first.chars().take(SAID_MAX).collect();
+    Err(DataplaneError::Nft { doing: doing(), said })
+}
+
+/// Hands a program its input and takes what it writes, both at once, for a bounded time: standard
+/// output, standard error, whether it ended well.
+fn talk(mut child: Child, input: Option<String>) -> Result<(Vec<u8>, Vec<u8>, bool), String> {
+    let (done, ended) = mpsc::sync_channel(2);
+    let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (stdin, Some(stdout), Some(stderr)) = streams else { return Err("no pipe".to_owned()) };
+    if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        // It may end before it has read all: what it says then is what counts.
+        std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    }
+    let errors = done.clone();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.take(ANSWER_MAX).read_to_end(&mut bytes);
+        let _ = done.send((true, read.map(|_| bytes)));
+    });
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stderr.take(ANSWER_MAX).read_to_end(&mut bytes);
+        let _ = errors.send((false, read.map(|_| bytes)));
+    });
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut failed = None;
+    for _ in 0..2 {
+        match ended.recv_timeout(NFT_MAX) {
+            Ok((true, Ok(bytes))) => out = bytes,
+            Ok((false, Ok(bytes))) => err = bytes,
+            Ok((_, Err(error))) => failed = Some(error.to_string()),
+            Err(_) => failed = Some(format!("no end within {} s", NFT_MAX.as_secs())),
+        }
+    }
+    if failed.is_some() {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    failed.map_or(Ok((out, err, status.success())), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(address: &str, protocol: Protocol, ports: (u16, u16), mark: u32) -> MarkRule {
+        let mark = NonZeroU32::new(mark).unwrap();
+        MarkRule { address: address.parse().unwrap(), protocol, ports, mark }
+    }
+
+    #[test]
+    fn the_table_is_replaced_in_one_transaction() {
+        let rules = [
+            mark("192.0.2.80", Protocol::Tcp, (80, 80), 1),
+            mark("192.0.2.80", Protocol::Tcp, (8000, 8099), 1),
+        ];
+        assert_eq!(
+            script(&rules.into()),
+            "table inet quorate\ndelete table inet quorate\ntable inet quorate {\n  map ipv4 {\n    \
+             type ipv4_addr . inet_proto . inet_service : mark; flags interval;\n    elements = { \
+             192.0.2.80 . tcp . 80 : 1,\n      192.0.2.80 . tcp . 8000-8099 : 1 }\n  }\n  map ipv6 \
+             {\n    type ipv6_addr . inet_proto . inet_service : mark; flags interval;\n  }\n  chain \
+             prerouting {\n    type filter hook prerouting priority -149; policy accept;\n    meta \
+             l4proto { tcp, udp, sctp } meta mark set ip daddr . meta l4proto . th dport map \
+             @ipv4\n    meta l4proto { tcp, udp, sctp } meta mark set ip6 daddr . meta l4proto . th \
+             dport map @ipv6\n  }\n}\n"
+        );
+        assert_eq!(script(&MarkRules::new()), "table inet quorate\ndelete table inet quorate\n");
+    }
+
+    /// As nft 1.0.6 writes it.
+    const LISTED: &str = r#"{"nftables": [
+        {"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
+        {"table": {"family": "inet", "name": "quorate", "handle": 2}},
+        {"map": {"family": "inet", "name": "ipv4", "table": "quorate",
+            "type": ["ipv4_addr", "inet_proto", "inet_service"], "handle": 2, "map": "mark",
+            "flags": ["interval"], "elem": [[{"concat": ["192.0.2.80", "tcp", 80]}, 1],
+            [{"concat": ["192.0.2.80", "udp", {"range": [8000, 8100]}]}, 4294967295]]}},
+        {"map": {"family": "inet", "name": "ipv6", "table": "quorate",
+            "type": ["ipv6_addr", "inet_proto", "inet_service"], "handle": 3, "map": "mark",
+            "flags": ["interval"]}},
+        {"chain": {"family": "inet", "table": "quorate", "name": "prerouting", "handle": 1,
+            "type": "filter", "hook": "prerouting", "prio": -149, "policy": "accept"}},
+        {"rule": {"family": "inet", "table": "quorate", "chain": "prerouting", "handle": 5, "expr": [
+            {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": {"set": ["tcp"]}}},
+            {"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"map": {"key": 1,
+                "data": "@ipv4"}}}}]}},
+        {"rule": {"family": "inet", "table": "quorate", "chain": "prerouting", "handle": 7, "expr": [
+            {"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"map": {"key": 1,
+                "data": "@ipv6"}}}}]}}]}"#;
+
+    #[test]
+    fn what_nft_lists_is_read_back() {
+        let rules = [
+            mark("192.0.2.80", Protocol::Tcp, (80, 80), 1),
+            mark("192.0.2.80", Protocol::Udp, (8000, 8100), u32::MAX),
+        ];
+        assert_eq!(parse(LISTED.as_bytes()), Some(rules.into()));
+    }
+
+    #[test]
+    fn a_table_that_somebody_changed_is_not_taken_for_ours() {
+        for (was, is) in [
+            ("\"prio\": -149", "\"prio\": 0"),
+            ("@ipv6", "@ipv4"),
+            ("\"mark\"}}, \"value\"", "\"priority\"}}, \"value\""),
+            ("{\"chain\"", "{\"set\""),
+            ("\"tcp\", 80", "\"tcp\", \"http\""),
+            ("\"name\": \"ipv6\"", "\"name\": \"other\""),
+        ] {
+            assert!(LISTED.contains(was), "{was}");
+            assert_eq!(parse(LISTED.replace(was, is).as_bytes()), None, "{was} -> {is}");
+        }
+        assert_eq!(parse(b"rubbish"), None);
+        assert_eq!(parse(b"{\"nftables\": []}"), None);
+    }
+}
