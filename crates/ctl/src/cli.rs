@@ -97,7 +97,7 @@ pub enum Command {
     /// List and remove nodes
     #[command(subcommand)]
     Node(Node),
-    /// Set this machine up as a real server (DR or TUN)
+    /// Drain real servers and weigh them, or set this machine up as one (DR or TUN)
     #[command(subcommand)]
     Realserver(Realserver),
     /// Print the version of this program
@@ -108,6 +108,9 @@ const EVACUATE_EXAMPLES: &str = "Example, a director's upgrade:\n  quorate evacu
     systemctl restart quorated      # on lb1\n  quorate restore lb1\n\nA group that no other \
     director can take stays where it is; then the exit code is 3, and each such group is named with \
     the reason.";
+const DRAIN_EXAMPLES: &str = "Example, a real server's upgrade:\n  quorate realserver drain \
+    192.0.2.16 --wait=10m && ssh 192.0.2.16 reboot\n  quorate realserver enable 192.0.2.16\n\nIf \
+    connections are left when the wait is over, the exit code is 3, and it stays drained.";
 const PAUSE_EXAMPLES: &str = "Example, work on a switch:\n  quorate pause\n  quorate resume\n\n\
     While the cluster is paused a dead owner's groups stay down. `quorate transfer` and `quorate \
     evacuate` still move groups.";
@@ -216,6 +219,15 @@ pub struct Status {
 pub struct Services {
     /// Only the virtual service of this name
     pub name: Option<String>,
+    /// Show connections, packets and bytes since each was made
+    #[arg(long, conflicts_with = "rate")]
+    pub stats: bool,
+    /// Show connections, packets and bytes per second
+    #[arg(long)]
+    pub rate: bool,
+    /// Show numbers in full, without K, M, G
+    #[arg(long)]
+    pub exact: bool,
 }
 
 /// `quorate transfer`.
@@ -282,6 +294,63 @@ pub enum Realserver {
     Check(RealserverTarget),
     /// Take back what `setup` did
     Undo(RealserverTarget),
+    /// Give a real server no new connection, on every director, until `enable`
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(Drain),
+    /// Give a real server another weight than the configured one, on every director, until `enable`
+    #[command(after_help = "Example:\n  quorate realserver weight 192.0.2.16 5 --ttl 1h")]
+    Weight(Weight),
+    /// Take `drain` and `weight` back: the configured weight counts again
+    #[command(after_help = "Example:\n  quorate realserver enable 192.0.2.16")]
+    Enable(Enable),
+}
+
+/// Which real servers are meant.
+#[derive(Debug, Args)]
+pub struct Meant {
+    /// Its address, with or without port
+    #[arg(value_name = "ADDRESS")]
+    pub server: String,
+    /// Only in this virtual service [default: in all that have it]
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+}
+
+/// `quorate realserver drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Which.
+    #[command(flatten)]
+    pub server: Meant,
+    /// End it by itself after so long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub ttl: Option<Duration>,
+    /// Wait until its connections have ended, so long at most [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "5m")]
+    pub wait: Option<Duration>,
+}
+
+/// `quorate realserver weight`.
+#[derive(Debug, Args)]
+pub struct Weight {
+    /// Which.
+    #[command(flatten)]
+    pub server: Meant,
+    /// The weight; 0 takes no new connection
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=65_535))]
+    pub weight: u32,
+    /// End it by itself after so long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub ttl: Option<Duration>,
+}
+
+/// `quorate realserver enable`.
+#[derive(Debug, Args)]
+pub struct Enable {
+    /// Which.
+    #[command(flatten)]
+    pub server: Meant,
 }
 
 /// What every `quorate realserver` command takes.

@@ -5,7 +5,8 @@
 
 use std::net::SocketAddr;
 
-use crate::id::{Epoch, GroupName, Incarnation, NodeId, NodeName, Revision, Role};
+use crate::id::{Epoch, GroupName, Incarnation, NodeId, NodeName, Revision, Role, ServiceName};
+use crate::overrides::Override;
 use crate::spec::Format;
 use crate::time::Timing;
 
@@ -216,6 +217,15 @@ pub enum Command {
     },
     /// An operator pauses the cluster, or lets it go on (`None`).
     Pause(Option<Order>),
+    /// An operator gives real servers another weight than the configured one, or takes that back.
+    Override {
+        /// Each with its service.
+        servers: Vec<(ServiceName, SocketAddr)>,
+        /// What they get; `None`: the configured weight counts again.
+        to: Option<Override>,
+    },
+    /// Overrides whose time is over at this moment of the leader's clock end.
+    EndOverrides(UnixMillis),
     /// A client certificate for remote `quorate` is valid from now on.
     AddClient {
         /// The name of the context.
@@ -245,6 +255,13 @@ impl std::fmt::Display for Command {
             Self::Evacuate { node, order: None } => write!(f, "restore {node}"),
             Self::Pause(Some(_)) => f.write_str("pause"),
             Self::Pause(None) => f.write_str("resume"),
+            Self::Override { servers, to: Some(to) } => {
+                write!(f, "override the weight of {} real servers: {}", servers.len(), to.weight)
+            }
+            Self::Override { servers, to: None } => {
+                write!(f, "end the overrides of {} real servers", servers.len())
+            }
+            Self::EndOverrides(_) => f.write_str("end overrides whose time is over"),
             Self::AddClient { name, .. } => write!(f, "add client {name}"),
         }
     }

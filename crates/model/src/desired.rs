@@ -150,10 +150,12 @@ pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
             .collect();
         if let Some(sorry) = sorry(service, verdicts) {
             destinations.insert(sorry.address, destination(sorry, sorry.weight));
-            // These two give a real server of weight 0 its clients too, and refuse them then.
-            if matches!(service.scheduler.as_str(), "sh" | "mh") {
-                settings.flags = settings.flags.iter().chain([SchedulerFlag::One]).collect();
-            }
+        }
+        // These two give a real server of weight 0 its clients too, and refuse them then.
+        if matches!(service.scheduler.as_str(), "sh" | "mh")
+            && destinations.values().any(|to| to.weight == 0)
+        {
+            settings.flags = settings.flags.iter().chain([SchedulerFlag::One]).collect();
         }
         for key in keys(service) {
             let settings = settings.of_family(key.family());
@@ -239,7 +241,7 @@ mod tests {
     fn what_the_configuration_says_reaches_the_kernel() {
         let service = desired(SOURCE, true);
         let settings = service.settings;
-        assert_eq!(settings.flags.words(settings.scheduler), "mh-port");
+        assert_eq!(settings.flags.words(settings.scheduler), "mh-fallback,mh-port");
         assert_eq!(settings.persistence.map(|persistence| persistence.prefix), Some(32));
         let first = service.destinations.values().next().unwrap();
         assert_eq!(first.thresholds.upper, 9);
@@ -264,15 +266,20 @@ mod tests {
 
     /// They choose it for some clients whatever its weight, and refuse those.
     #[test]
-    fn a_hashing_scheduler_falls_back_to_the_sorry_server() {
-        let words = |up| {
-            let settings = desired(SOURCE, up).settings;
+    fn a_hashing_scheduler_falls_back_while_a_real_server_is_drained() {
+        let words = |source: &str, up| {
+            let settings = desired(source, up).settings;
             settings.flags.words(settings.scheduler)
         };
+        let drained = |source: &str| words(source, true);
+        assert_eq!(drained(SOURCE), "mh-fallback,mh-port");
+        assert_eq!(drained(&SOURCE.replace("weight = 0", "weight = 1")), "mh-port");
         assert_eq!(
-            (words(true).as_str(), words(false).as_str()),
-            ("mh-port", "mh-fallback,mh-port")
+            drained(&SOURCE.replace("\"mh\"", "\"wlc\"").replace("flags = \"port\"\n", "")),
+            ""
         );
+        let inhibit = SOURCE.replace("flags", "inhibit = true\nflags");
+        assert_eq!(words(&inhibit, false), "mh-fallback,mh-port");
     }
 
     #[test]

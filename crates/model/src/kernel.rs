@@ -184,6 +184,53 @@ pub struct DesiredService {
 /// Every virtual service that this director's kernel shall have.
 pub type DesiredServices = BTreeMap<ServiceKey, DesiredService>;
 
+/// What passed, since a service or real server was made, or each second of late
+/// (`struct ip_vs_kstats`, net/netfilter/ipvs/ip_vs_est.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Connections.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients through this director (none under DR and TUN).
+    pub packets_out: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients through this director.
+    pub bytes_out: u64,
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_add(other.connections),
+            packets_in: self.packets_in.saturating_add(other.packets_in),
+            packets_out: self.packets_out.saturating_add(other.packets_out),
+            bytes_in: self.bytes_in.saturating_add(other.bytes_in),
+            bytes_out: self.bytes_out.saturating_add(other.bytes_out),
+        }
+    }
+}
+
+/// What the kernel counted of a service or real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Since it was made.
+    pub total: Traffic,
+    /// Each second, of late; all 0 where `net.ipv4.vs.run_estimation` is off.
+    pub rate: Traffic,
+}
+
+impl std::ops::Add for Statistics {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { total: self.total + other.total, rate: self.rate + other.rate }
+    }
+}
+
 /// A real server as found in the kernel, with its counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ObservedDestination {
@@ -194,6 +241,8 @@ pub struct ObservedDestination {
     pub active: u32,
     /// Connections in any other state.
     pub inactive: u32,
+    /// What it was sent.
+    pub statistics: Statistics,
 }
 
 /// A virtual service as found in the kernel.
@@ -204,12 +253,8 @@ pub struct ObservedService {
     pub settings: Option<ServiceSettings>,
     /// Real servers by address and port.
     pub destinations: BTreeMap<SocketAddr, ObservedDestination>,
-    /// Connections since the service was made.
-    pub connections: u64,
-    /// Bytes that came in since the service was made.
-    pub bytes_in: u64,
-    /// Bytes that went out through this director since the service was made (none under DR).
-    pub bytes_out: u64,
+    /// What it was sent.
+    pub statistics: Statistics,
 }
 
 /// Every virtual service found in the kernel, foreign ones included.

@@ -14,6 +14,7 @@ pub mod id;
 pub mod kernel;
 pub mod leadership;
 pub mod membership;
+pub mod overrides;
 pub mod ownership;
 pub mod placement;
 pub mod plan;

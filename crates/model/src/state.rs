@@ -4,13 +4,17 @@
 //! operators order about ownership, and grants, are in `orders`. Tests: `state/tests.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::command::{
     CertificateAuthority, Command, Configure, Digest, GrantReason, NodeDescription, Order,
     RequestId, UnixMillis,
 };
-use crate::id::{Epoch, GroupName, Incarnation, LogIndex, NodeId, NodeName, Revision, Role};
+use crate::id::{
+    Epoch, GroupName, Incarnation, LogIndex, NodeId, NodeName, Revision, Role, ServiceName,
+};
+use crate::overrides::Overrides;
 use crate::spec::{self, ClusterSpec, Format, KnownNode};
 use crate::time::{Timing, promise};
 
@@ -104,6 +108,8 @@ pub struct ClusterState {
     pub evacuated: BTreeMap<NodeId, Order>,
     /// While it is there, no group moves by itself.
     pub paused: Option<Order>,
+    /// Weights that real servers have in place of the configured ones.
+    pub overrides: Overrides,
     /// Configurations that were taken, oldest first, with what was answered.
     pub requests: VecDeque<TakenRequest>,
 }
@@ -195,6 +201,14 @@ pub enum Refused {
     /// No such group.
     #[error("the configuration has no group {0}")]
     NoSuchGroup(GroupName),
+    /// No such real server.
+    #[error("service {service} has no real server {server}: another configuration is in force")]
+    NoSuchServer {
+        /// The service.
+        service: ServiceName,
+        /// The real server.
+        server: SocketAddr,
+    },
     /// The last node can't be removed.
     #[error("the last node of a cluster can't be removed: stop its daemon instead")]
     LastNode,
@@ -242,6 +256,8 @@ impl ClusterState {
             Command::Pin { group, node } => self.pin(group, *node),
             Command::Evacuate { node, order } => self.evacuate(*node, order.as_ref()),
             Command::Pause(order) => Ok(self.pause(order.as_ref())),
+            Command::Override { servers, to } => self.override_weights(servers, to.as_ref()),
+            Command::EndOverrides(at) => Ok(self.end_overrides(*at)),
             Command::AddClient { name, public_key } => self.add_client(name, *public_key),
         };
         Ok(outcome.unwrap_or_else(Reply::Refused))
@@ -348,6 +364,11 @@ impl ClusterState {
             }
             self.grants.retain(|group, _| spec.groups.contains_key(group));
             self.pins.retain(|group, _| spec.groups.contains_key(group));
+            let stays = |name: &ServiceName, server: &SocketAddr| {
+                let service = spec.services.get(name);
+                service.is_some_and(|s| s.real_servers.iter().any(|s| s.address == *server))
+            };
+            self.overrides.retain(|service, server, _| stays(service, server));
             self.spec = Arc::new(spec);
             self.configuration = Some(Configuration {
                 revision,

@@ -79,7 +79,7 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             problems: self.problems(&view),
             held: held.collect(),
-            services: services::local(&state.spec, &view.verdicts, &observed),
+            services: services::local(&state.spec, &state.overrides, &view.verdicts, &observed),
             api: self.api.map(|address| address.to_string()).unwrap_or_default(),
             links: self.links.view().into_iter().map(observed_link).collect(),
             disk_full: view.disk_full,

@@ -10,6 +10,7 @@ mod leadership;
 pub mod machine;
 mod membership;
 pub mod node;
+mod overrides;
 pub mod status;
 pub mod store;
 pub mod types;

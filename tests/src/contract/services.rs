@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use quorate_dataplane::{Dataplane, DataplaneError, Errno};
 use quorate_model::kernel::{
     ConnectionTimeouts, DesiredService, DesiredServices, Destination, Family, ServiceKey,
-    ServiceSettings,
+    ServiceSettings, Statistics,
 };
 use quorate_model::plan::{Action, plan};
 use quorate_model::spec::read::TIMEOUT_MAX;
@@ -106,7 +106,7 @@ fn every_kind(dataplane: Kernel<'_>, _: World<'_>) {
     assert_eq!(table(dataplane), want);
     let observed = dataplane.observe_services().unwrap();
     for service in observed.values() {
-        assert_eq!((service.connections, service.bytes_in, service.bytes_out), (0, 0, 0));
+        assert_eq!(service.statistics, Statistics::default());
         assert!(service.destinations.values().all(|found| found.active + found.inactive == 0));
     }
 }

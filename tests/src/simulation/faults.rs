@@ -1,9 +1,11 @@
 //! What goes wrong, and when: one fault after another until the run is to be calm.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use quorate_model::command::Command;
+use quorate_model::command::{Command, Order, UnixMillis};
 use quorate_model::id::{GroupName, NodeId};
+use quorate_model::overrides::Override;
 
 use super::clock::MS;
 use super::log::Content;
@@ -31,7 +33,7 @@ impl World {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let Some(id) = self.random.pick(&ids) else { return };
         let length = self.random.between(10, 1_200) * MS;
-        match self.random.between(0, 17) {
+        match self.random.between(0, 18) {
             0 | 1 => self.after_for(0, id, Happening::Crash),
             2 | 3 => self.pause(id, length),
             4 => {
@@ -46,6 +48,7 @@ impl World {
             8 | 9 => self.write(),
             10 => self.pin(id),
             16 => self.evacuate(id),
+            18 => self.weigh(),
             11 => {
                 self.node(id).slow_disk = true;
                 self.after(length, Item::Undo(Undo::Disk(id)));
@@ -132,6 +135,23 @@ impl World {
             let node = Some(id);
             self.log.push(Content::Command(Command::Pin { group, node }), None);
         }
+        self.node(leader).appended = self.log.length();
+    }
+
+    /// An operator drains a real server, or ends that.
+    fn weigh(&mut self) {
+        let Some(leader) = self.log.leader else { return };
+        let spec = Arc::clone(&self.log.state(self.log.committed()).spec);
+        let services: Vec<_> = spec.services.iter().collect();
+        let Some((name, service)) = self.random.pick(&services) else { return };
+        let servers: Vec<_> = service.real_servers.iter().map(|server| server.address).collect();
+        let Some(address) = self.random.pick(&servers) else { return };
+        let order = Order { author: "simulator".to_owned(), at: UnixMillis(0) };
+        let to = Override { weight: u32::from(self.random.chance(300)), order, until: None };
+        let to = self.random.chance(600).then_some(to);
+        let command = Command::Override { servers: vec![(name.clone(), address)], to };
+        self.tell(&command.to_string());
+        self.log.push(Content::Command(command), None);
         self.node(leader).appended = self.log.length();
     }
 

@@ -173,14 +173,15 @@ impl Node {
 
     /// The daemon is told of a state.
     pub fn tell_of(&mut self, now: Real, state: &ClusterState) {
+        let told = state.overrides.over(&state.spec);
         let last = self.told_of.back_mut();
-        if last.as_ref().is_some_and(|(spec, _)| Arc::ptr_eq(spec, &state.spec)) {
+        if last.as_ref().is_some_and(|(spec, _)| Arc::ptr_eq(spec, &told) || *spec == told) {
             return;
         }
         if let Some((_, replaced)) = last {
             *replaced = Some(now);
         }
-        self.told_of.push_back((Arc::clone(&state.spec), None));
+        self.told_of.push_back((told, None));
         if self.told_of.len() > 16 {
             self.told_of.pop_front();
         }

@@ -1,11 +1,13 @@
 //! Commands: what travels in the Raft log.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate_model::command::{
     CertificateAuthority, Command, Configure, Grant, GrantReason, Order, RequestId, UnixMillis,
 };
-use quorate_model::id::{Epoch, Incarnation, NodeId, Revision};
+use quorate_model::id::{Epoch, Incarnation, NodeId, Revision, ServiceName};
+use quorate_model::overrides::Override;
 use quorate_model::spec::Format;
 use quorate_model::time::Timing;
 
@@ -184,6 +186,42 @@ pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId, DecodeError> {
     Ok(RequestId(u128::from_be_bytes(array("request_id", bytes)?)))
 }
 
+impl From<&Override> for peer::Override {
+    fn from(to: &Override) -> Self {
+        Self {
+            weight: to.weight,
+            order: Some((&to.order).into()),
+            until_unix_ms: to.until.map(|until| until.0),
+        }
+    }
+}
+
+impl TryFrom<peer::Override> for Override {
+    type Error = DecodeError;
+
+    fn try_from(to: peer::Override) -> Result<Self, DecodeError> {
+        Ok(Self {
+            weight: to.weight,
+            order: required("Override.order", to.order)?.into(),
+            until: to.until_unix_ms.map(UnixMillis),
+        })
+    }
+}
+
+pub(super) fn overridden((service, address): &(ServiceName, SocketAddr)) -> peer::OverriddenServer {
+    peer::OverriddenServer { service: service.to_string(), address: address.to_string() }
+}
+
+pub(super) fn server(
+    server: peer::OverriddenServer,
+) -> Result<(ServiceName, SocketAddr), DecodeError> {
+    let address = server.address.parse().map_err(|_| DecodeError::Address {
+        field: "OverriddenServer.address",
+        found: server.address.clone(),
+    })?;
+    Ok((name("OverriddenServer.service", &server.service)?, address))
+}
+
 impl From<&Command> for peer::Command {
     fn from(command: &Command) -> Self {
         use peer::command::Command as Proto;
@@ -225,6 +263,11 @@ impl From<&Command> for peer::Command {
             Command::Pause(order) => {
                 Proto::Pause(peer::Pause { order: order.as_ref().map(Into::into) })
             }
+            Command::Override { servers, to } => Proto::OverrideWeights(peer::OverrideWeights {
+                servers: servers.iter().map(overridden).collect(),
+                to: to.as_ref().map(Into::into),
+            }),
+            Command::EndOverrides(at) => Proto::EndOverridesUnixMs(at.0),
             Command::AddClient { name, public_key } => Proto::AddClient(peer::AddClient {
                 name: name.clone(),
                 public_key: public_key.0.to_vec(),
@@ -276,6 +319,11 @@ impl TryFrom<peer::Command> for Command {
                 order: evacuate.order.map(Into::into),
             },
             Proto::Pause(pause) => Self::Pause(pause.order.map(Into::into)),
+            Proto::OverrideWeights(weights) => Self::Override {
+                servers: weights.servers.into_iter().map(server).collect::<Result<_, _>>()?,
+                to: weights.to.map(TryInto::try_into).transpose()?,
+            },
+            Proto::EndOverridesUnixMs(at) => Self::EndOverrides(UnixMillis(at)),
             Proto::AddClient(client) => Self::AddClient {
                 public_key: digest("AddClient.public_key", &client.public_key)?,
                 name: client.name,

@@ -8,7 +8,7 @@ use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision};
 use quorate_model::spec;
 use quorate_model::state::{ClusterState, Configuration, GrantRecord, NodeRecord, TakenRequest};
 
-use super::command::{format, grant_reason, request_id};
+use super::command::{format, grant_reason, overridden, request_id, server};
 use super::{
     DecodeError, FORMAT, check_format, cluster_id, cluster_id_bytes, digest, name, nanoseconds,
     required,
@@ -97,6 +97,14 @@ impl From<&ClusterState> for peer::State {
                 .map(|(node, order)| peer::Evacuate { node: node.0, order: Some(order.into()) })
                 .collect(),
             paused: state.paused.as_ref().map(Into::into),
+            overrides: state
+                .overrides
+                .iter()
+                .map(|(service, address, to)| peer::StateOverride {
+                    server: Some(overridden(&(service.clone(), *address))),
+                    to: Some(to.into()),
+                })
+                .collect(),
             requests: state
                 .requests
                 .iter()
@@ -171,6 +179,10 @@ impl TryFrom<peer::State> for ClusterState {
                 Ok((NodeId(evacuate.node), order.into()))
             })?,
             paused: state.paused.map(Into::into),
+            overrides: collect(state.overrides, |stored| {
+                let (service, at) = server(required("StateOverride.server", stored.server)?)?;
+                Ok((service, at, required("StateOverride.to", stored.to)?.try_into()?))
+            })?,
             requests: collect(state.requests, |request| {
                 Ok(TakenRequest {
                     request: request_id(&request.id)?,

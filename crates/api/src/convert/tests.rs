@@ -10,6 +10,7 @@ use quorate_model::command::{
 };
 use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision, Role};
 use quorate_model::membership::Membership;
+use quorate_model::overrides::Override;
 use quorate_model::spec::Format;
 use quorate_model::state::{ClusterState, GrantRecord, NodeRecord, TakenRequest};
 use quorate_model::time::Timing;
@@ -38,6 +39,10 @@ fn authority() -> CertificateAuthority {
 
 fn order() -> Order {
     Order { author: "local uid 0".to_owned(), at: UnixMillis(8) }
+}
+
+fn weight_override() -> Override {
+    Override { weight: 0, order: order(), until: Some(UnixMillis(77)) }
 }
 
 fn commands() -> Vec<Command> {
@@ -86,6 +91,15 @@ fn commands() -> Vec<Command> {
         Command::AddClient { name: "ops".to_owned(), public_key: Digest([6; 32]) },
         Command::Evacuate { node: NodeId(2), order: Some(order()) },
         Command::Evacuate { node: NodeId(2), order: None },
+        Command::Override {
+            servers: vec![
+                ("web".parse().unwrap(), "192.0.2.16:80".parse().unwrap()),
+                ("web6".parse().unwrap(), "[2001:db8::16]:0".parse().unwrap()),
+            ],
+            to: Some(weight_override()),
+        },
+        Command::Override { servers: Vec::new(), to: None },
+        Command::EndOverrides(UnixMillis(9)),
         Command::Pause(Some(order())),
         Command::Pause(None),
     ]
@@ -116,6 +130,10 @@ fn a_state_comes_back_from_its_bytes() {
         let record = NodeRecord { description: node(number), leaving: number == 2 };
         state.nodes.insert(NodeId(number.into()), record);
     }
+    let server = "192.0.2.16:80".parse().unwrap();
+    state.overrides.set(&"web".parse().unwrap(), server, Some(weight_override()));
+    let endless = Override { until: None, weight: 9, ..weight_override() };
+    state.overrides.set(&"www".parse().unwrap(), server, Some(endless));
     state.tokens.insert(Digest([1; 32]), UnixMillis(3));
     state.clients.insert(Digest([2; 32]), "ops".to_owned());
     state.grants.insert(

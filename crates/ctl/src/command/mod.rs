@@ -16,10 +16,11 @@ mod services;
 mod status;
 mod transfer;
 mod version;
+mod weight;
 
 use quorate_api::v1::{StatusRequest, StatusResponse};
 
-use crate::cli::{Cli, Command, Global};
+use crate::cli::{Cli, Command, Global, Realserver};
 use crate::client::{Client, Environment, Kind};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -65,7 +66,14 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
         Command::Pause => pause::run(scene).await,
         Command::Resume => pause::resume(scene).await,
         Command::Node(action) => node::run(scene, action).await,
-        Command::Realserver(action) => realserver::run(scene, &action).await,
+        Command::Realserver(action) => match action {
+            Realserver::Setup(target) => realserver::setup(scene, &target).await,
+            Realserver::Check(target) => realserver::check(scene, &target).await,
+            Realserver::Undo(target) => realserver::undo(scene, &target).await,
+            Realserver::Drain(arguments) => weight::drain(scene, &arguments).await,
+            Realserver::Weight(arguments) => weight::weight(scene, &arguments).await,
+            Realserver::Enable(arguments) => weight::enable(scene, &arguments).await,
+        },
         Command::Version => version::run(scene),
     }
 }

@@ -8,7 +8,7 @@ use quorate_dataplane::realserver::{self, Mode, Outcome, Step};
 use serde::Serialize;
 
 use super::{Ended, Scene};
-use crate::cli::{Realserver, RealserverMode, RealserverTarget};
+use crate::cli::{RealserverMode, RealserverTarget};
 use crate::exit::{Exit, Failure};
 use crate::output::table;
 
@@ -27,12 +27,19 @@ struct Shown {
 
 type Walk = fn(IpAddr, Mode) -> Result<Vec<Step>, DataplaneError>;
 
-pub(super) async fn run(scene: &Scene<'_>, action: &Realserver) -> Ended {
-    let (target, what, walk): (&RealserverTarget, &str, Walk) = match action {
-        Realserver::Setup(target) => (target, "set up", realserver::setup),
-        Realserver::Check(target) => (target, "check", realserver::check),
-        Realserver::Undo(target) => (target, "undo", realserver::undo),
-    };
+pub(super) async fn setup(scene: &Scene<'_>, target: &RealserverTarget) -> Ended {
+    run(scene, target, "set up", realserver::setup).await
+}
+
+pub(super) async fn check(scene: &Scene<'_>, target: &RealserverTarget) -> Ended {
+    run(scene, target, "check", realserver::check).await
+}
+
+pub(super) async fn undo(scene: &Scene<'_>, target: &RealserverTarget) -> Ended {
+    run(scene, target, "undo", realserver::undo).await
+}
+
+async fn run(scene: &Scene<'_>, target: &RealserverTarget, what: &str, walk: Walk) -> Ended {
     let mode = match target.mode {
         RealserverMode::Dr => Mode::Dr,
         RealserverMode::Tun => Mode::Tun,
@@ -58,9 +65,9 @@ pub(super) async fn run(scene: &Scene<'_>, action: &Realserver) -> Ended {
         };
         table::plain(&["VIP", "STEP", "STATE"], &walked.steps.iter().map(row).collect::<Vec<_>>())
     })?;
-    match (bad, action) {
+    match (bad, what) {
         (0, _) => Ok(Exit::Ok),
-        (bad, Realserver::Check(_)) => {
+        (bad, "check") => {
             Err(Failure::new(Exit::Failed, format!("{bad} things are not as they have to be"))
                 .hint("as root, run: quorate realserver setup, with the same flags"))
         }

@@ -1,10 +1,12 @@
 //! `quorate services`: virtual services and real servers, in the shape of `ipvsadm -ln`.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Ended, Scene, read_member_status};
 use crate::cli::Services;
 use crate::exit::{Exit, Failure};
+use crate::output::table::Numbers;
 use crate::output::{json, table};
 
 #[derive(Serialize)]
@@ -28,6 +30,14 @@ pub(super) async fn run(scene: &Scene<'_>, arguments: Services) -> Ended {
     let listed = Listed {
         services: chosen.iter().map(|&service| json::Service::from(service.clone())).collect(),
     };
-    scene.output.data(&listed, |style| table::services(&chosen, &status.groups, style))?;
+    let numbers = match (arguments.rate, arguments.stats) {
+        (true, _) => Some(Numbers::Rate),
+        (false, true) => Some(Numbers::Stats),
+        (false, false) => None,
+    };
+    scene.output.data(&listed, |style| match numbers {
+        Some(numbers) => table::traffic(&chosen, numbers, arguments.exact),
+        None => table::services(&chosen, &status.groups, Timestamp::now(), style),
+    })?;
     Ok(Exit::Ok)
 }

@@ -111,6 +111,8 @@ pub struct Service {
     pub real_servers: Vec<RealServer>,
     pub sorry_server: Option<RealServer>,
     pub mark: Option<u32>,
+    pub counters: Traffic,
+    pub rates: Traffic,
 }
 
 /// A real server of a virtual service.
@@ -125,6 +127,45 @@ pub struct RealServer {
     pub reason: String,
     pub active: u64,
     pub inactive: u64,
+    #[serde(rename = "override")]
+    pub overridden: Option<Override>,
+    pub counters: Traffic,
+    pub rates: Traffic,
+}
+
+/// A weight that an operator ordered in place of the configured one.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Override {
+    pub weight: u32,
+    pub by: String,
+    pub since: String,
+    pub until: Option<String>,
+}
+
+/// What passed, in all or each second.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Traffic {
+    pub connections: u64,
+    pub packets_in: u64,
+    pub packets_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl From<v1::Counters> for Traffic {
+    fn from(counters: v1::Counters) -> Self {
+        let v1::Counters { connections, packets_in, packets_out, bytes_in, bytes_out } = counters;
+        Self { connections, packets_in, packets_out, bytes_in, bytes_out }
+    }
+}
+
+impl From<v1::Rates> for Traffic {
+    fn from(rates: v1::Rates) -> Self {
+        let v1::Rates { connections, packets_in, packets_out, bytes_in, bytes_out } = rates;
+        Self { connections, packets_in, packets_out, bytes_in, bytes_out }
+    }
 }
 
 /// The word for a cluster's health. What this program doesn't know is not ok.
@@ -261,6 +302,8 @@ impl From<v1::ServiceStatus> for Service {
             real_servers: service.real_servers.into_iter().map(RealServer::from).collect(),
             sorry_server: service.sorry_server.map(RealServer::from),
             mark: service.mark,
+            counters: service.counters.unwrap_or_default().into(),
+            rates: service.rates.unwrap_or_default().into(),
         }
     }
 }
@@ -276,6 +319,14 @@ impl From<v1::RealServerStatus> for RealServer {
             reason: server.reason,
             active: server.active,
             inactive: server.inactive,
+            overridden: server.r#override.map(|to| Override {
+                weight: to.weight,
+                by: to.by,
+                since: to.since,
+                until: to.until,
+            }),
+            counters: server.counters.unwrap_or_default().into(),
+            rates: server.rates.unwrap_or_default().into(),
         }
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct State {
     /// After how many looks every owner holds its lease; 0: as it is.
     pub(crate) heals_after: u32,
     pub(crate) removed: Vec<String>,
+    /// The weights that were ordered.
+    pub(crate) weights: Vec<OverrideWeightRequest>,
+    /// In how many looks each real server's connections end; 0: never.
+    pub(crate) drains_after: u32,
     /// What an evacuation answers, look by look; the last one goes on.
     pub(crate) evacuation: Vec<EvacuateResponse>,
     pub(crate) evacuated: bool,
@@ -269,6 +273,11 @@ impl Admin for Service {
                 }
             }
             state.heals_after = state.heals_after.saturating_sub(1);
+            if state.drains_after == 1 {
+                let services = state.status.services.iter_mut();
+                services.flat_map(|s| &mut s.real_servers).for_each(|server| server.active = 0);
+            }
+            state.drains_after = state.drains_after.saturating_sub(1);
             Ok(state.status.clone())
         })
         .await
@@ -322,6 +331,27 @@ impl Admin for Service {
     async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
         self.answer(|state| {
             Ok(ResumeResponse { changed: std::mem::replace(&mut state.paused, false) })
+        })
+        .await
+    }
+
+    async fn override_weight(
+        &self,
+        request: Request<OverrideWeightRequest>,
+    ) -> Result<Response<OverrideWeightResponse>, Status> {
+        self.answer(|state| {
+            let request = request.into_inner();
+            let changed = state.weights.last() != Some(&request);
+            state.weights.push(request);
+            let of = |service: &ServiceStatus| {
+                let service_name = service.name.clone();
+                let servers = service.real_servers.iter().map(|server| server.address.clone());
+                servers
+                    .map(move |address| OverriddenServer { service: service_name.clone(), address })
+                    .collect::<Vec<_>>()
+            };
+            let servers = state.status.services.iter().flat_map(of).collect();
+            Ok(OverrideWeightResponse { changed, servers })
         })
         .await
     }

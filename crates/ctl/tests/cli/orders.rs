@@ -105,3 +105,51 @@ fn an_order_without_a_quorum_ends_with_5() {
         node.quorate(order).ends(5);
     }
 }
+
+fn serving(drains_after: u32) -> Node {
+    Node::start(State { status: answered(Health::Ok), drains_after, ..State::default() })
+}
+
+#[test]
+fn a_weight_is_ordered_for_every_service_or_for_one_and_for_a_time() {
+    let node = serving(0);
+    let ran = node.quorate(&["realserver", "drain", "192.168.10.16"]).ends(0);
+    assert_eq!(ran.stdout, "web 192.168.10.16:80: drained: no new connection\n");
+    let ran = node.quorate(&["realserver", "drain", "192.168.10.16"]).ends(0);
+    assert_eq!(ran.stdout, "It was drained already.\n");
+    let arguments = ["weight", "192.168.10.16:80", "5", "--service", "web", "--ttl", "1h"];
+    node.quorate(&[&["realserver"], &arguments[..]].concat()).ends(0);
+    let json =
+        node.quorate(&["realserver", "enable", "192.168.10.16", "-o", "json"]).ends(0).json();
+    assert_eq!(
+        (json["changed"].as_bool(), json["servers"][0]["service"].as_str()),
+        (Some(true), Some("web"))
+    );
+    let ordered: Vec<_> =
+        node.state().weights[1..].iter().map(|r| (r.weight, r.ttl_ms, r.service.clone())).collect();
+    let hour = Some(3_600_000);
+    let web = "web".to_owned();
+    assert_eq!(
+        ordered,
+        [(Some(0), None, String::new()), (Some(5), hour, web), (None, None, String::new())]
+    );
+    node.quorate(&["realserver", "weight", "192.168.10.16", "65536"]).ends(2);
+}
+
+#[test]
+fn a_drain_that_is_waited_for_says_how_many_connections_are_left() {
+    let node = serving(3);
+    let ran = node.quorate(&["realserver", "drain", "192.168.10.16", "--wait"]).ends(0);
+    assert_eq!(ran.stderr, "5 connections left\n");
+    assert_eq!(ran.stdout, "web 192.168.10.16:80: drained: no connection is left\n");
+}
+
+#[test]
+fn a_drain_whose_time_is_over_says_what_is_left_and_how_to_take_it_back() {
+    let node = serving(0);
+    let ran =
+        node.quorate(&["realserver", "drain", "192.168.10.16", "--wait=1ms", "-o", "json"]).ends(3);
+    assert!(ran.stderr.contains("5 are left after 0.001 s"), "{ran:#?}");
+    assert!(ran.stderr.contains("quorate realserver enable 192.168.10.16"), "{ran:#?}");
+    assert_eq!(ran.json()["connections"], 5);
+}

@@ -193,8 +193,8 @@ impl Kernel {
                     (Some(found), _) => found.destination = Some(*to),
                     (None, Action::SetDestination(..)) => return Err(gone(libc::ENOENT)),
                     (None, _) => {
-                        let new =
-                            ObservedDestination { destination: Some(*to), active: 0, inactive: 0 };
+                        let destination = Some(*to);
+                        let new = ObservedDestination { destination, ..Default::default() };
                         service.destinations.insert(*server, new);
                     }
                 }

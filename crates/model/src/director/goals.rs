@@ -68,7 +68,7 @@ impl Director {
             return;
         }
         let Some(found) = &self.found else { return };
-        let targets = desired::probe_targets(&self.state.spec);
+        let targets = desired::probe_targets(&self.weighted);
         let before = std::mem::take(&mut self.verdicts);
         let mut up_before: BTreeMap<SocketAddr, bool> = BTreeMap::new();
         for (target, knowledge) in &before {
@@ -78,7 +78,7 @@ impl Director {
             let inherited = || match up_before.get(&target.address) {
                 // Another check of it: until that has spoken, what the one before said counts.
                 Some(&up) => Knowledge::Inherited { up },
-                None => desired::inherited(&self.state.spec, found, target),
+                None => desired::inherited(&self.weighted, found, target),
             };
             let knowledge = before.get(target).cloned().unwrap_or_else(inherited);
             self.verdicts.insert(target.clone(), knowledge);
@@ -113,7 +113,7 @@ impl Director {
         let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);
         let mut goal = ServiceGoal {
             sequence,
-            services: desired::services(&self.state.spec, &self.verdicts),
+            services: desired::services(&self.weighted, &self.verdicts),
             nat: desired::nat_families(&self.state.spec),
             timeouts: self.state.spec.timeouts,
             marks: desired::marks(&self.state.spec),

@@ -32,6 +32,7 @@ impl Director {
         // The first configuration may be an empty one.
         let first = state.configuration.is_some() && self.state.configuration.is_none();
         let configured = first || state.spec != self.state.spec;
+        let weighed = state.overrides != self.state.overrides;
         if state.grants != self.state.grants {
             self.last_grant = Some(now);
         }
@@ -40,11 +41,12 @@ impl Director {
         self.claims_configured();
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
-        if configured {
+        if configured || weighed {
+            self.weighted = self.state.overrides.over(&self.state.spec);
             self.configuration_changed(effects);
-            if self.config.role == Role::Director {
-                self.know_vips(now, effects);
-            }
+        }
+        if configured && self.config.role == Role::Director {
+            self.know_vips(now, effects);
         }
         self.follow_grants(now);
     }

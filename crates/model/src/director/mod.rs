@@ -29,6 +29,7 @@ use crate::ownership::quorum::Membership;
 use crate::ownership::voter::{DurablePromises, Voter, VoterView};
 use crate::placement::{Placement, PlacementView, ReceivedReport};
 use crate::probe::{ProbeTarget, Verdict};
+use crate::spec::ClusterSpec;
 use crate::state::ClusterState;
 use crate::time::Instant;
 use crate::watch::Watched;
@@ -212,6 +213,8 @@ pub struct Director {
     service_goal: Option<ServiceGoal>,
     services: Option<ServiceReport>,
     verdicts: Verdicts,
+    /// The configuration with the weights that operators gave real servers.
+    weighted: Arc<ClusterSpec>,
     /// Why nothing new is begun here: the disk counts as full.
     full: Option<String>,
     facts: facts::Facts,
@@ -248,6 +251,7 @@ impl Director {
             service_goal: None,
             services: None,
             verdicts: Verdicts::new(),
+            weighted: Arc::default(),
             full: None,
             facts: facts::Facts::default(),
         }

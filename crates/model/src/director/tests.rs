@@ -33,16 +33,12 @@ fn found(of: &[(u8, u32)]) -> ObservedServices {
     let key = ServiceKey::at(Protocol::Tcp, ([10, 0, 0, WEB], 80).into());
     let destinations = of.iter().map(|(octet, weight)| {
         let destination = Some(Destination::new(Forward::Dr, *weight));
-        let observed = ObservedDestination { destination, active: 0, inactive: 0 };
+        let observed =
+            ObservedDestination { destination, active: 0, inactive: 0, ..Default::default() };
         (([10, 0, 0, *octet], 80).into(), observed)
     });
-    let service = ObservedService {
-        settings: None,
-        destinations: destinations.collect(),
-        connections: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-    };
+    let service =
+        ObservedService { destinations: destinations.collect(), ..ObservedService::default() };
     BTreeMap::from([(key, service)])
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::kernel::{DesiredService, ObservedDestination, ObservedService};
+use crate::kernel::{DesiredService, ObservedDestination, ObservedService, Statistics, Traffic};
 use crate::spec::{
     Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds, Tunnel,
 };
@@ -83,7 +83,7 @@ impl Draw {
 }
 
 fn found_destination(destination: Destination) -> ObservedDestination {
-    ObservedDestination { destination: Some(destination), active: 0, inactive: 0 }
+    ObservedDestination { destination: Some(destination), ..Default::default() }
 }
 
 fn found(service: DesiredService) -> ObservedService {
@@ -94,9 +94,7 @@ fn found(service: DesiredService) -> ObservedService {
             .into_iter()
             .map(|(server, destination)| (server, found_destination(destination)))
             .collect(),
-        connections: 0,
-        bytes_in: 0,
-        bytes_out: 0,
+        statistics: Statistics::default(),
     }
 }
 
@@ -181,7 +179,7 @@ fn counters_are_no_reason_for_an_action() {
     let mut observed: ObservedServices =
         desired.clone().into_iter().map(|(key, service)| (key, found(service))).collect();
     for service in observed.values_mut() {
-        (service.connections, service.bytes_in, service.bytes_out) = (9, 10, 11);
+        service.statistics.total = Traffic { connections: 9, ..Traffic::default() };
         for destination in service.destinations.values_mut() {
             (destination.active, destination.inactive) = (3, 4);
         }

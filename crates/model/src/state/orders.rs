@@ -1,10 +1,13 @@
-//! Who owns what, as the log decides it: grants, and what operators order (pins, evacuated
-//! directors, a paused cluster). Each grant is held against the orders in force when it is applied,
+//! What operators order, and who owns what, as the log decides it: grants, pins, evacuated
+//! directors, a paused cluster, weights. Each grant is held against the orders in force when it is applied,
 //! so that none which was proposed before an order gets past it. Tests: `state/tests/orders.rs`.
+
+use std::net::SocketAddr;
 
 use super::{ClusterState, GrantRecord, Refused, Reply};
 use crate::command::{Grant, GrantReason, Order, UnixMillis};
-use crate::id::{Epoch, GroupName, LogIndex, NodeId, Role};
+use crate::id::{Epoch, GroupName, LogIndex, NodeId, Role, ServiceName};
+use crate::overrides::{OVERRIDES_MAX, Override};
 
 impl ClusterState {
     /// Whether a node gives its groups away and takes none.
@@ -108,5 +111,38 @@ impl ClusterState {
             self.paused = order.cloned();
         }
         Reply::Ordered { changed }
+    }
+
+    pub(super) fn override_weights(
+        &mut self,
+        servers: &[(ServiceName, SocketAddr)],
+        to: Option<&Override>,
+    ) -> Result<Reply, Refused> {
+        for (name, server) in servers {
+            let service = self.spec.services.get(name);
+            if !service.is_some_and(|s| s.real_servers.iter().any(|s| s.address == *server)) {
+                return Err(Refused::NoSuchServer { service: name.clone(), server: *server });
+            }
+        }
+        let new = servers.iter().filter(|(name, at)| self.overrides.get(name, at).is_none());
+        if to.is_some() && self.overrides.len().saturating_add(new.count()) > OVERRIDES_MAX {
+            return Err(Refused::Full { what: "overridden weights", max: OVERRIDES_MAX });
+        }
+        let mut changed = false;
+        for (name, server) in servers {
+            let before = self.overrides.get(name, server);
+            let same = before.map(|b| (b.weight, b.until)) == to.map(|to| (to.weight, to.until));
+            if !same {
+                self.overrides.set(name, *server, to.cloned());
+                changed = true;
+            }
+        }
+        Ok(Reply::Ordered { changed })
+    }
+
+    pub(super) fn end_overrides(&mut self, at: UnixMillis) -> Reply {
+        let before = self.overrides.len();
+        self.overrides.retain(|_, _, to| to.until.is_none_or(|until| until > at));
+        Reply::Ordered { changed: self.overrides.len() != before }
     }
 }

@@ -308,6 +308,17 @@ impl v1::admin_server::Admin for AdminService {
         }
     }
 
+    async fn override_weight(
+        &self,
+        request: Request<v1::OverrideWeightRequest>,
+    ) -> Result<Response<v1::OverrideWeightResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::OverrideWeight(request.into_inner())).await? {
+            Written::OverrideWeight(response) => Ok(Response::new(response)),
+            _ => Err(mismatch()),
+        }
+    }
+
     async fn remove_node(
         &self,
         request: Request<v1::RemoveNodeRequest>,

@@ -45,6 +45,9 @@ impl Member {
             Request::Restore(restore) => Response::Restore(self.restore(caller, restore).await?),
             Request::Pause(_) => Response::Pause(self.pause(caller).await?),
             Request::Resume(_) => Response::Resume(self.resume(caller).await?),
+            Request::OverrideWeight(weight) => {
+                Response::OverrideWeight(self.override_weight(caller, weight).await?)
+            }
             Request::RemoveNode(remove) => {
                 Response::RemoveNode(self.remove_node(caller, remove).await?)
             }
@@ -335,6 +338,7 @@ fn refusal(refused: &Refused) -> Status {
         | Refused::DuplicateAddress { .. }
         | Refused::NoSuchNode(_)
         | Refused::NoSuchGroup(_)
+        | Refused::NoSuchServer { .. }
         | Refused::LastNode
         | Refused::Evacuated(_)
         | Refused::Witness(_)

@@ -1,15 +1,19 @@
-//! What operators order about ownership, as the leader takes it: evacuate, restore, pause, resume.
+//! What operators order, as the leader takes it: evacuate, restore, pause, resume, and weights of
+//! real servers.
 //!
 //! Nothing here waits for groups to move: whoever asks for an evacuation asks again.
 
 use quorate_api::v1;
-use quorate_model::command::{Command, GrantReason, Order};
+use quorate_model::command::{Command, GrantReason, Order, UnixMillis};
 use quorate_model::director::DirectorView;
-use quorate_model::id::{GroupName, NodeId};
+use quorate_model::id::{GroupName, NodeId, ServiceName};
+use quorate_model::overrides::{self, Override};
+use quorate_model::spec::{ClusterSpec, WEIGHT_MAX};
 use quorate_model::state::{ClusterState, GrantRecord, Reply};
 use tonic::Status;
 use tracing::info;
 
+use super::error::{Kind, error};
 use super::leader::{named, not_proposed, unexpected};
 use super::status::{rfc3339, why_nobody_else};
 use crate::clock;
@@ -82,6 +86,66 @@ impl Member {
     }
 }
 
+impl Member {
+    pub(super) async fn override_weight(
+        &self,
+        caller: &str,
+        request: v1::OverrideWeightRequest,
+    ) -> Result<v1::OverrideWeightResponse, Status> {
+        // A follower of a moment ago may not know yet of what was applied before.
+        self.raft.catch_up().await.map_err(not_proposed)?;
+        let spec = std::sync::Arc::clone(&self.state().spec);
+        let service = Some(request.service.as_str()).filter(|name| !name.is_empty());
+        let servers = overrides::meant(&spec, &request.server, service)
+            .map_err(|cause| error(Kind::Refused, cause.to_string()))?;
+        let at = clock::wall();
+        let to = match request.weight {
+            None => None,
+            Some(weight) => {
+                if weight > WEIGHT_MAX {
+                    let text = format!("{weight} is no weight: it is 0 to {WEIGHT_MAX}");
+                    return Err(error(Kind::Invalid, text));
+                }
+                if weight == 0 {
+                    heeds_weights(&spec, &servers)?;
+                }
+                let until = request.ttl_ms.map(|ttl| UnixMillis(at.0.saturating_add(ttl)));
+                let order = Order { author: caller.to_owned(), at };
+                Some(Override { weight, order, until })
+            }
+        };
+        let command = Command::Override { servers: servers.clone(), to };
+        let changed = self.order(command).await?;
+        if changed {
+            let weight = request.weight;
+            info!(server = request.server, ?weight, caller, "weight of a real server ordered");
+        }
+        let servers = servers.into_iter().map(|(service, address)| v1::OverriddenServer {
+            service: service.to_string(),
+            address: address.to_string(),
+        });
+        Ok(v1::OverrideWeightResponse { changed, servers: servers.collect() })
+    }
+}
+
+/// Its buckets have no weights: the clients of a drained real server would be refused
+/// (`ip_vs_dh_schedule`).
+fn heeds_weights(
+    spec: &ClusterSpec,
+    servers: &[(ServiceName, std::net::SocketAddr)],
+) -> Result<(), Status> {
+    let by = |name: &ServiceName| spec.services.get(name).map(|service| service.scheduler);
+    let heedless = |(name, _): &&(ServiceName, _)| {
+        by(name).is_some_and(|scheduler| scheduler.as_str() == "dh")
+    };
+    let Some((name, server)) = servers.iter().find(heedless) else { return Ok(()) };
+    let text = format!(
+        "scheduler dh of service {name} heeds no weights, and would refuse the clients of {server}: \
+         give the service another scheduler first, or take the real server out of the configuration"
+    );
+    Err(error(Kind::Refused, text))
+}
+
 /// What the leader knows of an evacuation.
 struct Left<'a> {
     node: NodeId,
@@ -127,7 +191,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
-    use quorate_model::command::{Digest, NodeDescription, UnixMillis};
+    use quorate_model::command::{Digest, NodeDescription};
     use quorate_model::id::{Epoch, Incarnation, Role};
     use quorate_model::ownership::message::Obstacle;
     use quorate_model::spec::{Format, parse};

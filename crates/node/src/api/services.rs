@@ -1,24 +1,31 @@
 //! This node's own view of its services, as `status` and `services` show it. Tests:
 //! `services/tests.rs`.
 
-use quorate_api::v1::{RealServerState, RealServerStatus, ServiceStatus};
+use std::sync::Arc;
+
+use quorate_api::v1::{self, Counters, Rates, RealServerState, RealServerStatus, ServiceStatus};
 use quorate_model::desired::{self, Knowledge, Verdicts};
-use quorate_model::kernel::ObservedServices;
+use quorate_model::kernel::{ObservedServices, Statistics, Traffic};
+use quorate_model::overrides::{Override, Overrides};
 use quorate_model::probe::Verdict;
 use quorate_model::spec::{ClusterSpec, RealServer, VirtualService};
+
+use super::status::rfc3339;
 
 #[cfg(test)]
 mod tests;
 
 /// Every service of the configuration, with what this node's probes and kernel say of it.
 pub(crate) fn local(
-    spec: &ClusterSpec,
+    spec: &Arc<ClusterSpec>,
+    overrides: &Overrides,
     verdicts: &Verdicts,
     observed: &ObservedServices,
 ) -> Vec<ServiceStatus> {
-    let services = spec.services.iter();
+    let weighted = overrides.over(spec);
+    let services = weighted.services.iter().zip(spec.services.values());
     services
-        .map(|(name, service)| ServiceStatus {
+        .map(|((name, service), configured)| ServiceStatus {
             name: name.to_string(),
             group: service.group.to_string(),
             listen: service.listen.iter().map(ToString::to_string).collect(),
@@ -27,7 +34,12 @@ pub(crate) fn local(
             real_servers: service
                 .real_servers
                 .iter()
-                .map(|server| real_server(service, server, verdicts, observed))
+                .zip(&configured.real_servers)
+                .map(|(server, configured)| {
+                    let ordered = overrides.get(name, &server.address);
+                    let status = real_server(service, server, ordered, verdicts, observed);
+                    RealServerStatus { weight: configured.weight, ..status }
+                })
                 .collect(),
             persistence_s: service.persistence.map(|persistence| persistence.timeout_s),
             flags: flags(service),
@@ -36,8 +48,26 @@ pub(crate) fn local(
                 .sorry_server
                 .as_ref()
                 .map(|server| sorry_server(service, server, verdicts, observed)),
+            counters: Some(counters(traffic(service, observed).total)),
+            rates: Some(rates(traffic(service, observed).rate)),
         })
         .collect()
+}
+
+/// Of all its keys.
+fn traffic(service: &VirtualService, observed: &ObservedServices) -> Statistics {
+    let found = desired::keys(service).into_iter().filter_map(|key| observed.get(&key));
+    found.fold(Statistics::default(), |all, found| all + found.statistics)
+}
+
+fn counters(traffic: Traffic) -> Counters {
+    let Traffic { connections, packets_in, packets_out, bytes_in, bytes_out } = traffic;
+    Counters { connections, packets_in, packets_out, bytes_in, bytes_out }
+}
+
+fn rates(traffic: Traffic) -> Rates {
+    let Traffic { connections, packets_in, packets_out, bytes_in, bytes_out } = traffic;
+    Rates { connections, packets_in, packets_out, bytes_in, bytes_out }
 }
 
 /// In the words of ipvsadm(8).
@@ -73,15 +103,20 @@ fn found(
     let found = desired::keys(service)
         .into_iter()
         .filter_map(|key| observed.get(&key)?.destinations.get(&server.address));
-    let (active, inactive) = found.fold((0_u64, 0_u64), |(active, inactive), destination| {
-        (active + u64::from(destination.active), inactive + u64::from(destination.inactive))
-    });
+    let (mut active, mut inactive, mut statistics) = (0, 0, Statistics::default());
+    for destination in found {
+        active += u64::from(destination.active);
+        inactive += u64::from(destination.inactive);
+        statistics = statistics + destination.statistics;
+    }
     RealServerStatus {
         address: server.address.to_string(),
         weight: server.weight,
         forward: server.forward.to_string(),
         active,
         inactive,
+        counters: Some(counters(statistics.total)),
+        rates: Some(rates(statistics.rate)),
         ..RealServerStatus::default()
     }
 }
@@ -96,29 +131,37 @@ fn forward(service: &VirtualService) -> String {
 fn real_server(
     service: &VirtualService,
     server: &RealServer,
+    ordered: Option<&Override>,
     verdicts: &Verdicts,
     observed: &ObservedServices,
 ) -> RealServerStatus {
     let target = desired::target(service, server);
     let knowledge = target.as_ref().and_then(|target| verdicts.get(target));
+    let draining = || {
+        let why = ordered.map_or("weight 0".to_owned(), |to| format!("by {}", to.order.author));
+        (RealServerState::Draining, why)
+    };
     let (state, reason) = match (&target, knowledge) {
-        (None, _) if server.weight == 0 => (RealServerState::Draining, "weight 0".to_owned()),
-        (None, _) => (RealServerState::Up, "not checked".to_owned()),
         (Some(_), Some(Knowledge::Known(Verdict::Down(reason)))) => {
             (RealServerState::Down, reason.clone())
         }
-        (Some(_), Some(Knowledge::Known(Verdict::Up))) if server.weight == 0 => {
-            (RealServerState::Draining, "weight 0".to_owned())
-        }
-        (Some(_), Some(Knowledge::Known(Verdict::Up))) => (RealServerState::Up, String::new()),
         (Some(_), Some(Knowledge::Inherited { .. }) | None) => {
             (RealServerState::Unknown, "not probed yet".to_owned())
         }
+        _ if server.weight == 0 => draining(),
+        (None, _) => (RealServerState::Up, "not checked".to_owned()),
+        (Some(_), Some(Knowledge::Known(Verdict::Up))) => (RealServerState::Up, String::new()),
     };
     RealServerStatus {
         effective_weight: desired::effective_weight(service, server, verdicts).unwrap_or(0),
         state: state.into(),
         reason,
+        r#override: ordered.map(|to| v1::Override {
+            weight: to.weight,
+            by: to.order.author.clone(),
+            since: rfc3339(to.order.at),
+            until: to.until.map(rfc3339),
+        }),
         ..found(service, server, observed)
     }
 }

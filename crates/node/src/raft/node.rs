@@ -24,7 +24,7 @@ use super::store::log::LogStore;
 use super::store::space::Space;
 use super::store::{Fatal, FatalSender, Store};
 use super::types::{Member, Raft};
-use super::{leadership, membership};
+use super::{leadership, membership, overrides};
 use crate::identity::authority;
 use crate::identity::{AuthorityError, Identity};
 use crate::peer::admission::AdmissionService;
@@ -173,6 +173,7 @@ impl RaftNode {
         let takeover = surroundings.takeover;
         tasks.spawn(leadership::run(handle.clone(), me, heard_within, takeover.clone()));
         tasks.spawn(membership::run(handle.clone(), me, takeover));
+        tasks.spawn(overrides::run(handle.clone()));
         raft.run();
         let transport = Arc::new(transport);
         let mut node = Self { handle, store, channels, transport, stop, server, tasks };

@@ -1,5 +1,5 @@
 //! A director that has been told of a configuration opens no connection to a real server that has
-//! weight 0 there, or is not in it: after a bounded time, however often its kernel refused, and
+//! weight 0 there, or by an operator's order, or is not in it: after a bounded time, however often its kernel refused, and
 //! whatever probing says.
 //!
 //! Asked of each connection that a client makes through the kernel which serves the address.

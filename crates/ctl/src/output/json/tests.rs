@@ -5,6 +5,33 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn real_server() -> v1::RealServerStatus {
+    v1::RealServerStatus {
+        address: "192.168.10.16:80".to_owned(),
+        weight: 1,
+        effective_weight: 0,
+        state: v1::RealServerState::Down.into(),
+        reason: "connection refused".to_owned(),
+        active: 3,
+        inactive: 4,
+        forward: "DR".to_owned(),
+        r#override: Some(v1::Override {
+            weight: 0,
+            by: "client ada".to_owned(),
+            since: "2026-01-02T03:04:05Z".to_owned(),
+            until: None,
+        }),
+        counters: Some(v1::Counters {
+            connections: 1,
+            packets_in: 2,
+            packets_out: 3,
+            bytes_in: 4,
+            bytes_out: 5,
+        }),
+        rates: None,
+    }
+}
+
 fn answered() -> v1::StatusResponse {
     v1::StatusResponse {
         member: true,
@@ -66,19 +93,12 @@ fn answered() -> v1::StatusResponse {
             scheduler: "rr".to_owned(),
             forward: "DR".to_owned(),
             persistence_s: Some(50),
-            real_servers: vec![v1::RealServerStatus {
-                address: "192.168.10.16:80".to_owned(),
-                weight: 1,
-                effective_weight: 0,
-                state: v1::RealServerState::Down.into(),
-                reason: "connection refused".to_owned(),
-                active: 3,
-                inactive: 4,
-                forward: "DR".to_owned(),
-            }],
+            real_servers: vec![real_server()],
             flags: vec!["sh-port".to_owned()],
             sorry_server: None,
             mark: None,
+            counters: None,
+            rates: None,
         }],
     }
 }
@@ -89,6 +109,9 @@ fn document(status: v1::StatusResponse) -> Value {
 
 #[test]
 fn the_status_has_every_promised_key() {
+    let nothing = json!({
+        "connections": 0, "packets_in": 0, "packets_out": 0, "bytes_in": 0, "bytes_out": 0
+    });
     let expected = json!({
         "api_version": "quorate/v1",
         "cluster": {
@@ -113,10 +136,18 @@ fn the_status_has_every_promised_key() {
         "services": [{
             "name": "web", "group": "web", "listen": ["tcp/192.168.10.180:80"],
             "scheduler": "rr", "forward": "DR", "flags": ["sh-port"], "persistence_s": 50,
-            "sorry_server": null, "mark": null,
+            "sorry_server": null, "mark": null, "counters": nothing.clone(), "rates": nothing.clone(),
             "real_servers": [{
                 "address": "192.168.10.16:80", "forward": "DR", "weight": 1, "effective_weight": 0,
-                "state": "down", "reason": "connection refused", "active": 3, "inactive": 4
+                "state": "down", "reason": "connection refused", "active": 3, "inactive": 4,
+                "override": {
+                    "weight": 0, "by": "client ada", "since": "2026-01-02T03:04:05Z", "until": null
+                },
+                "counters": {
+                    "connections": 1, "packets_in": 2, "packets_out": 3, "bytes_in": 4,
+                    "bytes_out": 5
+                },
+                "rates": nothing
             }]
         }],
         "answered_by": "lb2"

@@ -3,9 +3,11 @@
 
 mod services;
 mod status;
+mod traffic;
 
 pub use services::services;
 pub use status::{nodes, status, troubles};
+pub use traffic::{Numbers, traffic};
 
 /// How text may look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

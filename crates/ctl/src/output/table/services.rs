@@ -3,14 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::v1::{GroupStatus, RealServerState, RealServerStatus, ServiceStatus};
+use jiff::Timestamp;
+use quorate_api::v1::{GroupStatus, Override, RealServerState, RealServerStatus, ServiceStatus};
 
+use super::status::span;
 use super::{Cell, Style, Tone, align};
 use crate::output::json;
 
 /// The table of these virtual services.
 #[must_use]
-pub fn services(services: &[&ServiceStatus], groups: &[GroupStatus], style: Style) -> String {
+pub fn services(
+    services: &[&ServiceStatus],
+    groups: &[GroupStatus],
+    now: Timestamp,
+    style: Style,
+) -> String {
     let owners: BTreeMap<&str, Option<&str>> =
         groups.iter().map(|group| (group.name.as_str(), group.owner.as_deref())).collect();
     let mut text = String::from("Prot LocalAddress:Port Scheduler Flags\n");
@@ -19,9 +26,10 @@ pub fn services(services: &[&ServiceStatus], groups: &[GroupStatus], style: Styl
         ["  -> RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn", "State"];
     let mut rows = vec![heading.map(Cell::from).to_vec()];
     for service in services {
-        rows.extend(service.real_servers.iter().map(|server| real_server(service, server, None)));
+        let row = |server| real_server(service, server, None, now);
+        rows.extend(service.real_servers.iter().map(row));
         let sorry = service.sorry_server.iter();
-        rows.extend(sorry.map(|server| real_server(service, server, Some("sorry server"))));
+        rows.extend(sorry.map(|server| real_server(service, server, Some("sorry server"), now)));
     }
     let aligned = align(&rows, style);
     let mut lines = aligned.lines();
@@ -71,6 +79,7 @@ fn real_server(
     service: &ServiceStatus,
     server: &RealServerStatus,
     standing: Option<&str>,
+    now: Timestamp,
 ) -> Vec<Cell> {
     let weight = if server.effective_weight == server.weight {
         server.weight.to_string()
@@ -86,10 +95,12 @@ fn real_server(
         }
     };
     let state = standing.unwrap_or(state);
-    let state = if server.reason.is_empty() {
-        state.to_owned()
-    } else {
-        format!("{state}: {}", server.reason)
+    let ordered = server.r#override.as_ref().map(|to| ordered(server, to, now));
+    let reasons = [server.reason.clone(), ordered.unwrap_or_default()];
+    let reasons: Vec<String> = reasons.into_iter().filter(|text| !text.is_empty()).collect();
+    let state = match reasons.as_slice() {
+        [] => state.to_owned(),
+        reasons => format!("{state}: {}", reasons.join(", ")),
     };
     vec![
         format!("  -> {}", server.address).into(),
@@ -100,6 +111,19 @@ fn real_server(
         server.inactive.to_string().into(),
         Cell::toned(state, tone),
     ]
+}
+
+/// That an operator ordered its weight, and how long that holds, as far as the state does not say so.
+fn ordered(server: &RealServerStatus, to: &Override, now: Timestamp) -> String {
+    let drained = server.state() == RealServerState::Draining;
+    let by = if drained { String::new() } else { format!("weight {} by {}", to.weight, to.by) };
+    let Some(until) = &to.until else { return by };
+    let left = match until.parse::<Timestamp>() {
+        Ok(end) => span(end.duration_since(now).as_secs().max(0)),
+        // What can't be read is shown as it came.
+        Err(_) => return format!("{by} until {until}"),
+    };
+    if by.is_empty() { format!("{left} left") } else { format!("{by}, {left} left") }
 }
 
 /// The forwarding method in ipvsadm's word.

@@ -224,16 +224,21 @@ fn since(since: Option<&str>, now: Timestamp) -> Cell {
     let Ok(start) = time.parse::<Timestamp>() else { return time.into() };
     // A clock that is behind the owner's makes a time in the future: then it is now.
     let seconds = now.duration_since(start).as_secs().max(0);
-    let text = match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    };
+    let text = span(seconds);
     if seconds < RECENT_S {
         Cell::toned(format!("{text} (!)"), Tone::Doubtful)
     } else {
         text.into()
+    }
+}
+
+/// A span of whole seconds, as two units at most.
+pub(super) fn span(seconds: i64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
     }
 }
 
@@ -263,6 +268,12 @@ fn remarks(status: &StatusResponse) -> Vec<String> {
     }
     for service in &status.services {
         for server in &service.real_servers {
+            if let Some(to) = &server.r#override {
+                remarks.push(format!(
+                    "{} {} has weight {} by {}: `quorate realserver enable {}` takes it back",
+                    service.name, server.address, to.weight, to.by, server.address
+                ));
+            }
             let state = json::real_server_state(server.state());
             if state == "down" {
                 let reason = if server.reason.is_empty() { "" } else { ": " };

@@ -43,6 +43,7 @@ fn server(address: &str, state: v1::RealServerState, reason: &str) -> v1::RealSe
         active: 41,
         inactive: 7,
         forward: "DR".to_owned(),
+        ..v1::RealServerStatus::default()
     }
 }
 
@@ -84,6 +85,8 @@ fn example() -> v1::StatusResponse {
             ],
             flags: vec!["flag-1".to_owned(), "ops".to_owned()],
             mark: None,
+            counters: None,
+            rates: None,
             sorry_server: Some(v1::RealServerStatus {
                 forward: "TUN gue port 6080".to_owned(),
                 weight: 1,
@@ -143,17 +146,24 @@ heartbeat  lb1   lb4  DOWN   -      -
 
 #[test]
 fn services_have_the_shape_of_ipvsadm() {
-    let example = example();
+    let mut example = example();
+    let ordered = |weight| {
+        let (by, until) = ("ada".to_owned(), Some("2026-01-04T04:23:00Z".to_owned()));
+        Some(v1::Override { weight, by, until, ..v1::Override::default() })
+    };
+    example.services[0].real_servers[0].r#override = ordered(100);
+    example.services[0].real_servers[1].r#override = ordered(0);
+    let now: Timestamp = "2026-01-04T04:00:47Z".parse().unwrap();
     let chosen: Vec<_> = example.services.iter().collect();
     assert_eq!(
-        services(&chosen, &example.groups, Style::default()),
+        services(&chosen, &example.groups, now, Style::default()),
         "\
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port  Forward               Weight  ActiveConn  InActConn  State
 TCP  203.0.113.10:443 wrr flag-1 ops persistent 50  web-https (owner lb1)
 TCP  203.0.113.10:80 wrr flag-1 ops persistent 50  web-https (owner lb1)
-  -> 10.0.1.11:443       Route                 100     41          7          up
-  -> 10.0.1.12:443       Route                 0/100   41          7          DRAINING: by ada
+  -> 10.0.1.11:443       Route                 100     41          7          up: weight 100 by ada, 22m13s left
+  -> 10.0.1.12:443       Route                 0/100   41          7          DRAINING: by ada, 22m13s left
   -> 10.0.1.13:443       Route                 0/100   41          7          DOWN: connection refused
   -> 10.0.1.9:443        Tunnel gue port 6080  0/1     41          7          sorry server: stands by
 "

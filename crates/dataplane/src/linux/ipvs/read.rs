@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use quorate_model::kernel::{
     ConnectionTimeouts, Destination, Family, ObservedDestination, ObservedService, ServiceKey,
-    ServiceSettings,
+    ServiceSettings, Statistics,
 };
 use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds, Tunnel,
@@ -42,7 +42,7 @@ pub(super) fn service(
                 found.engine = Some(payload.text().and_then(Engine::named))
             }
             // A kernel sends the 64-bit form after the other, so it wins.
-            ServiceAttr::Stats | ServiceAttr::Stats64 => found.stats(payload)?,
+            ServiceAttr::Stats | ServiceAttr::Stats64 => found.statistics = statistics(payload)?,
             ServiceAttr::UnrecognizedConst(_) => {}
         }
     }
@@ -62,33 +62,16 @@ struct FoundService<'a> {
     netmask: Option<Payload<'a>>,
     /// Its engine; `None` inside where its name is none that Quorate could give.
     engine: Option<Option<Engine>>,
-    connections: u64,
-    bytes_in: u64,
-    bytes_out: u64,
+    statistics: Statistics,
 }
 
 impl FoundService<'_> {
-    fn stats(&mut self, payload: Payload<'_>) -> Result<(), Malformed> {
-        for attribute in payload.attributes() {
-            let (kind, payload) = attribute?;
-            match StatsAttr::from(kind) {
-                StatsAttr::Connections => self.connections = payload.u32_or_u64()?,
-                StatsAttr::BytesIn => self.bytes_in = payload.u32_or_u64()?,
-                StatsAttr::BytesOut => self.bytes_out = payload.u32_or_u64()?,
-                StatsAttr::UnrecognizedConst(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     fn finish(self) -> Result<Option<(ServiceKey, ObservedService)>, Malformed> {
         let Some(key) = self.key()? else { return Ok(None) };
         let service = ObservedService {
             settings: self.settings(key.family())?,
             destinations: BTreeMap::new(),
-            connections: self.connections,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
+            statistics: self.statistics,
         };
         Ok(Some((key, service)))
     }
@@ -161,6 +144,7 @@ pub(super) fn destination(
     let mut weight = None;
     let mut thresholds = Thresholds::default();
     let (mut active, mut inactive) = (0, 0);
+    let mut found = Statistics::default();
     let mut tunnel = FoundTunnel::default();
     for attribute in top(attributes, TopAttr::Destination)? {
         let (kind, payload) = attribute?;
@@ -177,6 +161,7 @@ pub(super) fn destination(
             DestinationAttr::TunnelType => tunnel.kind = payload.u8()?,
             DestinationAttr::TunnelPort => tunnel.port = payload.be16()?,
             DestinationAttr::TunnelFlags => tunnel.flags = payload.u16()?,
+            DestinationAttr::Stats | DestinationAttr::Stats64 => found = statistics(payload)?,
             DestinationAttr::UnrecognizedConst(_) => {}
         }
     }
@@ -192,7 +177,7 @@ pub(super) fn destination(
     let family = family.map_or(Ok(service), known_family)?;
     let ip = ip(family, address.ok_or(Malformed)?)?;
     let server = SocketAddr::new(ip, port.ok_or(Malformed)?);
-    Ok((server, ObservedDestination { destination, active, inactive }))
+    Ok((server, ObservedDestination { destination, active, inactive, statistics: found }))
 }
 
 #[derive(Default)]
@@ -221,6 +206,30 @@ impl FoundTunnel {
             _ => None,
         }
     }
+}
+
+/// Counters and rates, of 32 or 64 bits.
+fn statistics(payload: Payload<'_>) -> Result<Statistics, Malformed> {
+    let mut found = Statistics::default();
+    let Statistics { total, rate } = &mut found;
+    for attribute in payload.attributes() {
+        let (kind, payload) = attribute?;
+        let place = match StatsAttr::from(kind) {
+            StatsAttr::Connections => &mut total.connections,
+            StatsAttr::PacketsIn => &mut total.packets_in,
+            StatsAttr::PacketsOut => &mut total.packets_out,
+            StatsAttr::BytesIn => &mut total.bytes_in,
+            StatsAttr::BytesOut => &mut total.bytes_out,
+            StatsAttr::ConnectionRate => &mut rate.connections,
+            StatsAttr::PacketRateIn => &mut rate.packets_in,
+            StatsAttr::PacketRateOut => &mut rate.packets_out,
+            StatsAttr::ByteRateIn => &mut rate.bytes_in,
+            StatsAttr::ByteRateOut => &mut rate.bytes_out,
+            StatsAttr::UnrecognizedConst(_) => continue,
+        };
+        *place = payload.u32_or_u64()?;
+    }
+    Ok(found)
 }
 
 /// How long IPVS keeps connections.

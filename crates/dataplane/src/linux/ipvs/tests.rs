@@ -7,7 +7,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use quorate_model::kernel::{
-    ConnectionTimeouts, Destination, Family, ObservedDestination, ServiceKey, ServiceSettings,
+    ConnectionTimeouts, Destination, Family, ObservedDestination, ObservedService, ServiceKey,
+    ServiceSettings, Statistics,
 };
 use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlags, Thresholds,
@@ -283,6 +284,7 @@ fn stats64(writer: &mut Writer) {
         writer.put(StatsAttr::Connections, &5_000_000_000_u64.to_ne_bytes());
         writer.put(StatsAttr::BytesIn, &71_u64.to_ne_bytes());
         writer.put(StatsAttr::BytesOut, &701_u64.to_ne_bytes());
+        writer.put(StatsAttr::ByteRateOut, &9_u64.to_ne_bytes());
     });
 }
 
@@ -293,15 +295,17 @@ fn a_dumped_service_is_read_without_the_hashed_flag_and_with_wide_counters() {
     assert_eq!(key, tcp4());
     // Without the flag, timeout and netmask say nothing.
     assert_eq!(service.settings, Some(settings("wlc", None)));
-    assert_eq!(
-        (service.connections, service.bytes_in, service.bytes_out),
-        (5_000_000_000, 71, 701)
-    );
+    let of = |service: &ObservedService| {
+        let total = service.statistics.total;
+        (total.connections, total.bytes_in, total.bytes_out)
+    };
+    assert_eq!(of(&service), (5_000_000_000, 71, 701));
+    assert_eq!(service.statistics.rate.bytes_out, 9);
 
     let bytes = dumped_service(tcp4(), 1 | 2, |_| {});
     let (_, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
     assert_eq!(service.settings, Some(settings("wlc", Some((300, 24)))));
-    assert_eq!((service.connections, service.bytes_in, service.bytes_out), (7, 70, 700));
+    assert_eq!(of(&service), (7, 70, 700));
 
     let bytes = dumped_service(udp6(), 1 | 2, |_| {});
     let (key, service) = read::service(only_message(&bytes).attributes()).unwrap().unwrap();
@@ -357,6 +361,7 @@ fn a_dumped_destination_is_read_with_its_connections() {
         destination: Some(Destination::new(Forward::Dr, 65_535)),
         active: 12,
         inactive: 13,
+        statistics: Statistics::default(),
     };
     let read = read_destination(&dumped_destination(|_| {}));
     assert_eq!(read, Ok((server("192.0.2.7:80"), want)), "the family defaults to the service's");

@@ -78,7 +78,9 @@ pub(super) enum DestinationAttr {
     LowerThreshold = 6,
     ActiveConnections = 7,
     InactiveConnections = 8,
+    Stats = 10,
     Family = 11,
+    Stats64 = 12,
     TunnelType = 13,
     TunnelPort = 14,
     TunnelFlags = 15,
@@ -90,8 +92,15 @@ impl NlAttrType for DestinationAttr {}
 #[neli_enum(serialized_type = "u16")]
 pub(super) enum StatsAttr {
     Connections = 1,
+    PacketsIn = 2,
+    PacketsOut = 3,
     BytesIn = 4,
     BytesOut = 5,
+    ConnectionRate = 6,
+    PacketRateIn = 7,
+    PacketRateOut = 8,
+    ByteRateIn = 9,
+    ByteRateOut = 10,
 }
 
 impl NlAttrType for StatsAttr {}

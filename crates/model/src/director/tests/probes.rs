@@ -68,3 +68,32 @@ fn a_real_server_that_comes_later_counts_as_up_until_it_is_probed() {
     world.configure(&CONFIGURATION.replace("10.0.0.12:80", "10.0.0.13:80"));
     assert_eq!(world.weights(1), weights(&[(11, 1), (13, 1)]));
 }
+
+/// By an operator's order, on every director, and before the next configuration.
+#[test]
+fn a_drained_real_server_has_weight_0_everywhere_until_the_order_is_taken_back() {
+    let mut world = World::new();
+    world.weigh(11, Some(0));
+    for id in [1, 2] {
+        assert_eq!(world.weights(id), weights(&[(11, 0), (12, 1)]));
+    }
+    // What probes say stands beside it.
+    world.verdict(1, 11, down());
+    assert_eq!(world.weights(1), weights(&[(12, 1)]));
+    world.verdict(1, 11, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 0), (12, 1)]));
+    world.weigh(11, None);
+    assert_eq!(world.weights(2), weights(&[(11, 1), (12, 1)]));
+}
+
+/// Else its connections would be lost with the restart: it would be taken for one found down.
+#[test]
+fn a_drained_real_server_stays_in_the_table_through_a_restart() {
+    let mut world = World::new();
+    world.weigh(11, Some(0));
+    world.nodes.get_mut(&1).unwrap().found = found(&[(11, 0), (12, 1)]);
+    world.restart(1, 10);
+    assert_eq!(world.weights(1), weights(&[(11, 0), (12, 1)]));
+    world.weigh(11, None);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
+}

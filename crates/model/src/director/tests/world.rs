@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::command::{Digest, GrantReason, NodeDescription, UnixMillis};
+use crate::command::{Digest, GrantReason, NodeDescription, Order, UnixMillis};
 use crate::desired;
 use crate::id::LogIndex;
 use crate::kernel::MacAddress;
+use crate::overrides::Override;
 use crate::spec::{Format, parse};
 use crate::state::{Configuration, GrantRecord, NodeRecord};
 
@@ -400,6 +401,16 @@ impl World {
     /// Another configuration is in force, on every node.
     pub(super) fn configure(&mut self, source: &str) {
         self.state.spec = Arc::new(parse(source, Format::Toml).unwrap());
+        self.state.applied = LogIndex(self.state.applied.0 + 1);
+        self.apply_on(&[1, 2, 3]);
+    }
+
+    /// An operator gives one of web's real servers a weight, or takes that back.
+    pub(super) fn weigh(&mut self, octet: u8, weight: Option<u32>) {
+        let order = Order { author: "ada".to_owned(), at: UnixMillis(0) };
+        let to = weight.map(|weight| Override { weight, order, until: None });
+        let web = self.state.spec.services.keys().next().unwrap().clone();
+        self.state.overrides.set(&web, ([10, 0, 0, octet], 80).into(), to);
         self.state.applied = LogIndex(self.state.applied.0 + 1);
         self.apply_on(&[1, 2, 3]);
     }

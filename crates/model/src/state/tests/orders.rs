@@ -1,6 +1,10 @@
 //! What operators order, and what it does to grants and pins: one rule a test.
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::id::ServiceName;
+use crate::overrides::Override;
 use GrantReason::{
     Evacuated, First, OwnerDeaf, OwnerSilent, OwnerUnfit, Preempt, Restarted, Transfer,
 };
@@ -139,4 +143,70 @@ fn a_pin_ends_when_its_evacuated_owner_fails_before_it_has_given_the_group_away(
         assert!(cluster.takes(2, reason));
         assert_eq!(cluster.pinned(), None, "{reason}");
     }
+}
+
+/// With two real servers.
+const SERVED: &str = "[group.web]\ninterface = \"public\"\naddresses = [\"10.0.0.100/32\"]\n\
+    [service.web]\ngroup = \"web\"\nlisten = \"tcp/10.0.0.100:80\"\nreal_servers = \
+    [{ address = \"192.168.10.16:80\" }, { address = \"192.168.10.17:80\" }]\n";
+
+fn served() -> Cluster {
+    let mut cluster = Cluster::owned();
+    cluster.done(configure(2, None, SERVED));
+    cluster
+}
+
+fn to(weight: u32, until: Option<u64>) -> Override {
+    Override { weight, order: order("ada"), until: until.map(UnixMillis) }
+}
+
+fn server(host: u8) -> (ServiceName, SocketAddr) {
+    ("web".parse().unwrap(), ([192, 168, 10, host], 80).into())
+}
+
+fn weigh(hosts: &[u8], to: Option<Override>) -> Command {
+    Command::Override { servers: hosts.iter().map(|&host| server(host)).collect(), to }
+}
+
+#[test]
+fn a_weight_is_overridden_until_it_is_taken_back() {
+    let mut cluster = served();
+    assert_eq!(cluster.done(weigh(&[16, 17], Some(to(0, None)))), CHANGED);
+    assert_eq!(cluster.done(weigh(&[16], Some(to(0, None)))), UNCHANGED);
+    assert_eq!(cluster.done(weigh(&[16], Some(to(5, None)))), CHANGED);
+    let (web, at) = server(16);
+    assert_eq!(cluster.state.overrides.get(&web, &at).map(|to| to.weight), Some(5));
+    assert_eq!(cluster.done(weigh(&[16], None)), CHANGED);
+    assert_eq!(cluster.done(weigh(&[16], None)), UNCHANGED);
+    assert_eq!(cluster.state.overrides.len(), 1);
+}
+
+/// Another configuration may have come between: nothing is done by halves.
+#[test]
+fn an_order_for_a_real_server_that_is_gone_changes_nothing() {
+    let mut cluster = served();
+    let (service, at) = server(99);
+    let refused = cluster.refused(weigh(&[16, 99], Some(to(0, None))));
+    assert_eq!(refused, Refused::NoSuchServer { service, server: at });
+    assert!(cluster.state.overrides.is_empty());
+}
+
+#[test]
+fn an_override_ends_when_its_time_is_over_and_no_other_does() {
+    let mut cluster = served();
+    cluster.done(weigh(&[16], Some(to(0, Some(100)))));
+    cluster.done(weigh(&[17], Some(to(0, None))));
+    assert_eq!(cluster.done(Command::EndOverrides(UnixMillis(99))), UNCHANGED);
+    assert_eq!(cluster.done(Command::EndOverrides(UnixMillis(100))), CHANGED);
+    let (web, at) = server(17);
+    assert!(cluster.state.overrides.len() == 1 && cluster.state.overrides.get(&web, &at).is_some());
+}
+
+#[test]
+fn an_override_goes_with_its_real_server_and_stays_through_other_changes() {
+    let mut cluster = served();
+    cluster.done(weigh(&[16, 17], Some(to(0, None))));
+    cluster.done(configure(3, None, &SERVED.replace(".17:80", ".18:80")));
+    let (web, at) = server(16);
+    assert!(cluster.state.overrides.len() == 1 && cluster.state.overrides.get(&web, &at).is_some());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_model::command::{Order, UnixMillis};
 use quorate_model::kernel::{Destination, ObservedDestination, ObservedService};
 use quorate_model::spec::{Format, Forward, parse};
 
@@ -22,8 +23,8 @@ check = { type = "tcp" }
 real_servers = [{ address = "10.0.0.11:80" }, { address = "10.0.0.12:80", weight = 0 }]
 "#;
 
-fn spec(text: &str) -> ClusterSpec {
-    parse(text, Format::Toml).unwrap()
+fn spec(text: &str) -> Arc<ClusterSpec> {
+    Arc::new(parse(text, Format::Toml).unwrap())
 }
 
 fn verdicts(spec: &ClusterSpec, knowledge: &Knowledge) -> Verdicts {
@@ -31,8 +32,9 @@ fn verdicts(spec: &ClusterSpec, knowledge: &Knowledge) -> Verdicts {
 }
 
 /// What web's real servers are shown as.
-fn shown(spec: &ClusterSpec, knowledge: &Knowledge) -> Vec<(RealServerState, u32, String)> {
-    let services = local(spec, &verdicts(spec, knowledge), &ObservedServices::new());
+fn shown(spec: &Arc<ClusterSpec>, knowledge: &Knowledge) -> Vec<(RealServerState, u32, String)> {
+    let services =
+        local(spec, &Overrides::default(), &verdicts(spec, knowledge), &ObservedServices::new());
     let servers = services[0].real_servers.iter();
     servers.map(|s| (s.state(), s.effective_weight, s.reason.clone())).collect()
 }
@@ -40,7 +42,8 @@ fn shown(spec: &ClusterSpec, knowledge: &Knowledge) -> Vec<(RealServerState, u32
 #[test]
 fn a_service_is_shown_as_it_is_configured() {
     let spec = spec(CONFIGURATION);
-    let service = local(&spec, &Verdicts::new(), &ObservedServices::new()).remove(0);
+    let service =
+        local(&spec, &Overrides::default(), &Verdicts::new(), &ObservedServices::new()).remove(0);
     assert_eq!((service.name.as_str(), service.group.as_str()), ("web", "web"));
     assert_eq!(service.listen, ["tcp/10.0.0.100:80", "tcp/10.0.0.100:81"]);
     assert_eq!((service.scheduler.as_str(), service.forward.as_str()), ("wlc", "NAT"));
@@ -52,7 +55,13 @@ fn a_sorry_server_stands_by_until_no_real_server_takes_connections() {
     let more = "flags = [\"port\"]\nsorry_server = { address = \"10.0.0.9:80\", weight = 7 }";
     let spec = spec(&format!("{CONFIGURATION}{more}\n").replace("\"wlc\"", "\"sh\""));
     let shown = |knowledge: &Knowledge| {
-        let service = local(&spec, &verdicts(&spec, knowledge), &ObservedServices::new()).remove(0);
+        let service = local(
+            &spec,
+            &Overrides::default(),
+            &verdicts(&spec, knowledge),
+            &ObservedServices::new(),
+        )
+        .remove(0);
         assert_eq!(service.flags, ["sh-port"]);
         let sorry = service.sorry_server.unwrap();
         assert_eq!((sorry.address.as_str(), sorry.forward.as_str()), ("10.0.0.9:80", "NAT"));
@@ -90,16 +99,43 @@ fn connections_are_those_of_every_address_that_the_service_listens_on() {
     let spec = spec(CONFIGURATION);
     let service = spec.services.values().next().unwrap();
     let destination = Some(Destination::new(Forward::Nat, 1));
-    let server = ObservedDestination { destination, active: 3, inactive: 4 };
+    let server = ObservedDestination { destination, active: 3, inactive: 4, ..Default::default() };
     let observed = ObservedService {
-        settings: None,
         destinations: BTreeMap::from([(([10, 0, 0, 11], 80).into(), server)]),
-        connections: 0,
-        bytes_in: 0,
-        bytes_out: 0,
+        ..ObservedService::default()
     };
     let observed = desired::keys(service).into_iter().map(|key| (key, observed.clone())).collect();
-    let servers = local(&spec, &Verdicts::new(), &observed).remove(0).real_servers;
+    let servers =
+        local(&spec, &Overrides::default(), &Verdicts::new(), &observed).remove(0).real_servers;
     let connections: Vec<_> = servers.iter().map(|s| (s.active, s.inactive)).collect();
     assert_eq!(connections, [(6, 8), (0, 0)]);
+}
+
+#[test]
+fn an_override_is_shown_beside_the_configured_weight() {
+    let spec = spec(CONFIGURATION);
+    let order = Order { author: "ada".to_owned(), at: UnixMillis(0) };
+    let to = |weight, until: Option<u64>| Override {
+        weight,
+        order: order.clone(),
+        until: until.map(UnixMillis),
+    };
+    let name = "web".parse().unwrap();
+    let mut overrides = Overrides::default();
+    overrides.set(&name, ([10, 0, 0, 11], 80).into(), Some(to(0, Some(3_600_000))));
+    overrides.set(&name, ([10, 0, 0, 12], 80).into(), Some(to(9, None)));
+    let verdicts = verdicts(&spec, &Knowledge::Known(Verdict::Up));
+    let servers =
+        local(&spec, &overrides, &verdicts, &ObservedServices::new()).remove(0).real_servers;
+    let drained = &servers[0];
+    assert_eq!((drained.weight, drained.effective_weight), (1, 0));
+    assert_eq!((drained.state(), drained.reason.as_str()), (RealServerState::Draining, "by ada"));
+    let shown = drained.r#override.clone().unwrap();
+    assert_eq!(shown.until.as_deref(), Some("1970-01-01T01:00:00Z"));
+    let heavier = &servers[1];
+    assert_eq!((heavier.weight, heavier.effective_weight), (0, 9));
+    assert_eq!(
+        (heavier.state(), heavier.r#override.clone().unwrap().until),
+        (RealServerState::Up, None)
+    );
 }

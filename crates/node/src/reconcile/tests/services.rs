@@ -8,7 +8,7 @@ use quorate_dataplane::{Dataplane as _, Errno, IpvsProblem, Operation, SysctlMod
 use quorate_model::director::{ServiceGoal, ServiceReport};
 use quorate_model::kernel::{
     ConnectionTimeouts, DesiredService, DesiredServices, Destination, Family, MarkRule, MarkRules,
-    ObservedService, ObservedServices, ServiceKey, ServiceSettings,
+    ObservedService, ObservedServices, ServiceKey, ServiceSettings, Statistics, Traffic,
 };
 use quorate_model::ownership::message::Obstacle;
 use quorate_model::spec::{Forward, Protocol, Scheduler, Timeouts};
@@ -40,13 +40,9 @@ fn service(octet: u8, by: &str, weight: u32) -> (ServiceKey, DesiredService) {
 }
 
 fn foreign() -> ObservedService {
-    ObservedService {
-        settings: None,
-        destinations: BTreeMap::new(),
-        connections: 9,
-        bytes_in: 0,
-        bytes_out: 0,
-    }
+    let total = Traffic { connections: 9, ..Traffic::default() };
+    let statistics = Statistics { total, ..Statistics::default() };
+    ObservedService { statistics, ..ObservedService::default() }
 }
 
 struct Services {
@@ -353,7 +349,7 @@ async fn who_asks_sees_the_table_as_it_is_with_its_counters() {
     let services = Services::on(FakeKernel::new()).await;
     services.kernel.put_foreign_service(key(9), foreign());
     let observed = services.thread.observe().await.unwrap();
-    assert_eq!(observed[&key(9)].connections, 9);
+    assert_eq!(observed[&key(9)].statistics.total.connections, 9);
 }
 
 #[tokio::test]
