@@ -11,8 +11,9 @@
 )]
 
 mod addresses;
-mod marks;
+mod rules;
 mod services;
+mod sync;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +30,9 @@ use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
 
 pub use addresses::ADDRESSES;
-pub use marks::MARKS;
+pub use rules::RULES;
 pub use services::SERVICES;
+pub use sync::SYNC;
 pub use world::LinuxWorld;
 
 /// What a rule needs besides the dataplane: the world that the kernel stands in.
@@ -54,8 +56,8 @@ pub trait Environment {
     /// Quorate can't express.
     fn add_foreign_service(&mut self, key: &ServiceKey);
 
-    /// Adds to the table of firewall marks what is not Quorate's.
-    fn spoil_marks(&mut self);
+    /// Adds to Quorate's table of the packet filter what is not Quorate's.
+    fn spoil_rules(&mut self);
 
     /// Schedulers that this kernel has no module for.
     fn missing_schedulers(&self) -> BTreeSet<Scheduler>;

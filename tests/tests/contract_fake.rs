@@ -15,7 +15,7 @@ use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ObservedService, ServiceKey};
 use quorate_model::spec::Scheduler;
-use quorate_tests::contract::{self, ADDRESSES, Environment, MARKS, Rule, SERVICES};
+use quorate_tests::contract::{self, ADDRESSES, Environment, RULES, Rule, SERVICES, SYNC};
 
 struct World(FakeKernel);
 
@@ -57,8 +57,8 @@ impl Environment for World {
         self.0.put_foreign_service(*key, ObservedService::default());
     }
 
-    fn spoil_marks(&mut self) {
-        self.0.spoil_marks();
+    fn spoil_rules(&mut self) {
+        self.0.spoil_rules();
     }
 
     fn missing_schedulers(&self) -> BTreeSet<Scheduler> {
@@ -83,11 +83,12 @@ fn run(rules: &[Rule]) {
 #[test]
 fn the_fake_keeps_the_rules_of_services() {
     run(SERVICES);
+    run(SYNC);
 }
 
 #[test]
-fn the_fake_keeps_the_rules_of_marks() {
-    run(MARKS);
+fn the_fake_keeps_the_rules_of_the_packet_filter() {
+    run(RULES);
 }
 
 #[test]

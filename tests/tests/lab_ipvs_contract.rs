@@ -23,7 +23,7 @@ use quorate_model::spec::{
     Engine, Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds, Tunnel,
     TunnelChecksum,
 };
-use quorate_tests::contract::{self, ADDRESSES, LinuxWorld, MARKS, SERVICES};
+use quorate_tests::contract::{self, ADDRESSES, LinuxWorld, RULES, SERVICES, SYNC};
 use quorate_tests::lab::namespace::Namespace;
 use quorate_tests::lab::{host_has_ipvs, in_vm};
 
@@ -37,8 +37,9 @@ fn linux_keeps_the_rules_of_services_and_addresses() {
     let work = || {
         let mut linux = Linux::new().unwrap();
         contract::run(SERVICES, &mut linux, &mut world, |rule| println!("{rule}"));
+        contract::run(SYNC, &mut linux, &mut world, |rule| println!("{rule}"));
         contract::run(ADDRESSES, &mut linux, &mut world, |rule| println!("{rule}"));
-        contract::run(MARKS, &mut linux, &mut world, |rule| println!("{rule}"));
+        contract::run(RULES, &mut linux, &mut world, |rule| println!("{rule}"));
     };
     director.enter(work).unwrap();
 }

@@ -10,6 +10,7 @@ use quorate_model::id::DeviceName;
 use quorate_model::kernel::{ConnectionTimeouts, DeviceAddress};
 use quorate_model::plan::Action;
 use quorate_model::spec::{Engine, Scheduler};
+use quorate_model::sync::{SyncRole, SyncSettings};
 
 /// An error number of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,10 +44,18 @@ pub enum Operation {
     ReadTimeouts,
     /// Setting how long IPVS keeps connections.
     SetTimeouts(ConnectionTimeouts),
-    /// Reading what gets firewall marks.
-    ReadMarks,
-    /// Setting what gets firewall marks, as so many rules.
-    SetMarks(usize),
+    /// Reading Quorate's rules of the packet filter.
+    ReadRules,
+    /// Setting Quorate's rules of the packet filter, with so many of firewall marks.
+    SetRules(usize),
+    /// Looking for the device that has an address.
+    FindDevice(IpAddr),
+    /// Reading which sync daemons run.
+    ReadSync,
+    /// Starting a sync daemon.
+    StartSync(SyncRole, SyncSettings),
+    /// Ending a sync daemon.
+    StopSync(SyncRole),
     /// Looking at a device.
     ReadDevice(DeviceName),
     /// Setting a device up, or down.
@@ -84,8 +93,16 @@ impl fmt::Display for Operation {
             Self::SetTimeouts(times) => {
                 write!(f, "set the time-outs of IPVS connections ({times})")
             }
-            Self::ReadMarks => f.write_str("read the rules that set firewall marks"),
-            Self::SetMarks(rules) => write!(f, "set firewall marks ({rules} rules of nftables)"),
+            Self::ReadRules => f.write_str("read table inet quorate of nftables"),
+            Self::SetRules(marks) => {
+                write!(f, "set table inet quorate of nftables ({marks} rules for firewall marks)")
+            }
+            Self::FindDevice(address) => write!(f, "find the device that has {address}"),
+            Self::ReadSync => f.write_str("read which sync daemons of IPVS run"),
+            Self::StartSync(role, settings) => {
+                write!(f, "start the sync daemon of IPVS as {role} ({settings})")
+            }
+            Self::StopSync(role) => write!(f, "end the sync daemon of IPVS ({role})"),
             Self::ReadDevice(device) => write!(f, "look at device {device}"),
             Self::SetDeviceUp(device, true) => write!(f, "set device {device} up"),
             Self::SetDeviceUp(device, false) => write!(f, "set device {device} down"),
@@ -154,7 +171,7 @@ pub enum DataplaneError {
     },
     /// nft(8) can't be run.
     #[error(
-        "cannot {doing}: nft can't be run ({cause}); services with `mark` need it: install nftables"
+        "cannot {doing}: nft can't be run ({cause}); services with `mark`, and `[cluster] sync`, need it: install nftables"
     )]
     NoNft {
         /// What was tried.

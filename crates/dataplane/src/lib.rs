@@ -17,9 +17,10 @@ use std::time::Duration;
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    ConnectionTimeouts, DeviceAddress, DeviceAddresses, MarkRules, ObservedServices,
+    ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices, PacketRules,
 };
 use quorate_model::plan::Action;
+use quorate_model::sync::{SyncDaemons, SyncStep};
 
 use crate::fence::{FenceError, Slot};
 
@@ -73,18 +74,36 @@ pub trait Dataplane: Send {
     /// Where the kernel refuses.
     fn set_timeouts(&mut self, timeouts: ConnectionTimeouts) -> Result<(), DataplaneError>;
 
-    /// What gets firewall marks from Quorate's own table of nftables; `None` where that table holds
-    /// something else, which [`Self::set_marks`] mends.
+    /// What Quorate's own table of nftables does; `None` where that table holds something else, which
+    /// [`Self::set_rules`] mends.
     ///
     /// # Errors
     /// Where it can't be told.
-    fn marks(&mut self) -> Result<Option<MarkRules>, DataplaneError>;
+    fn rules(&mut self) -> Result<Option<PacketRules>, DataplaneError>;
 
-    /// Makes exactly this get firewall marks, in one step; nothing: the table goes.
+    /// Makes the packet filter do exactly this for Quorate, in one step; nothing: the table goes.
     ///
     /// # Errors
     /// Where the rules are not so afterwards; then they are as they were.
-    fn set_marks(&mut self, marks: &MarkRules) -> Result<(), DataplaneError>;
+    fn set_rules(&mut self, rules: &PacketRules) -> Result<(), DataplaneError>;
+
+    /// The IPVS sync daemons of this network namespace, whoever started them.
+    ///
+    /// # Errors
+    /// Where it can't be told.
+    fn sync_daemons(&mut self) -> Result<SyncDaemons, DataplaneError>;
+
+    /// Starts or ends a sync daemon. To end what does not run is success.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; one that runs already is not started again (EEXIST).
+    fn sync_step(&mut self, step: &SyncStep) -> Result<(), DataplaneError>;
+
+    /// The device that has this address; `None` where none does.
+    ///
+    /// # Errors
+    /// Where it can't be told.
+    fn device_with(&mut self, address: IpAddr) -> Result<Option<DeviceName>, DataplaneError>;
 
     /// Whether a device is there and can carry traffic.
     ///

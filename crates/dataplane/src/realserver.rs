@@ -178,9 +178,9 @@ impl Need {
 /// answers ARP for it any more. (For IPv6 no sysctl is needed: Linux answers neighbour
 /// solicitations only for addresses of the device that was asked on.)
 fn needs(vip: IpAddr, mode: Mode, lo: &DeviceName) -> Vec<Need> {
-    let conf = |place: &str, name: &str, value| {
+    let conf = |place: &str, name: &str, value: &str| {
         let key = ["net", "ipv4", "conf", place, name].map(str::to_owned);
-        Need::Sysctl(Want { key: key.into(), value })
+        Need::Sysctl(Want { key: key.into(), value: value.to_owned() })
     };
     let mut needs = Vec::new();
     if vip.is_ipv4() {

@@ -23,6 +23,11 @@ pub struct DirectorNeeds {
     pub nat_ipv6: bool,
     /// Whether the kernel has IPVS here.
     pub ipvs: bool,
+    /// Whether every director chooses alike, so that one takes over connections that it does not know.
+    pub hashed: bool,
+    /// How connections are synchronised: how often one that goes on is told of, in seconds, and how
+    /// often each telling is repeated.
+    pub sync: Option<(u32, u8)>,
 }
 
 /// Whether sysctls may be changed (`sysctl` in node.toml).
@@ -40,7 +45,7 @@ pub struct SysctlFinding {
     /// Its name as sysctl(8) takes it, with `/` inside of device names.
     pub key: String,
     /// The value that is needed.
-    pub wanted: &'static str,
+    pub wanted: String,
     /// The value that stands now; `None` where it could not be read.
     pub found: Option<String>,
     /// Whether this call changed it.
@@ -95,7 +100,8 @@ impl Sysctls for Proc {
     fn read(&self, key: &[&str]) -> Result<String, DataplaneError> {
         let path = path(key);
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim().to_owned()),
+            // Several numbers are parted by tabs.
+            Ok(text) => Ok(text.split_whitespace().collect::<Vec<_>>().join(" ")),
             Err(error) => Err(failed(Operation::ReadSysctl(path), &error)),
         }
     }
@@ -116,11 +122,11 @@ fn failed(doing: Operation, error: &io::Error) -> DataplaneError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Want {
     pub(crate) key: Vec<String>,
-    pub(crate) value: &'static str,
+    pub(crate) value: String,
 }
 
-fn want(key: &[&str], value: &'static str) -> Want {
-    Want { key: key.iter().map(|&part| part.to_owned()).collect(), value }
+pub(crate) fn want(key: &[&str], value: impl Into<String>) -> Want {
+    Want { key: key.iter().map(|&part| part.to_owned()).collect(), value: value.into() }
 }
 
 /// What a director needs:
@@ -131,7 +137,12 @@ fn want(key: &[&str], value: &'static str) -> Want {
 /// - removing one address never takes others with it (promote_secondaries);
 /// - with NAT, it routes the answers;
 /// - a client that sticks to a real server of weight 0 is given another (`expire_quiescent_template`,
-///   Documentation/networking/ipvs-sysctl.rst): it is drained, or down.
+///   Documentation/networking/ipvs-sysctl.rst): it is drained, or down;
+/// - with a hashing scheduler, a packet of an unknown TCP connection is taken for one of a connection
+///   (`sloppy_tcp`): the director before chose as this one does;
+/// - with sync daemons, a connection is told of with its first packet once it is established, and
+///   again as it goes on (`sync_threshold` of `0 0` lets the refresh period alone decide,
+///   `ip_vs_sync_conn_needed`); a director that listens forwards all the same (`backup_only` 0).
 fn director_wants(needs: &DirectorNeeds) -> Vec<Want> {
     let conf = |place: &str, name: &str, value| want(&["net", "ipv4", "conf", place, name], value);
     // `send_redirects` is on if either `all` or the device says so; `default` is for devices to come.
@@ -152,7 +163,18 @@ fn director_wants(needs: &DirectorNeeds) -> Vec<Want> {
         wants.push(want(&["net", "ipv6", "conf", "all", "forwarding"], "1"));
     }
     if needs.ipvs {
-        wants.push(want(&["net", "ipv4", "vs", "expire_quiescent_template"], "1"));
+        let vs = |name: &str, value: String| want(&["net", "ipv4", "vs", name], value);
+        wants.push(vs("expire_quiescent_template", "1".to_owned()));
+        if needs.hashed {
+            wants.push(vs("sloppy_tcp", "1".to_owned()));
+        }
+        if let Some((refresh_s, retries)) = needs.sync {
+            wants.push(vs("backup_only", "0".to_owned()));
+            wants.push(vs("sync_version", "1".to_owned()));
+            wants.push(vs("sync_threshold", "0 0".to_owned()));
+            wants.push(vs("sync_refresh_period", refresh_s.to_string()));
+            wants.push(vs("sync_retries", retries.to_string()));
+        }
     }
     wants
 }
@@ -172,7 +194,7 @@ pub(crate) fn settle(sysctls: &mut impl Sysctls, want: &Want, mode: SysctlMode) 
     let dotted: Vec<String> = parts.iter().map(|part| part.replace('.', "/")).collect();
     let mut finding = SysctlFinding {
         key: dotted.join("."),
-        wanted: want.value,
+        wanted: want.value.clone(),
         found: None,
         changed: false,
         problem: None,
@@ -184,11 +206,13 @@ pub(crate) fn settle(sysctls: &mut impl Sysctls, want: &Want, mode: SysctlMode) 
             finding.problem = Some(SysctlProblem::Wrong);
         }
         Ok(found) => {
-            let written = sysctls.write(&parts, want.value);
+            let written = sysctls.write(&parts, &want.value);
             finding.found = sysctls.read(&parts).ok().or(Some(found));
             match written {
                 Err(error) => finding.problem = Some(error.into()),
-                Ok(()) if finding.found.as_deref() == Some(want.value) => finding.changed = true,
+                Ok(()) if finding.found.as_deref() == Some(want.value.as_str()) => {
+                    finding.changed = true
+                }
                 Ok(()) => finding.problem = Some(SysctlProblem::NotKept),
             }
         }
@@ -242,10 +266,14 @@ mod tests {
             nat_ipv4: true,
             nat_ipv6: true,
             ipvs: true,
+            hashed: true,
+            sync: Some((10, 2)),
         };
         let findings = director(&mut Store::default(), &needs, SysctlMode::Check);
-        let wants: Vec<(&str, &str)> =
-            findings.iter().map(|finding| (finding.key.as_str(), finding.wanted)).collect();
+        let wants: Vec<(&str, &str)> = findings
+            .iter()
+            .map(|finding| (finding.key.as_str(), finding.wanted.as_str()))
+            .collect();
         assert_eq!(
             wants,
             [
@@ -258,6 +286,12 @@ mod tests {
                 ("net.ipv4.ip_forward", "1"),
                 ("net.ipv6.conf.all.forwarding", "1"),
                 ("net.ipv4.vs.expire_quiescent_template", "1"),
+                ("net.ipv4.vs.sloppy_tcp", "1"),
+                ("net.ipv4.vs.backup_only", "0"),
+                ("net.ipv4.vs.sync_version", "1"),
+                ("net.ipv4.vs.sync_threshold", "0 0"),
+                ("net.ipv4.vs.sync_refresh_period", "10"),
+                ("net.ipv4.vs.sync_retries", "2"),
             ]
         );
         let without_nat = DirectorNeeds { nat_ipv4: false, nat_ipv6: false, ..needs };

@@ -170,6 +170,12 @@ fn destination(server: &RealServer, weight: u32) -> Destination {
     Destination { forward: server.forward, weight, thresholds: server.thresholds }
 }
 
+/// Whether a service chooses by hashing alone, so that every director chooses alike.
+#[must_use]
+pub fn hashed(spec: &ClusterSpec) -> bool {
+    spec.services.values().any(|service| matches!(service.scheduler.as_str(), "sh" | "mh"))
+}
+
 /// Every VIP of the configuration on this node's devices, wanted now or not.
 #[must_use]
 pub fn vips(

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::id::DeviceName;
 use crate::spec::{Forward, Persistence, Protocol, Scheduler, SchedulerFlags, Thresholds};
+use crate::sync::SyncFilter;
 
 /// A link-layer address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,6 +109,23 @@ pub struct MarkRule {
 
 /// Everything that gets a firewall mark from Quorate; no packet is in two of them.
 pub type MarkRules = BTreeSet<MarkRule>;
+
+/// What Quorate has the packet filter of a director do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PacketRules {
+    /// What gets firewall marks.
+    pub marks: MarkRules,
+    /// Whose sync messages are heeded, if anybody listens.
+    pub sync: Option<SyncFilter>,
+}
+
+impl PacketRules {
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty() && self.sync.is_none()
+    }
+}
 
 /// What a virtual service is, apart from its real servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

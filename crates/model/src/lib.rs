@@ -22,5 +22,6 @@ pub mod probe;
 pub mod space;
 pub mod spec;
 pub mod state;
+pub mod sync;
 pub mod time;
 pub mod watch;

@@ -317,7 +317,9 @@ impl Placement {
         let since = self.eligible_since.get(&(group.clone(), best));
         let long_enough =
             since.is_some_and(|&since| view.now.since(since) >= settings.preempt_delay);
-        settings.preempt && preferred && long_enough
+        // Connections that it does not know would be cut off by the move.
+        let warm = view.fresh(best).is_some_and(|report| !report.cold);
+        settings.preempt && preferred && long_enough && warm
     }
 }
 

@@ -298,6 +298,12 @@ impl ClusterState {
                 name: record.description.name.clone(),
                 director: record.description.role == Role::Director,
                 addresses: record.description.links.iter().map(|l| l.listen.ip()).collect(),
+                links: record
+                    .description
+                    .links
+                    .iter()
+                    .map(|link| (link.name.clone(), link.listen.ip()))
+                    .collect(),
             })
             .collect()
     }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use quorate_api::peer::v1::forward_request::Request as Write;
 use quorate_api::peer::v1::forward_response::Response as Written;
 use quorate_api::peer::v1::{HeldGroup, ObserveResponse, ObservedLink};
+use quorate_api::v1;
 use quorate_model::director::DirectorView;
 use quorate_model::id::NodeId;
 use quorate_model::kernel::ObservedServices;
+use quorate_model::state::ClusterState;
 use tonic::{Code, Status};
 
 use crate::api::error::{KEY, Kind, error, was_never_sent};
@@ -83,6 +85,7 @@ impl Member {
             api: self.api.map(|address| address.to_string()).unwrap_or_default(),
             links: self.links.view().into_iter().map(observed_link).collect(),
             disk_full: view.disk_full,
+            sync: sync_status(&state, &view),
         })
     }
 
@@ -151,6 +154,21 @@ impl Member {
         }
         endpoints.into_iter().collect()
     }
+}
+
+/// This director's part in the synchronisation of connections.
+fn sync_status(state: &ClusterState, view: &DirectorView) -> Option<v1::SyncStatus> {
+    // A witness has no services thread, and says nothing of services.
+    let sync = state.spec.sync.as_ref().filter(|_| view.services.is_some())?;
+    let (running, warm) = view.synced;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Some(v1::SyncStatus {
+        link: sync.link.clone(),
+        id: sync.id.into(),
+        running: running.is_some(),
+        running_ms: running.map(millis),
+        warm,
+    })
 }
 
 fn observed_link(link: LinkView) -> ObservedLink {

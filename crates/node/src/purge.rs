@@ -81,7 +81,7 @@ pub fn purge(config: &NodeConfig, out: &mut dyn Write) -> Result<(), PurgeError>
         left.extend(
             done.services_left.iter().map(|(key, error)| format!("service {key}: {error}")),
         );
-        left.extend(done.marks_left.iter().map(|error| format!("firewall marks: {error}")));
+        left.extend(done.left.iter().map(ToString::to_string));
         if !done.addresses_left.is_empty() {
             return Err(PurgeError::Left(left));
         }
@@ -114,8 +114,11 @@ fn say(done: &Purged, out: &mut dyn Write) -> io::Result<()> {
     for service in &done.services {
         writeln!(out, "removed service {service}")?;
     }
-    if done.marks {
-        writeln!(out, "removed table inet quorate, which set firewall marks")?;
+    if done.rules {
+        writeln!(out, "removed table inet quorate of nftables")?;
+    }
+    for role in &done.sync {
+        writeln!(out, "ended the sync daemon of IPVS ({role})")?;
     }
     Ok(())
 }

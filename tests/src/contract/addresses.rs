@@ -259,6 +259,8 @@ fn sysctls(dataplane: Kernel<'_>, world: World<'_>) {
         nat_ipv4: true,
         nat_ipv6: true,
         ipvs: false,
+        hashed: false,
+        sync: None,
     };
     let before = dataplane.director_sysctls(&needs, SysctlMode::Check);
     assert!(before.iter().any(|finding| finding.problem.is_some()), "{before:?}");
@@ -269,7 +271,7 @@ fn sysctls(dataplane: Kernel<'_>, world: World<'_>) {
     for (was, is) in before.iter().zip(&set) {
         assert_eq!(is.problem, None, "{is}");
         assert_eq!(is.changed, was.problem.is_some(), "{is}");
-        assert_eq!(is.found.as_deref(), Some(is.wanted), "{is}");
+        assert_eq!(is.found.as_deref(), Some(is.wanted.as_str()), "{is}");
     }
     let again = dataplane.director_sysctls(&needs, SysctlMode::Set);
     assert!(again.iter().all(|finding| finding.problem.is_none() && !finding.changed));

@@ -120,7 +120,7 @@ impl Environment for LinuxWorld {
         self.director_does(&format!("ipvsadm -A {protocol} {} -s sh -b sh-port", address));
     }
 
-    fn spoil_marks(&mut self) {
+    fn spoil_rules(&mut self) {
         self.director_does("nft add rule inet quorate prerouting counter accept");
     }
 

@@ -229,6 +229,7 @@ impl From<&Report> for peer::Report {
             sequence: report.sequence,
             heard: heard.collect(),
             fitness: fitness.collect(),
+            cold: report.cold,
         }
     }
 }
@@ -257,6 +258,7 @@ impl TryFrom<peer::Report> for Report {
             sequence: report.sequence,
             heard,
             obstacles,
+            cold: report.cold,
         })
     }
 }
@@ -312,6 +314,7 @@ mod tests {
             sequence: 8,
             heard: [(group.clone(), heard)].into(),
             obstacles: [(group, obstacles)].into(),
+            cold: true,
         }));
         messages
     }

@@ -70,6 +70,18 @@ pub struct Node {
     pub owns: Vec<String>,
     pub problems: Vec<String>,
     pub links: Vec<Link>,
+    pub sync: Option<Sync>,
+}
+
+/// A director's part in the synchronisation of connections.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Sync {
+    pub link: String,
+    pub id: u32,
+    pub running: bool,
+    pub running_ms: Option<u64>,
+    pub warm: bool,
 }
 
 /// A link of a node to another, as the first one sees it.
@@ -256,6 +268,13 @@ impl From<v1::NodeStatus> for Node {
             owns: node.owns,
             problems: node.problems,
             links: node.links.into_iter().map(Link::from).collect(),
+            sync: node.sync.map(|sync| Sync {
+                link: sync.link,
+                id: sync.id,
+                running: sync.running,
+                running_ms: sync.running_ms,
+                warm: sync.warm,
+            }),
         }
     }
 }

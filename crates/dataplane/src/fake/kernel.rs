@@ -8,11 +8,12 @@ use std::time::Duration;
 use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    ConnectionTimeouts, Destination, DeviceAddress, Family, MarkRules, ObservedDestination,
-    ObservedServices, ServiceKey,
+    ConnectionTimeouts, Destination, DeviceAddress, Family, ObservedDestination, ObservedServices,
+    PacketRules, ServiceKey,
 };
 use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Scheduler};
+use quorate_model::sync::{SyncDaemons, SyncSettings, SyncStep};
 
 use super::{Announcement, Call};
 use crate::error::{DataplaneError, Errno, Operation};
@@ -49,10 +50,10 @@ pub(super) struct Kernel {
     sysctls: BTreeMap<Vec<String>, String>,
     pub(super) services: ObservedServices,
     pub(super) timeouts: ConnectionTimeouts,
-    /// What gets firewall marks.
-    pub(super) marks: MarkRules,
+    pub(super) rules: PacketRules,
     /// Whether something that is not ours stands in that table instead.
-    pub(super) spoilt_marks: bool,
+    pub(super) spoilt_rules: bool,
+    pub(super) sync: SyncDaemons,
     pub(super) lacks_nft: bool,
     pub(super) applied: Vec<Action>,
     pub(super) announcements: Vec<Announcement>,
@@ -146,6 +147,7 @@ impl Kernel {
         self.ipvs_problem = ipvs.err();
         if self.ipvs_problem == Some(IpvsProblem::NoModule) {
             self.services.clear();
+            self.sync.clear();
         }
     }
 
@@ -208,6 +210,35 @@ impl Kernel {
         }
         self.applied.push(action.clone());
         Ok(())
+    }
+
+    pub(super) fn sync_step(&mut self, step: &SyncStep) -> Result<(), DataplaneError> {
+        match step {
+            SyncStep::Stop(role) => {
+                self.needs_ipvs(|| Operation::StopSync(*role))?;
+                self.sync.remove(role);
+            }
+            SyncStep::Start(role, settings) => {
+                let doing = || Operation::StartSync(*role, settings.clone());
+                self.needs_ipvs(doing)?;
+                let device = settings.device.clone();
+                if self.device(&device) == DeviceState::Missing {
+                    return Err(DataplaneError::NoDevice { doing: doing(), device });
+                }
+                if self.sync.contains_key(role) {
+                    return Err(DataplaneError::from_errno(doing(), Errno(libc::EEXIST)));
+                }
+                // What was not said, the kernel chooses by the device's frames.
+                let max_len = settings.max_len.or(Some(1_460));
+                self.sync.insert(*role, SyncSettings { max_len, ..settings.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn device_with(&self, address: IpAddr) -> Option<DeviceName> {
+        let found = self.addresses.keys().find(|at| at.net.addr() == address);
+        found.map(|at| at.device.clone())
     }
 
     pub(super) fn device(&self, device: &DeviceName) -> DeviceState {

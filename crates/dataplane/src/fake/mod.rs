@@ -13,11 +13,12 @@ use std::time::Duration;
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    ConnectionTimeouts, DeviceAddress, DeviceAddresses, MarkRules, ObservedService,
-    ObservedServices, ServiceKey,
+    ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedService, ObservedServices,
+    PacketRules, ServiceKey,
 };
 use quorate_model::plan::Action;
 use quorate_model::spec::Scheduler;
+use quorate_model::sync::{SyncDaemons, SyncStep};
 
 use self::kernel::{Kernel, Mark};
 use crate::error::{DataplaneError, Errno, Operation};
@@ -118,15 +119,15 @@ impl FakeKernel {
         self.kernel().lacks_nft = !there;
     }
 
-    /// Puts something that is not ours into our table of firewall marks.
-    pub fn spoil_marks(&self) {
-        self.kernel().spoilt_marks = true;
+    /// Puts something that is not ours into our table of the packet filter.
+    pub fn spoil_rules(&self) {
+        self.kernel().spoilt_rules = true;
     }
 
-    /// What gets firewall marks.
+    /// Quorate's rules of the packet filter.
     #[must_use]
-    pub fn marks(&self) -> MarkRules {
-        self.kernel().marks.clone()
+    pub fn rules(&self) -> PacketRules {
+        self.kernel().rules.clone()
     }
 
     /// Makes every sysctl read-only, or writable again.
@@ -249,18 +250,32 @@ impl Dataplane for Fake {
         Ok(())
     }
 
-    fn marks(&mut self) -> Result<Option<MarkRules>, DataplaneError> {
+    fn rules(&mut self) -> Result<Option<PacketRules>, DataplaneError> {
         let kernel = self.kernel.kernel();
-        kernel.needs_nft(|| Operation::ReadMarks)?;
-        Ok((!kernel.spoilt_marks).then(|| kernel.marks.clone()))
+        kernel.needs_nft(|| Operation::ReadRules)?;
+        Ok((!kernel.spoilt_rules).then(|| kernel.rules.clone()))
     }
 
-    fn set_marks(&mut self, marks: &MarkRules) -> Result<(), DataplaneError> {
+    fn set_rules(&mut self, rules: &PacketRules) -> Result<(), DataplaneError> {
         let mut kernel = self.kernel.kernel();
-        kernel.needs_nft(|| Operation::SetMarks(marks.len()))?;
-        kernel.spoilt_marks = false;
-        kernel.marks.clone_from(marks);
+        kernel.needs_nft(|| Operation::SetRules(rules.marks.len()))?;
+        kernel.spoilt_rules = false;
+        kernel.rules.clone_from(rules);
         Ok(())
+    }
+
+    fn sync_daemons(&mut self) -> Result<SyncDaemons, DataplaneError> {
+        let kernel = self.kernel.kernel();
+        kernel.needs_ipvs(|| Operation::ReadSync)?;
+        Ok(kernel.sync.clone())
+    }
+
+    fn sync_step(&mut self, step: &SyncStep) -> Result<(), DataplaneError> {
+        self.kernel.kernel().sync_step(step)
+    }
+
+    fn device_with(&mut self, address: IpAddr) -> Result<Option<DeviceName>, DataplaneError> {
+        Ok(self.kernel.kernel().device_with(address))
     }
 
     fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {

@@ -12,9 +12,10 @@ use std::time::Duration;
 use quorate_model::claim::{Answer, Question};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{
-    ConnectionTimeouts, DeviceAddress, DeviceAddresses, MarkRules, ObservedServices,
+    ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices, PacketRules,
 };
 use quorate_model::plan::Action;
+use quorate_model::sync::{SyncDaemons, SyncStep};
 
 use self::ipvs::Ipvs;
 use self::route::Route;
@@ -28,9 +29,9 @@ use crate::{
 
 mod ask;
 mod ipvs;
-mod marks;
 pub(crate) mod module;
 mod route;
+mod rules;
 
 /// The real kernel. Each instance has sockets of its own, so that one thread can program services
 /// while another refreshes addresses.
@@ -126,12 +127,24 @@ impl Dataplane for Linux {
         self.ipvs.set_timeouts(timeouts)
     }
 
-    fn marks(&mut self) -> Result<Option<MarkRules>, DataplaneError> {
-        marks::read()
+    fn rules(&mut self) -> Result<Option<PacketRules>, DataplaneError> {
+        rules::read()
     }
 
-    fn set_marks(&mut self, rules: &MarkRules) -> Result<(), DataplaneError> {
-        marks::set(rules)
+    fn set_rules(&mut self, rules: &PacketRules) -> Result<(), DataplaneError> {
+        rules::set(rules)
+    }
+
+    fn sync_daemons(&mut self) -> Result<SyncDaemons, DataplaneError> {
+        self.ipvs.sync_daemons()
+    }
+
+    fn sync_step(&mut self, step: &SyncStep) -> Result<(), DataplaneError> {
+        self.ipvs.sync_step(step)
+    }
+
+    fn device_with(&mut self, address: IpAddr) -> Result<Option<DeviceName>, DataplaneError> {
+        self.route()?.device_with(address)
     }
 
     fn device(&mut self, device: &DeviceName) -> Result<DeviceState, DataplaneError> {

@@ -201,11 +201,7 @@ impl Route {
     /// server has VIPs that are meant to stand.
     pub(super) fn marked_addresses(&self) -> Result<DeviceAddresses, DataplaneError> {
         let fail = |failure: Failure| failure.during(Operation::ObserveAddresses);
-        let dump = self.requests().link().get().execute();
-        let links: Vec<LinkMessage> = self.wait(dump.try_collect()).map_err(fail)?;
-        let links = links.iter().filter(|link| !link.header.flags.contains(LinkFlags::Loopback));
-        let names = links.filter_map(|link| Some((link.header.index, name(link)?)));
-        let names: BTreeMap<u32, DeviceName> = names.collect();
+        let names = self.names().map_err(fail)?;
         let all: Vec<AddressMessage> =
             self.wait(self.requests().address().get().execute().try_collect()).map_err(fail)?;
         let marked = all.iter().filter(|message| facts(message).ours).filter_map(|message| {
@@ -213,6 +209,27 @@ impl Route {
             Some(DeviceAddress { device, net: net(message)? })
         });
         Ok(marked.collect())
+    }
+
+    /// The names of all devices but lo, by their index.
+    fn names(&self) -> Result<BTreeMap<u32, DeviceName>, Failure> {
+        let dump = self.requests().link().get().execute();
+        let links: Vec<LinkMessage> = self.wait(dump.try_collect())?;
+        let links = links.iter().filter(|link| !link.header.flags.contains(LinkFlags::Loopback));
+        Ok(links.filter_map(|link| Some((link.header.index, name(link)?))).collect())
+    }
+
+    pub(super) fn device_with(
+        &self,
+        address: IpAddr,
+    ) -> Result<Option<DeviceName>, DataplaneError> {
+        let fail = |failure: Failure| failure.during(Operation::FindDevice(address));
+        let names = self.names().map_err(fail)?;
+        let all: Vec<AddressMessage> =
+            self.wait(self.requests().address().get().execute().try_collect()).map_err(fail)?;
+        let has = |message: &&AddressMessage| net(message).is_some_and(|net| net.addr() == address);
+        let found = all.iter().find(has);
+        Ok(found.and_then(|message| names.get(&message.header.index).cloned()))
     }
 
     pub(super) fn add_addresses(

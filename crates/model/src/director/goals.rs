@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use super::{
     AddressReport, Announcements, DesiredServices, DeviceAddress, DeviceAddresses, DeviceCondition,
-    Director, Effect, GroupName, Instant, ObservedServices, Obstacle, ProbeTarget, Serving,
-    Verdict,
+    Director, Effect, GroupName, Instant, ObservedServices, Obstacle, ProbeTarget, ServiceReport,
+    Serving, Verdict,
 };
 use crate::desired::{self, Knowledge, NatFamilies};
 use crate::id::Role;
 use crate::kernel::MarkRules;
-use crate::spec::{Timeouts, Vip, VipGroup, VirtualService};
+use crate::spec::{ForeignServices, Timeouts, Vip, VipGroup, VirtualService};
+use crate::sync::SyncGoal;
 
 /// For how long an address that the kernel refused counts as refused. Long, so that a group whose
 /// address every kernel refuses is not handed round between the directors.
@@ -53,6 +54,12 @@ pub struct ServiceGoal {
     pub timeouts: Timeouts,
     /// What gets a firewall mark.
     pub marks: MarkRules,
+    /// How connections are synchronised, if they are.
+    pub sync: Option<SyncGoal>,
+    /// Whether a service of a hashing scheduler is there: any director may take its connections over.
+    pub hashed: bool,
+    /// What becomes of services that are not these.
+    pub foreign: ForeignServices,
 }
 
 impl Director {
@@ -117,6 +124,9 @@ impl Director {
             nat: desired::nat_families(&self.state.spec),
             timeouts: self.state.spec.timeouts,
             marks: desired::marks(&self.state.spec),
+            sync: SyncGoal::of(&self.state, self.config.me),
+            hashed: desired::hashed(&self.state.spec),
+            foreign: self.state.spec.foreign_services,
         };
         if self.service_goal.as_ref() == Some(&goal) {
             return;
@@ -124,6 +134,24 @@ impl Director {
         goal.sequence += 1;
         self.service_goal = Some(goal.clone());
         effects.push(Effect::Services(goal));
+    }
+
+    /// The kernel runs both sync daemons as wanted, or does not.
+    pub(super) fn services_applied(&mut self, now: Instant, report: ServiceReport) {
+        self.synced_since = match (report.synced, self.synced_since) {
+            (true, None) => Some(now),
+            (true, since) => since,
+            (false, _) => None,
+        };
+        self.services = Some(report);
+    }
+
+    /// Whether connections are synchronised, and this node has not listened for long enough.
+    pub(super) fn is_cold(&self, now: Instant) -> bool {
+        let warm = |since: Instant| now.since(since) >= self.state.spec.sync_warmup;
+        self.config.role == Role::Director
+            && self.state.spec.sync.is_some()
+            && !self.synced_since.is_some_and(warm)
     }
 
     pub(super) fn addresses_applied(

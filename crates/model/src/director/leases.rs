@@ -33,6 +33,7 @@ impl Director {
         let first = state.configuration.is_some() && self.state.configuration.is_none();
         let configured = first || state.spec != self.state.spec;
         let weighed = state.overrides != self.state.overrides;
+        let peopled = state.nodes != self.state.nodes;
         if state.grants != self.state.grants {
             self.last_grant = Some(now);
         }
@@ -41,7 +42,7 @@ impl Director {
         self.claims_configured();
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
-        if configured || weighed {
+        if configured || weighed || peopled {
             self.weighted = self.state.overrides.over(&self.state.spec);
             self.configuration_changed(effects);
         }
@@ -268,6 +269,7 @@ impl Director {
             sequence: self.report_sequence,
             heard: self.voter.heard(now),
             obstacles: self.obstacles(now),
+            cold: self.is_cold(now),
         };
         self.send(self.state.nodes.keys(), Message::Report(report.clone()), effects);
         self.reports.insert(self.config.me, ReceivedReport { at: now, report });

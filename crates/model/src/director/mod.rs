@@ -94,6 +94,8 @@ pub struct ServiceReport {
     pub obstacle: Option<Obstacle>,
     /// What the kernel refused, and why.
     pub failed: BTreeMap<ServiceKey, String>,
+    /// Whether both sync daemons run as wanted.
+    pub synced: bool,
 }
 
 /// What happened.
@@ -212,6 +214,8 @@ pub struct Director {
     found: Option<ObservedServices>,
     service_goal: Option<ServiceGoal>,
     services: Option<ServiceReport>,
+    /// Since when the kernel runs both sync daemons.
+    synced_since: Option<Instant>,
     verdicts: Verdicts,
     /// The configuration with the weights that operators gave real servers.
     weighted: Arc<ClusterSpec>,
@@ -250,6 +254,7 @@ impl Director {
             found: None,
             service_goal: None,
             services: None,
+            synced_since: None,
             verdicts: Verdicts::new(),
             weighted: Arc::default(),
             full: None,
@@ -274,7 +279,7 @@ impl Director {
             Event::Persisted(written) => self.persisted(now, written, &mut effects),
             Event::Proposed => self.proposing = false,
             Event::ServicesFound(found) => self.services_found(found, &mut effects),
-            Event::Services(report) => self.services = Some(report),
+            Event::Services(report) => self.services_applied(now, report),
             Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
             Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
             Event::Found(watched, verdict) => self.found(now, &watched, verdict),

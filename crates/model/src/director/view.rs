@@ -36,6 +36,9 @@ pub struct DirectorView {
     pub addresses: AddressReport,
     /// What the kernel said of this node's services; `None` before it was asked.
     pub services: Option<ServiceReport>,
+    /// For how long its kernel has run both sync daemons, and whether that is long enough for a group
+    /// to return to it.
+    pub synced: (Option<Duration>, bool),
 }
 
 impl Director {
@@ -90,6 +93,7 @@ impl Director {
             disk_full: self.full.is_some(),
             addresses: self.addresses.clone(),
             services: self.services.clone(),
+            synced: (self.synced_since.map(|since| now.since(since)), !self.is_cold(now)),
         }
     }
 }

@@ -97,6 +97,9 @@ pub struct Report {
     /// What keeps it from owning each group that it knows; nothing, where the set is empty. A
     /// group without an entry is one that it has not heard of yet.
     pub obstacles: BTreeMap<GroupName, BTreeSet<Obstacle>>,
+    /// Whether it has not listened long enough to the connections of the others: no group returns to it
+    /// by itself.
+    pub cold: bool,
 }
 
 /// What a voter heard of a group's owner.

@@ -47,6 +47,7 @@ impl World {
             };
             world.state.nodes.insert(id, NodeRecord { description, leaving: false });
             let report = Report {
+                cold: false,
                 incarnation: Incarnation(id.0),
                 sequence: 1,
                 heard: BTreeMap::new(),
@@ -434,4 +435,23 @@ fn an_operator_moves_groups_in_a_pause_dead_owners_ones_too() {
     world.pause();
     world.state.pins.insert(g(), NodeId(3));
     assert_eq!(world.decide(), Some((3, GrantReason::Transfer)), "a new group, where asked for");
+}
+
+/// Connections that it does not know would be cut off.
+#[test]
+fn no_group_returns_by_itself_to_a_director_that_has_not_listened_for_long_enough() {
+    let mut world = World::new("prefer = [\"n1\"]\n").owned_by(2);
+    let cold = |world: &mut World, cold| {
+        world.reports.get_mut(&NodeId(1)).unwrap().report.cold = cold;
+    };
+    cold(&mut world, true);
+    world.decide();
+    world.pass(SECOND * 60);
+    assert_eq!(world.decide(), None);
+    cold(&mut world, false);
+    assert_eq!(world.decide(), Some((1, GrantReason::Preempt)));
+    // An operator's order, and a failure, don't wait.
+    cold(&mut world, true);
+    world.state.pins.insert(g(), NodeId(1));
+    assert_eq!(world.decide(), Some((1, GrantReason::Transfer)));
 }

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use super::document::duration_text;
 use super::{
-    Check, CheckKind, ClusterSpec, Listen, RealServer, Timeouts, Track, VipGroup, VirtualService,
+    Check, CheckKind, ClusterSpec, ForeignServices, Listen, RealServer, Sync, Timeouts, Track,
+    VipGroup, VirtualService,
 };
 
 /// What happens to an object or field.
@@ -136,6 +137,16 @@ pub fn difference(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
         (!text.is_empty()).then_some(text)
     };
     fields.optional("timeouts", timeouts(old), timeouts(new), true);
+    let sync = |spec: &ClusterSpec| spec.sync.as_ref().map(sync);
+    fields.optional("sync", sync(old), sync(new), true);
+    let warmup = |spec: &ClusterSpec| duration_text(spec.sync_warmup);
+    fields.value("sync_warmup", warmup(old), warmup(new), true);
+    let foreign = |spec: &ClusterSpec| match spec.foreign_services {
+        ForeignServices::Keep => "keep".to_owned(),
+        ForeignServices::Remove => "remove".to_owned(),
+    };
+    let removed = new.foreign_services == ForeignServices::Remove;
+    fields.value("foreign_services", foreign(old), foreign(new), !removed);
     changes.extend(fields.of(Object::Cluster));
     objects(&old.groups, &new.groups, &mut changes, Object::Group, group_at, group);
     objects(&old.services, &new.services, &mut changes, Object::Service, service_at, service);
@@ -365,6 +376,15 @@ fn settings(server: &RealServer) -> String {
         text.push_str(&format!(" {name} {threshold}"));
     }
     text
+}
+
+fn sync(sync: &Sync) -> String {
+    let Sync { link, id, group, port, ttl, max_len, refresh_s, retries } = sync;
+    let length = max_len.map(|length| format!(" maxlen {length}")).unwrap_or_default();
+    format!(
+        "link {link} id {id} group {group}:{port} ttl {ttl}{length} refresh {refresh_s}s retries \
+         {retries}"
+    )
 }
 
 fn check(check: &Check) -> String {

@@ -34,7 +34,7 @@ pub const PREEMPT_DELAY_DEFAULT: Duration = Duration::from_secs(60);
 pub const WEIGHT_MAX: u32 = 65_535;
 
 /// The whole replicated configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSpec {
     /// Lease and renewal interval; absent: the cluster keeps what it has.
     pub timing: Option<Timing>,
@@ -42,10 +42,48 @@ pub struct ClusterSpec {
     pub arbitration: Vec<IpAddr>,
     /// How long every director's kernel keeps connections on which nothing comes.
     pub timeouts: Timeouts,
+    /// How directors tell each other of their connections; `None`: they don't.
+    pub sync: Option<Sync>,
+    /// How long a director must have listened before a group returns to it by itself.
+    pub sync_warmup: Duration,
+    /// Whether services in the kernel that are not of this configuration are removed.
+    pub foreign_services: ForeignServices,
     /// VIP groups by name.
     pub groups: BTreeMap<GroupName, VipGroup>,
     /// Virtual services by name.
     pub services: BTreeMap<ServiceName, VirtualService>,
+}
+
+/// What becomes of services in a director's kernel that Quorate did not program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForeignServices {
+    /// They are left alone.
+    #[default]
+    Keep,
+    /// They are removed: the whole table is Quorate's.
+    Remove,
+}
+
+/// How the IPVS sync daemons of the directors talk (ipvsadm(8): --start-daemon).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// The `[[link]]` of every node's `node.toml` whose device they use.
+    pub link: String,
+    /// Which daemons heed each other of several on one network, 1 to 255.
+    pub id: u8,
+    /// The multicast group.
+    pub group: IpAddr,
+    /// Its UDP port.
+    pub port: u16,
+    /// How many hops a message may take.
+    pub ttl: u8,
+    /// The longest message in bytes; `None`: what fits the device's frames.
+    pub max_len: Option<u16>,
+    /// How often a connection that goes on is told of again, in seconds
+    /// (`net.ipv4.vs.sync_refresh_period`).
+    pub refresh_s: u32,
+    /// How often each telling is repeated (`net.ipv4.vs.sync_retries`).
+    pub retries: u8,
 }
 
 /// Addresses that move together: the unit of ownership.
@@ -65,6 +103,22 @@ pub struct VipGroup {
     pub arbitration: Option<Vec<IpAddr>>,
     /// What a director has to see, in the order of the file, none twice.
     pub tracks: Vec<Track>,
+}
+
+impl Default for ClusterSpec {
+    /// That of an empty file.
+    fn default() -> Self {
+        Self {
+            timing: None,
+            arbitration: Vec::new(),
+            timeouts: Timeouts::default(),
+            sync: None,
+            sync_warmup: read::WARMUP_DEFAULT,
+            foreign_services: ForeignServices::default(),
+            groups: BTreeMap::new(),
+            services: BTreeMap::new(),
+        }
+    }
 }
 
 impl ClusterSpec {

@@ -17,6 +17,8 @@ pub struct KnownNode {
     pub director: bool,
     /// Its addresses: those of its links, and others that are known.
     pub addresses: Vec<IpAddr>,
+    /// Its links by name, with the address of each.
+    pub links: BTreeMap<String, IpAddr>,
 }
 
 /// What is wrong with a configuration in this cluster. Warnings alone don't forbid it:
@@ -50,7 +52,30 @@ pub fn against_nodes(spec: &ClusterSpec, nodes: &[KnownNode]) -> Diagnostics {
     }
     real_servers(spec, nodes, &mut out);
     arbitration(spec, nodes, &mut out);
+    sync(spec, nodes, &mut out);
     out
+}
+
+/// A director without the link could neither tell nor hear.
+fn sync(spec: &ClusterSpec, nodes: &[KnownNode], out: &mut Diagnostics) {
+    let Some(sync) = &spec.sync else { return };
+    let at = At { path: "cluster.sync.link".to_owned(), span: None };
+    for node in nodes.iter().filter(|node| node.director) {
+        let Some(address) = node.links.get(&sync.link) else {
+            let known = node.links.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message =
+                format!("director {} has no link {:?}: it has {known}", node.name, sync.link);
+            out.push(at.problem(message).help("name a [[link]] that every director has"));
+            continue;
+        };
+        if address.is_ipv4() != sync.group.is_ipv4() {
+            let message = format!(
+                "link {} of director {} has address {address}, and group {} is of the other family",
+                sync.link, node.name, sync.group
+            );
+            out.push(at.problem(message).help("give a group of the link's family"));
+        }
+    }
 }
 
 /// A node always reaches itself, so its address says nothing of the network.
@@ -116,7 +141,8 @@ mod tests {
 
     fn node(name: &str, director: bool, address: &str) -> KnownNode {
         let addresses = vec![address.parse().expect("address")];
-        KnownNode { name: name.parse().expect("name"), director, addresses }
+        let links = [("lan".to_owned(), address.parse().expect("address"))].into();
+        KnownNode { name: name.parse().expect("name"), director, addresses, links }
     }
 
     fn said(service: &str, group: &str) -> String {
@@ -155,6 +181,26 @@ mod tests {
             said("real_servers = []", "only = [\"d9\"]"),
             "warning group.web.only: no node of this cluster is called d9\n\
              error group.web.only: no director of this cluster may own this group\n"
+        );
+    }
+
+    #[test]
+    fn every_director_has_the_link_that_connections_are_told_over() {
+        let nodes = [node("d1", true, "192.0.2.1"), node("w1", false, "192.0.2.16")];
+        let said = |sync: &str| {
+            let source = format!("cluster.sync = {{ link = {sync} }}\n");
+            against_nodes(&parse(&source, Format::Toml).expect("right"), &nodes).to_string()
+        };
+        assert_eq!(said("\"lan\""), "");
+        assert_eq!(
+            said("\"heartbeat\""),
+            "cluster.sync.link: director d1 has no link \"heartbeat\": it has lan (name a [[link]] that \
+             every director has)"
+        );
+        assert_eq!(
+            said("\"lan\", group = \"ff05::51\""),
+            "cluster.sync.link: link lan of director d1 has address 192.0.2.1, and group ff05::51 is of \
+             the other family (give a group of the link's family)"
         );
     }
 

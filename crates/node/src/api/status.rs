@@ -181,6 +181,7 @@ impl Knowledge<'_> {
             version: answer.map(|a| a.version.clone()).unwrap_or_default(),
             problems,
             links: self.links(id),
+            sync: answer.and_then(|answer| answer.sync.clone()),
         }
     }
 

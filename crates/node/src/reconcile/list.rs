@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, Family, ServiceKey};
 use quorate_model::spec::Protocol;
+use quorate_model::sync::SyncSettings;
 
 use crate::identity::file::write_durably;
 
@@ -79,6 +80,26 @@ impl Entry for ServiceKey {
             _ => return Some(Self::at(Protocol::named(kind)?, rest.parse().ok()?)),
         };
         Some(Self::Marked { mark: rest.parse::<NonZeroU32>().ok()?, family })
+    }
+}
+
+impl Entry for SyncSettings {
+    fn line(&self) -> String {
+        let Self { device, id, group, port, ttl, max_len } = self;
+        format!("{device} {id} {group} {port} {ttl} {}", max_len.unwrap_or(0))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [device, id, group, port, ttl, max_len] = fields.as_slice() else { return None };
+        Some(Self {
+            device: device.parse().ok()?,
+            id: id.parse().ok()?,
+            group: group.parse().ok()?,
+            port: port.parse().ok()?,
+            ttl: ttl.parse().ok()?,
+            max_len: Some(max_len.parse().ok()?).filter(|&length| length > 0),
+        })
     }
 }
 
@@ -170,6 +191,14 @@ mod tests {
         for text in ["icmp 192.0.2.1:80", "mark 0", "mark x", "mark"] {
             assert!(ServiceKey::parse(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn sync_daemons_are_read_as_they_were_written() {
+        for text in ["eth1 1 224.0.0.81 8848 1 0", "lan0 255 ff05::51 1 9 1460"] {
+            assert_eq!(SyncSettings::parse(text).unwrap().line(), text);
+        }
+        assert!(SyncSettings::parse("eth1 256 224.0.0.81 8848 1 0").is_none());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod list;
 mod purge;
 mod questions;
 mod services;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -110,6 +111,11 @@ pub(crate) fn watch_kernel(addresses: AddressThread, events: Events) {
 /// The file in the data directory that lists the VIPs this node ever put into its kernel.
 pub(crate) fn vip_list(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("vips")
+}
+
+/// The file in the data directory that says how the sync daemons of IPVS were started.
+pub(crate) fn sync_list(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("sync")
 }
 
 /// The file in the data directory that lists the services this node ever put into its kernel.

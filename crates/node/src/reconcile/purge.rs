@@ -7,11 +7,12 @@ use std::path::Path;
 
 use quorate_dataplane::{Dataplane, DataplaneError, IpvsProblem, addresses_of};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{DeviceAddress, DeviceAddresses, MarkRules, ServiceKey};
+use quorate_model::kernel::{DeviceAddress, DeviceAddresses, PacketRules, ServiceKey};
 use quorate_model::plan::Action;
+use quorate_model::sync::{SyncRole, SyncSettings, SyncStep, plan_sync};
 
 use super::list::List;
-use super::{ListError, service_list, vip_list};
+use super::{ListError, service_list, sync_list, vip_list};
 
 /// What was taken out of the kernel, and what could not be.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -20,18 +21,20 @@ pub(crate) struct Purged {
     pub(crate) addresses: Vec<DeviceAddress>,
     /// Services that stood there, with their real servers.
     pub(crate) services: Vec<ServiceKey>,
-    /// Whether anything got firewall marks.
-    pub(crate) marks: bool,
+    /// Whether our table of nftables stood there.
+    pub(crate) rules: bool,
+    /// Sync daemons that ran.
+    pub(crate) sync: Vec<SyncRole>,
     /// Addresses that still stand, and why.
     pub(crate) addresses_left: Vec<(DeviceAddress, DataplaneError)>,
     /// Services that still stand, and why.
     pub(crate) services_left: Vec<(ServiceKey, DataplaneError)>,
-    /// Why something still gets firewall marks, if it does.
-    pub(crate) marks_left: Option<DataplaneError>,
+    /// Why something else still stands.
+    pub(crate) left: Vec<DataplaneError>,
 }
 
-/// Takes our addresses out of the kernel, then our services and our table of firewall marks, which
-/// has a name of its own and is on no list. What is gone leaves the lists.
+/// Takes our addresses out of the kernel, then our services, our table of nftables, which has a
+/// name of its own and is on no list, and the sync daemons that we started. What is gone leaves the lists.
 ///
 /// # Errors
 ///
@@ -39,10 +42,11 @@ pub(crate) struct Purged {
 pub(crate) fn purge(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<Purged, PurgeError> {
     let mut done = purge_addresses(dataplane, data_dir)?;
     purge_services(dataplane, data_dir, &mut done)?;
-    match purge_marks(dataplane) {
-        Ok(gone) => done.marks = gone,
-        Err(error) => done.marks_left = Some(error),
+    match purge_rules(dataplane) {
+        Ok(gone) => done.rules = gone,
+        Err(error) => done.left.push(error),
     }
+    purge_sync(dataplane, data_dir, &mut done)?;
     Ok(done)
 }
 
@@ -96,14 +100,42 @@ fn purge_addresses(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<Pur
 }
 
 /// Whether there was such a table.
-fn purge_marks(dataplane: &mut dyn Dataplane) -> Result<bool, DataplaneError> {
-    match dataplane.marks() {
+fn purge_rules(dataplane: &mut dyn Dataplane) -> Result<bool, DataplaneError> {
+    match dataplane.rules() {
         // Without nftables nobody ever set any.
         Err(DataplaneError::NoNft { .. }) => Ok(false),
-        Ok(Some(marks)) if marks.is_empty() => Ok(false),
-        Ok(_) => dataplane.set_marks(&MarkRules::new()).map(|()| true),
+        Ok(Some(rules)) if rules.is_empty() => Ok(false),
+        Ok(_) => dataplane.set_rules(&PacketRules::default()).map(|()| true),
         Err(error) => Err(error),
     }
+}
+
+fn purge_sync(
+    dataplane: &mut dyn Dataplane,
+    data_dir: &Path,
+    done: &mut Purged,
+) -> Result<(), ListError> {
+    let mut list: List<SyncSettings> = List::open(sync_list(data_dir))?;
+    if list.entries().is_empty() {
+        return Ok(());
+    }
+    if dataplane.capabilities().ipvs != Err(IpvsProblem::NoModule) {
+        let running = match dataplane.sync_daemons() {
+            Ok(running) => running,
+            Err(error) => {
+                done.left.push(error);
+                return Ok(());
+            }
+        };
+        for step in plan_sync(None, &running, true) {
+            match (dataplane.sync_step(&step), step) {
+                (Ok(()), SyncStep::Stop(role)) => done.sync.push(role),
+                (Ok(()), SyncStep::Start(..)) => {}
+                (Err(error), _) => done.left.push(error),
+            }
+        }
+    }
+    if done.left.is_empty() { list.replace(BTreeSet::new()) } else { Ok(()) }
 }
 
 fn purge_services(

@@ -10,16 +10,17 @@ use quorate_dataplane::{
 };
 use quorate_model::director::{Event, ServiceGoal, ServiceReport};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{MarkRules, ObservedServices, ServiceKey};
+use quorate_model::kernel::{ObservedServices, PacketRules, ServiceKey};
 use quorate_model::ownership::message::Obstacle;
 use quorate_model::plan::{Action, done, plan, plan_timeouts};
-use quorate_model::spec::Timeouts;
+use quorate_model::spec::{ForeignServices, Timeouts};
+use quorate_model::sync::{SyncGoal, SyncSettings};
 use quorate_model::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::list::List;
-use super::{Events, ListError, Mailbox, MakeDataplane, service_list};
+use super::{Events, ListError, Mailbox, MakeDataplane, service_list, sync_list};
 use crate::clock;
 
 /// How often the whole table is read and compared, at most and at least: the kernel does not tell
@@ -77,6 +78,7 @@ impl ServiceThread {
     ) -> Result<Self, ListError> {
         let path = service_list(data_dir);
         let programmed = List::open(path.clone())?;
+        let synced = List::open(sync_list(data_dir))?;
         let orders: Arc<Mailbox<Orders>> = Arc::default();
         let view: Arc<Mutex<ServiceView>> = Arc::default();
         let handle = Self { orders: Arc::clone(&orders), view: Arc::clone(&view) };
@@ -103,7 +105,8 @@ impl ServiceThread {
                 view,
                 goal: None,
                 table: None,
-                marks: None,
+                rules: None,
+                synced,
                 next_look: clock::now(),
             };
             worker.run(&orders);
@@ -138,8 +141,8 @@ impl ServiceThread {
     }
 }
 
-struct Worker {
-    dataplane: Box<dyn Dataplane>,
+pub(super) struct Worker {
+    pub(super) dataplane: Box<dyn Dataplane>,
     programmed: List<ServiceKey>,
     needs: DirectorNeeds,
     mode: SysctlMode,
@@ -149,8 +152,10 @@ struct Worker {
     /// What the kernel holds, as far as this thread knows: read at the last look, and changed by what
     /// it did since. `None` where that is in doubt, so that the next goal begins with a look.
     table: Option<ObservedServices>,
-    /// The same of the firewall marks.
-    marks: Option<MarkRules>,
+    /// The same of our rules of the packet filter.
+    pub(super) rules: Option<PacketRules>,
+    /// How the sync daemons were started here, durably, so that they can be ended.
+    pub(super) synced: List<SyncSettings>,
     next_look: Instant,
 }
 
@@ -178,6 +183,9 @@ impl Worker {
                 Some(Task::Aim(goal)) => {
                     self.needs.nat_ipv4 = goal.nat.ipv4;
                     self.needs.nat_ipv6 = goal.nat.ipv6;
+                    self.needs.hashed = goal.hashed;
+                    self.needs.sync =
+                        goal.sync.as_ref().map(|sync| (sync.spec.refresh_s, sync.spec.retries));
                     let sequence = goal.sequence;
                     self.goal = Some(goal);
                     self.aim(sequence);
@@ -214,12 +222,15 @@ impl Worker {
         if let Some((_, text)) = &obstacle {
             problems.insert(text.clone());
         }
+        let mut synced = false;
         let failed = match (&obstacle, self.goal.clone()) {
             (None, Some(goal)) => {
                 if let Err(error) = self.keep_timeouts(goal.timeouts) {
                     problems.insert(error.to_string());
                 }
-                self.converge(&goal, begun >= self.next_look, &mut problems)
+                let failed = self.converge(&goal, begun >= self.next_look, &mut problems);
+                synced = self.keep_sync(goal.sync.as_ref(), &mut problems);
+                failed
             }
             (Some(_), _) | (_, None) => {
                 self.table = None;
@@ -241,7 +252,7 @@ impl Worker {
         }
         set_problems(&self.view, problems);
         let obstacle = obstacle.map(|(obstacle, _)| obstacle);
-        send(&self.events, Event::Services(ServiceReport { sequence, obstacle, failed }));
+        send(&self.events, Event::Services(ServiceReport { sequence, obstacle, failed, synced }));
     }
 
     /// Why no service can be programmed at all.
@@ -285,6 +296,10 @@ impl Worker {
         if let Err(error) = self.programmed.add(goal.services.keys()) {
             return all_failed(goal, &error.to_string(), problems);
         }
+        let rules = PacketRules {
+            marks: goal.marks.clone(),
+            sync: goal.sync.as_ref().and_then(SyncGoal::filter),
+        };
         let mut known = self.table.take();
         let mut failures: Vec<(Action, DataplaneError)> = Vec::new();
         let mut unmarked = None;
@@ -296,7 +311,11 @@ impl Worker {
                     Err(error) => return all_failed(goal, &error.to_string(), problems),
                 },
             };
-            let actions = plan(&goal.services, &table, self.programmed.entries());
+            let ours = match goal.foreign {
+                ForeignServices::Keep => self.programmed.entries().clone(),
+                ForeignServices::Remove => table.keys().copied().collect(),
+            };
+            let actions = plan(&goal.services, &table, &ours);
             if found {
                 tell_repairs(&actions);
             } else if !actions.is_empty() {
@@ -306,7 +325,7 @@ impl Worker {
             let kept = actions.partition_point(|action| !action.deletes());
             let (makes, deletes) = actions.split_at(kept);
             failures = self.dataplane.apply(makes);
-            unmarked = self.keep_marks(&goal.marks, look && attempt == 0).err();
+            unmarked = self.keep_rules(&rules, look && attempt == 0).err();
             failures.extend(self.dataplane.apply(deletes));
             if failures.is_empty() {
                 actions.iter().for_each(|action| done(&mut table, action));
@@ -333,35 +352,36 @@ impl Worker {
         failed
     }
 
-    /// Makes just this get firewall marks.
-    fn keep_marks(&mut self, wanted: &MarkRules, look: bool) -> Result<(), DataplaneError> {
-        let known = self.marks.take();
+    /// Makes the packet filter do just this.
+    fn keep_rules(&mut self, wanted: &PacketRules, look: bool) -> Result<(), DataplaneError> {
+        let known = self.rules.take();
         // Who never wanted any needs no nftables.
-        if wanted.is_empty() && known.as_ref().is_some_and(BTreeSet::is_empty) {
-            self.marks = known;
+        if wanted.is_empty() && known.as_ref().is_some_and(PacketRules::is_empty) {
+            self.rules = known;
             return Ok(());
         }
         let found = match known {
             Some(known) if !look => Some(known),
             before => {
-                let found = match self.dataplane.marks() {
+                let found = match self.dataplane.rules() {
                     Err(DataplaneError::NoNft { .. }) if wanted.is_empty() => {
-                        self.marks = Some(MarkRules::new());
+                        self.rules = Some(PacketRules::default());
                         return Ok(());
                     }
                     found => found?,
                 };
                 if before.as_ref() == Some(wanted) && found.as_ref() != Some(wanted) {
-                    warn!("the table of firewall marks was changed by hand: putting it back");
+                    warn!("table inet quorate of nftables was changed by hand: putting it back");
                 }
                 found
             }
         };
         if found.as_ref() != Some(wanted) {
-            info!(rules = wanted.len(), "setting firewall marks");
-            self.dataplane.set_marks(wanted)?;
+            let marks = wanted.marks.len();
+            info!(marks, sync = wanted.sync.is_some(), "setting table inet quorate of nftables");
+            self.dataplane.set_rules(wanted)?;
         }
-        self.marks = Some(wanted.clone());
+        self.rules = Some(wanted.clone());
         Ok(())
     }
 }

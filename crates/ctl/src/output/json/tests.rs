@@ -61,6 +61,13 @@ fn answered() -> v1::StatusResponse {
             version: "0.1.0".to_owned(),
             owns: vec!["web".to_owned()],
             problems: vec!["no ip_vs".to_owned()],
+            sync: Some(v1::SyncStatus {
+                link: "lan".to_owned(),
+                id: 1,
+                running: true,
+                running_ms: Some(7_000),
+                warm: false,
+            }),
             links: vec![
                 v1::LinkStatus {
                     name: "lan".to_owned(),
@@ -123,6 +130,7 @@ fn the_status_has_every_promised_key() {
         "nodes": [{
             "name": "lb1", "id": 1, "role": "director", "raft": "follower", "state": "ready",
             "version": "0.1.0", "owns": ["web"], "problems": ["no ip_vs"],
+            "sync": { "link": "lan", "id": 1, "running": true, "running_ms": 7000, "warm": false },
             "links": [
                 { "name": "lan", "to": "lb2", "up": true, "loss": 0.0125, "rtt_ms": 0.31 },
                 { "name": "heartbeat", "to": "lb2", "up": false, "loss": null, "rtt_ms": null }

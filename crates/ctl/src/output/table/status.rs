@@ -1,7 +1,9 @@
 //! `quorate status` and `quorate node list` for people.
 
 use jiff::Timestamp;
-use quorate_api::v1::{ClusterStatus, GroupStatus, Health, NodeState, NodeStatus, StatusResponse};
+use quorate_api::v1::{
+    ClusterStatus, GroupStatus, Health, NodeState, NodeStatus, StatusResponse, SyncStatus,
+};
 
 use super::{Cell, Style, Tone, align};
 use crate::output::json;
@@ -124,8 +126,10 @@ fn takes_traffic(server: &quorate_api::v1::RealServerStatus) -> bool {
 /// The table of nodes.
 #[must_use]
 pub fn nodes(nodes: &[NodeStatus], style: Style) -> String {
-    let heading = ["NODE", "ID", "ROLE", "RAFT", "STATE", "OWNS", "VERSION"];
-    let mut rows = vec![heading.map(Cell::from).to_vec()];
+    let mut heading = vec!["NODE", "ID", "ROLE", "RAFT", "STATE", "OWNS", "VERSION"];
+    let synced = nodes.iter().any(|node| node.sync.is_some());
+    heading.extend(synced.then_some("SYNC"));
+    let mut rows = vec![heading.into_iter().map(Cell::from).collect()];
     for node in nodes {
         let state = match node.state() {
             NodeState::Ready => Cell::toned("ready", Tone::Good),
@@ -144,8 +148,25 @@ pub fn nodes(nodes: &[NodeStatus], style: Style) -> String {
             Cell::list(&node.owns),
             if node.version.is_empty() { "?".into() } else { node.version.as_str().into() },
         ]);
+        if let (true, Some(row)) = (synced, rows.last_mut()) {
+            row.push(sync(node.sync.as_ref()));
+        }
     }
     align(&rows, style)
+}
+
+/// Whether a director knows the connections of the others: since when it has listened, where that is
+/// not long enough.
+fn sync(sync: Option<&SyncStatus>) -> Cell {
+    match sync {
+        None => "-".into(),
+        Some(SyncStatus { running: false, .. }) => Cell::toned("OFF", Tone::Bad),
+        Some(SyncStatus { warm: true, .. }) => Cell::toned("warm", Tone::Good),
+        Some(SyncStatus { running_ms, .. }) => {
+            let seconds = running_ms.unwrap_or(0) / 1_000;
+            Cell::toned(span(i64::try_from(seconds).unwrap_or(i64::MAX)), Tone::Doubtful)
+        }
+    }
 }
 
 /// The links of which there is something to say: down, or losing packets. Those to a node that is

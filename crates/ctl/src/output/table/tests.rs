@@ -16,6 +16,7 @@ fn node(name: &str, raft: v1::RaftRole, state: v1::NodeState, owns: &[&str]) -> 
         owns: owns.iter().map(ToString::to_string).collect(),
         problems: Vec::new(),
         links: Vec::new(),
+        sync: None,
     }
 }
 
@@ -142,6 +143,28 @@ heartbeat  lb1   lb2  up     12.5%  1.2ms
 heartbeat  lb1   lb4  DOWN   -      -
 ";
     assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn who_synchronises_connections_shows_for_how_long() {
+    let mut example = example();
+    let sync = |running_ms: Option<u64>, warm| v1::SyncStatus {
+        running: running_ms.is_some(),
+        running_ms,
+        warm,
+        ..v1::SyncStatus::default()
+    };
+    let shown = |sync| {
+        let mut nodes = example.nodes.clone();
+        nodes[0].sync = Some(sync);
+        let text = super::nodes(&nodes, Style::default());
+        text.lines().map(|line| line.rsplit("  ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(sync(Some(65_000), false)), ["SYNC", "1m05s", "-"]);
+    assert_eq!(shown(sync(Some(65_000), true)), ["SYNC", "warm", "-"]);
+    assert_eq!(shown(sync(None, false)), ["SYNC", "OFF", "-"]);
+    example.nodes.truncate(1);
+    assert!(!super::nodes(&example.nodes, Style::default()).contains("SYNC"));
 }
 
 #[test]

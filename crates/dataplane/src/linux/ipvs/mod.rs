@@ -9,6 +9,7 @@ use std::io;
 
 use quorate_model::kernel::{ConnectionTimeouts, ObservedServices, ServiceSettings};
 use quorate_model::plan::Action;
+use quorate_model::sync::{SyncDaemons, SyncStep};
 
 use self::socket::{BATCH_MAX, Failure, Socket};
 use self::wire::{Attributes, RequestHead, Writer};
@@ -18,6 +19,7 @@ use crate::{IpvsInfo, IpvsProblem};
 
 mod read;
 mod socket;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -123,6 +125,35 @@ impl Ipvs {
         let set =
             |writer: &mut Writer, head: &RequestHead| write::set_config(writer, head, timeouts);
         self.socket.ask(family, set, |_| Ok(())).map_err(fail)
+    }
+
+    pub(super) fn sync_daemons(&mut self) -> Result<SyncDaemons, DataplaneError> {
+        let fail = |failure| general(Operation::ReadSync, failure);
+        let family = self.known_family(|| Operation::ReadSync)?;
+        let mut found = SyncDaemons::new();
+        let read = |attributes: Attributes<'_>| {
+            found.extend([sync::daemon(attributes)?]);
+            Ok(())
+        };
+        self.socket.dump(family, sync::get, read).map_err(fail)?;
+        Ok(found)
+    }
+
+    pub(super) fn sync_step(&mut self, step: &SyncStep) -> Result<(), DataplaneError> {
+        let doing = || match step {
+            SyncStep::Start(role, settings) => Operation::StartSync(*role, settings.clone()),
+            SyncStep::Stop(role) => Operation::StopSync(*role),
+        };
+        let family = self.known_family(doing)?;
+        let write = |writer: &mut Writer, head: &RequestHead| sync::step(writer, head, step);
+        match (self.socket.ask(family, write, |_| Ok(())), step) {
+            (Err(Failure::Errno(Errno(libc::ESRCH))), SyncStep::Stop(_)) => Ok(()),
+            (Err(Failure::Errno(Errno(libc::ENODEV))), SyncStep::Start(_, settings)) => {
+                let device = settings.device.clone();
+                Err(DataplaneError::NoDevice { doing: doing(), device })
+            }
+            (done, _) => done.map_err(|failure| general(doing(), failure)),
+        }
     }
 
     pub(super) fn apply(&mut self, actions: &[Action]) -> Vec<(Action, DataplaneError)> {

@@ -241,7 +241,10 @@ pub(super) fn config(attributes: Attributes<'_>) -> Result<ConnectionTimeouts, M
             TopAttr::TimeoutTcp => tcp_s = Some(payload.u32()?),
             TopAttr::TimeoutTcpFin => tcp_fin_s = Some(payload.u32()?),
             TopAttr::TimeoutUdp => udp_s = Some(payload.u32()?),
-            TopAttr::Service | TopAttr::Destination | TopAttr::UnrecognizedConst(_) => {}
+            TopAttr::Service
+            | TopAttr::Destination
+            | TopAttr::Daemon
+            | TopAttr::UnrecognizedConst(_) => {}
         }
     }
     // A kernel without a protocol says nothing of it.
@@ -270,7 +273,10 @@ pub(super) fn info(attributes: Attributes<'_>) -> Result<IpvsInfo, Malformed> {
     })
 }
 
-fn top(attributes: Attributes<'_>, wanted: TopAttr) -> Result<Attributes<'_>, Malformed> {
+pub(super) fn top(
+    attributes: Attributes<'_>,
+    wanted: TopAttr,
+) -> Result<Attributes<'_>, Malformed> {
     for attribute in attributes {
         let (kind, payload) = attribute?;
         if TopAttr::from(kind) == wanted {

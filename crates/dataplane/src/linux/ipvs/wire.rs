@@ -19,6 +19,9 @@ pub(super) enum Command {
     SetDestination = 6,
     DeleteDestination = 7,
     GetDestination = 8,
+    NewDaemon = 9,
+    DeleteDaemon = 10,
+    GetDaemon = 11,
     SetConfig = 12,
     GetConfig = 13,
     SetInfo = 14,
@@ -32,12 +35,33 @@ impl Cmd for Command {}
 pub(super) enum TopAttr {
     Service = 1,
     Destination = 2,
+    Daemon = 3,
     TimeoutTcp = 4,
     TimeoutTcpFin = 5,
     TimeoutUdp = 6,
 }
 
 impl NlAttrType for TopAttr {}
+
+/// Attributes of a sync daemon.
+#[neli_enum(serialized_type = "u16")]
+pub(super) enum DaemonAttr {
+    State = 1,
+    Device = 2,
+    Id = 3,
+    MaxLen = 4,
+    Group = 5,
+    Group6 = 6,
+    Port = 7,
+    Ttl = 8,
+}
+
+impl NlAttrType for DaemonAttr {}
+
+/// `IP_VS_STATE_MASTER`.
+pub(super) const MASTER: u32 = 1;
+/// `IP_VS_STATE_BACKUP`.
+pub(super) const BACKUP: u32 = 2;
 
 /// Attributes at the top of the answer to [`Command::GetInfo`].
 #[neli_enum(serialized_type = "u16")]

@@ -4,11 +4,12 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 14] = [
+pub const TABLES: [&TableKeys; 15] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
     &TIMEOUTS,
+    &SYNC,
     &GROUP,
     &ADDRESS,
     &SERVICE,
@@ -57,12 +58,17 @@ pub(super) const CLUSTER: TableKeys = TableKeys {
         Key::optional("timing"),
         Key::with_default("arbitration", "[]"),
         Key::optional("timeouts"),
+        Key::optional("sync"),
+        Key::with_default("sync_warmup", "\"60s\""),
+        Key::with_default("foreign_services", "\"keep\""),
     ],
     foreign: &[
         ("advert_int", "timing = \"fast\", \"lan\" or \"wan\""),
+        ("lvs_sync_daemon", "sync = { link = \"lan\" }"),
+        ("lvs_flush", "foreign_services = \"remove\""),
         ("lvs_timeouts", "timeouts = { tcp = \"15m\", tcp_fin = \"2m\", udp = \"5m\" }"),
     ],
-    later: &["sync", "sync_warmup", "evacuate_on_disagreement"],
+    later: &["evacuate_on_disagreement"],
 };
 
 pub(super) const TIMING: TableKeys = TableKeys {
@@ -76,6 +82,31 @@ pub(super) const TIMEOUTS: TableKeys = TableKeys {
     title: "timeouts",
     keys: &[Key::optional("tcp"), Key::optional("tcp_fin"), Key::optional("udp")],
     foreign: &[("tcpfin", "tcp_fin")],
+    later: &[],
+};
+
+pub(super) const SYNC: TableKeys = TableKeys {
+    title: "sync",
+    keys: &[
+        Key::required("link"),
+        Key::with_default("id", "1"),
+        Key::with_default("group", "\"224.0.0.81\""),
+        Key::with_default("port", "8848"),
+        Key::with_default("ttl", "1"),
+        Key::optional("maxlen"),
+        Key::with_default("refresh", "\"10s\""),
+        Key::with_default("retries", "2"),
+    ],
+    foreign: &[
+        ("interface", "link, the name of a [[link]] of each node.toml"),
+        ("syncid", "id"),
+        ("sync-maxlen", "maxlen"),
+        ("mcast-interface", "link, the name of a [[link]] of each node.toml"),
+        ("mcast-group", "group"),
+        ("mcast_group", "group"),
+        ("mcast-port", "port"),
+        ("mcast-ttl", "ttl"),
+    ],
     later: &[],
 };
 

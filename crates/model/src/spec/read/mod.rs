@@ -11,20 +11,22 @@ mod ipvs;
 pub mod keys;
 mod real_server;
 mod service;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod track;
 
 use std::time::Duration;
 
-use crate::spec::ClusterSpec;
 use crate::spec::document::{self, Diagnostics, Field, Format};
+use crate::spec::{ClusterSpec, ForeignServices};
 use crate::time::{LEASE_MAX, Timing};
 
 pub use check::{CHECK_INTERVAL_MIN, CHECK_RETRY_MAX, CHECK_TIME_MAX, CHECK_TIME_MIN};
 pub use group::PREEMPT_DELAY_MAX;
 pub use ipvs::TIMEOUT_MAX;
 pub use service::PERSISTENCE_MAX;
+pub use sync::{REFRESH_MAX, WARMUP_DEFAULT, WARMUP_MAX};
 pub use track::{TRACK_INTERVAL_MIN, TRACK_STEPS_MAX, TRACK_TIME_MAX};
 
 /// Most VIP groups.
@@ -78,8 +80,25 @@ fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
         .get("service")
         .map(|field| service::services(&field, &groups, &shared, out))
         .unwrap_or_default();
-    let arbitration = arbitration.unwrap_or_default();
-    Some(ClusterSpec { timing, arbitration, timeouts, groups: groups.read, services })
+    let sync = own("sync").and_then(|field| {
+        sync::against(&field, services.iter(), out);
+        sync::sync(&field, out)
+    });
+    let sync_warmup = own("sync_warmup")
+        .and_then(|field| field.duration("the warm-up", Duration::ZERO..=WARMUP_MAX, out));
+    let kinds = [("keep", ForeignServices::Keep), ("remove", ForeignServices::Remove)];
+    let foreign_services = own("foreign_services")
+        .and_then(|field| field.choice("foreign services", &kinds, &[], out));
+    Some(ClusterSpec {
+        timing,
+        arbitration: arbitration.unwrap_or_default(),
+        timeouts,
+        sync,
+        sync_warmup: sync_warmup.unwrap_or(WARMUP_DEFAULT),
+        foreign_services: foreign_services.unwrap_or_default(),
+        groups: groups.read,
+        services,
+    })
 }
 
 /// Whole seconds, the kernel's unit.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::*;
 use crate::desired;
 use crate::spec::{
-    Check, CheckKind, Engine, Forward, Persistence, Thresholds, Timeouts, Tunnel, TunnelChecksum,
+    Check, CheckKind, Engine, ForeignServices, Forward, Persistence, Sync, Thresholds, Timeouts,
+    Tunnel, TunnelChecksum,
 };
 
 const EXAMPLE: &str = include_str!("../../../../../examples/web.toml");
@@ -251,6 +252,42 @@ fn under_nat_a_service_by_mark_may_lead_to_one_port() {
     assert_eq!(
         (servers[0].address, servers[1].address),
         (at("192.0.2.16:8080"), at("192.0.2.17:0"))
+    );
+}
+
+#[test]
+fn connections_are_told_of_over_a_link_of_every_node() {
+    let sync = |value: &str| read(&format!("cluster.sync = {{ link = \"lan\"{value} }}")).sync;
+    let all = ", id = 9, group = \"ff05::51\", port = 9999, ttl = 2, maxlen = 1024, refresh = \"30s\", \
+               retries = 0";
+    let short = Sync {
+        link: "lan".to_owned(),
+        id: 1,
+        group: "224.0.0.81".parse().expect("address"),
+        port: 8848,
+        ttl: 1,
+        max_len: None,
+        refresh_s: 10,
+        retries: 2,
+    };
+    assert_eq!(sync(""), Some(short.clone()));
+    let long = Sync {
+        id: 9,
+        group: "ff05::51".parse().expect("address"),
+        port: 9999,
+        ttl: 2,
+        max_len: Some(1_024),
+        refresh_s: 30,
+        retries: 0,
+        ..short
+    };
+    assert_eq!(sync(all), Some(long));
+    let warmup = |value: &str| read(&format!("cluster.sync_warmup = \"{value}\"")).sync_warmup;
+    assert_eq!((read("").sync_warmup, warmup("0s")), (WARMUP_DEFAULT, Duration::ZERO));
+    let foreign = read("cluster.foreign_services = \"remove\"").foreign_services;
+    assert_eq!(
+        (foreign, read("").foreign_services),
+        (ForeignServices::Remove, ForeignServices::Keep)
     );
 }
 

@@ -129,6 +129,7 @@ pub(super) mod tests {
             sequence: 2,
             heard: (0..groups).map(heard).collect(),
             fitness: (0..groups).map(fitness).collect(),
+            cold: false,
         })
     }
 

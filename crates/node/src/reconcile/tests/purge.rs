@@ -5,12 +5,13 @@ use std::path::Path;
 
 use quorate_dataplane::fake::Call;
 use quorate_dataplane::{Errno, IpvsProblem};
-use quorate_model::kernel::{DeviceAddress, MarkRule, ObservedService, ServiceKey};
+use quorate_model::kernel::{DeviceAddress, MarkRule, ObservedService, PacketRules, ServiceKey};
 use quorate_model::spec::Protocol;
+use quorate_model::sync::{SyncRole, SyncSettings, SyncStep};
 
 use super::super::list::List;
 use super::super::purge::{Purged, purge};
-use super::super::{service_list, vip_list};
+use super::super::{service_list, sync_list, vip_list};
 use super::*;
 
 const EPERM: Errno = Errno(1);
@@ -100,13 +101,38 @@ fn marks_go_and_a_host_without_nftables_has_none() {
         ports: (80, 80),
         mark: 1.try_into().unwrap(),
     };
-    kernel.dataplane().set_marks(&[rule].into()).unwrap();
+    let rules = PacketRules { marks: [rule].into(), sync: None };
+    kernel.dataplane().set_rules(&rules).unwrap();
     kernel.set_nft(false);
     let done = purge(&mut kernel.dataplane(), data.path()).unwrap();
     assert_eq!(done, Purged::default());
     kernel.set_nft(true);
-    kernel.spoil_marks();
+    kernel.spoil_rules();
     let done = purge(&mut kernel.dataplane(), data.path()).unwrap();
-    assert!(done.marks && done.marks_left.is_none(), "{done:?}");
-    assert_eq!(kernel.marks(), [].into());
+    assert!(done.rules && done.left.is_empty(), "{done:?}");
+    assert_eq!(kernel.rules(), PacketRules::default());
+}
+
+#[test]
+fn sync_daemons_end_if_they_are_ours() {
+    let settings = SyncSettings {
+        device: eth(0),
+        id: 1,
+        group: "224.0.0.81".parse().unwrap(),
+        port: 8848,
+        ttl: 1,
+        max_len: None,
+    };
+    let data = tempfile::tempdir().unwrap();
+    let kernel = FakeKernel::new();
+    kernel.set_device(&eth(0), up());
+    let mut dataplane = kernel.dataplane();
+    dataplane.sync_step(&SyncStep::Start(SyncRole::Master, settings.clone())).unwrap();
+    assert_eq!(purge(&mut dataplane, data.path()).unwrap(), Purged::default());
+    assert_eq!(dataplane.sync_daemons().unwrap().len(), 1, "another program's");
+    List::open(sync_list(data.path())).unwrap().add([settings].iter()).unwrap();
+    let done = purge(&mut dataplane, data.path()).unwrap();
+    assert_eq!(done.sync, [SyncRole::Master]);
+    assert_eq!(dataplane.sync_daemons(), Ok(Default::default()));
+    assert_eq!(purge(&mut dataplane, data.path()).unwrap(), Purged::default());
 }

@@ -7,11 +7,13 @@ use quorate_dataplane::fake::Call;
 use quorate_dataplane::{Dataplane as _, Errno, IpvsProblem, Operation, SysctlMode};
 use quorate_model::director::{ServiceGoal, ServiceReport};
 use quorate_model::kernel::{
-    ConnectionTimeouts, DesiredService, DesiredServices, Destination, Family, MarkRule, MarkRules,
-    ObservedService, ObservedServices, ServiceKey, ServiceSettings, Statistics, Traffic,
+    ConnectionTimeouts, DesiredService, DesiredServices, Destination, DeviceAddress, Family,
+    MarkRule, MarkRules, ObservedService, ObservedServices, PacketRules, ServiceKey,
+    ServiceSettings, Statistics, Traffic,
 };
 use quorate_model::ownership::message::Obstacle;
-use quorate_model::spec::{Forward, Protocol, Scheduler, Timeouts};
+use quorate_model::spec::{ForeignServices, Format, Forward, Protocol, Scheduler, Timeouts, parse};
+use quorate_model::sync::{SyncDaemons, SyncGoal, SyncRole, SyncStep};
 use tempfile::TempDir;
 
 use super::*;
@@ -246,15 +248,15 @@ async fn marks_follow_the_goal_and_are_put_back() {
             ..ServiceGoal::default()
         };
         assert_eq!(services.aim_at(goal).await.failed, BTreeMap::new());
-        assert_eq!(services.kernel.marks(), marks(mark));
+        assert_eq!(services.kernel.rules().marks, marks(mark));
     }
-    services.kernel.spoil_marks();
+    services.kernel.spoil_rules();
     let mut other_program = services.kernel.dataplane();
-    while other_program.marks() != Ok(Some(marks(2))) {
+    while other_program.rules().unwrap().map(|rules| rules.marks) != Some(marks(2)) {
         services.report().await;
     }
     services.aim(&[]).await;
-    assert_eq!((services.kernel.marks(), services.table()), (MarkRules::new(), Vec::new()));
+    assert_eq!((services.kernel.rules().marks, services.table()), (MarkRules::new(), Vec::new()));
 }
 
 /// The others are programmed; without marks in the configuration it is missed by nobody.
@@ -275,7 +277,7 @@ async fn without_nftables_only_services_by_mark_fail() {
     assert!(problems.iter().any(|problem| problem.contains("install nftables")), "{problems:?}");
     services.kernel.set_nft(true);
     while !services.report().await.failed.is_empty() {}
-    assert_eq!(services.kernel.marks(), marks(7));
+    assert_eq!(services.kernel.rules().marks, marks(7));
 }
 
 #[tokio::test]
@@ -362,4 +364,85 @@ async fn a_sysctl_that_cannot_be_set_is_told_as_a_problem() {
     let problems = services.thread.view().problems;
     let named = |key: &str| problems.iter().any(|problem| problem.contains(key));
     assert!(named("net.ipv4.conf.all.send_redirects"), "{problems:?}");
+}
+
+fn sync_goal(address: &str) -> ServiceGoal {
+    let spec = parse("cluster.sync = { link = \"lan\" }", Format::Toml).unwrap().sync.unwrap();
+    let members = ["192.0.2.1", "192.0.2.2"].map(|member| member.parse().unwrap()).into();
+    let sync = Some(SyncGoal { spec, address: Some(address.parse().unwrap()), members });
+    ServiceGoal { sync, ..ServiceGoal::default() }
+}
+
+/// With a link on eth0.
+fn linked() -> FakeKernel {
+    let kernel = FakeKernel::new();
+    kernel.set_device(&eth(0), up());
+    let net = "192.0.2.1/24".parse().unwrap();
+    kernel.put_foreign_address(&DeviceAddress { device: eth(0), net });
+    kernel
+}
+
+#[tokio::test]
+async fn both_sync_daemons_run_behind_their_filter_and_end_when_they_are_not_wanted() {
+    let mut services = Services::on(linked()).await;
+    assert!(services.aim_at(sync_goal("192.0.2.1")).await.synced);
+    let mut other_program = services.kernel.dataplane();
+    let running = other_program.sync_daemons().unwrap();
+    assert_eq!(running.keys().copied().collect::<Vec<_>>(), SyncRole::ALL);
+    assert!(running.values().all(|settings| settings.device == eth(0)));
+    assert_eq!(services.kernel.rules().sync.unwrap().members.len(), 2);
+    // Ended by hand, it comes back.
+    other_program.sync_step(&SyncStep::Stop(SyncRole::Backup)).unwrap();
+    while other_program.sync_daemons().unwrap().len() < 2 {
+        services.report().await;
+    }
+    // Also by a daemon that did not start them.
+    let mut services = services.restart().await;
+    assert!(!services.aim(&[]).await.synced);
+    assert_eq!(other_program.sync_daemons(), Ok(SyncDaemons::new()));
+    assert_eq!(services.kernel.rules(), PacketRules::default());
+}
+
+#[tokio::test]
+async fn sync_daemons_of_another_program_are_left_alone() {
+    let mut services = Services::on(linked()).await;
+    let theirs = sync_goal("192.0.2.1").sync.unwrap().settings(eth(0));
+    let mut other_program = services.kernel.dataplane();
+    other_program.sync_step(&SyncStep::Start(SyncRole::Master, theirs)).unwrap();
+    services.aim(&[]).await;
+    assert_eq!(other_program.sync_daemons().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn why_connections_are_not_synchronised_is_told_and_no_service_fails() {
+    let mut services = Services::on(linked()).await;
+    services.kernel.set_nft(false);
+    let told = |services: &Services, what: &str| {
+        let problems = services.thread.view().problems;
+        assert!(problems.iter().any(|problem| problem.contains(what)), "{problems:?}");
+    };
+    let goal = ServiceGoal { services: [service(1, "rr", 1)].into(), ..sync_goal("192.0.2.1") };
+    let report = services.aim_at(goal.clone()).await;
+    assert_eq!((report.failed, report.synced), (BTreeMap::new(), false));
+    told(&services, "the packet filter can't keep other senders out");
+    services.kernel.set_nft(true);
+    assert!(!services.aim_at(sync_goal("192.0.2.9")).await.synced);
+    told(&services, "no device has 192.0.2.9");
+    let nowhere = SyncGoal { address: None, ..goal.sync.clone().unwrap() };
+    services.aim_at(ServiceGoal { sync: Some(nowhere), ..goal.clone() }).await;
+    told(&services, "no [[link]] named \"lan\"");
+    assert!(services.aim_at(goal).await.synced);
+    assert_eq!(services.thread.view().problems, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn who_is_told_to_owns_the_whole_table() {
+    let kernel = FakeKernel::new();
+    kernel.put_foreign_service(key(9), foreign());
+    let mut services = Services::on(kernel).await;
+    let foreign = ForeignServices::Remove;
+    let goal =
+        ServiceGoal { services: [service(1, "rr", 1)].into(), foreign, ..ServiceGoal::default() };
+    services.aim_at(goal).await;
+    assert_eq!(services.table(), [(key(1), vec![1])]);
 }

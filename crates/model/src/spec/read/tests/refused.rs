@@ -247,8 +247,27 @@ qorum = 1
         whole,
         r#"
 [cluster]
-sync = true
-=> 2:1: cluster.sync: this version of Quorate does not have "sync" yet (leave it out)
+evacuate_on_disagreement = true
+=> 2:1: cluster.evacuate_on_disagreement: this version of Quorate does not have "evacuate_on_disagreement" yet (leave it out)
+
+[cluster]
+lvs_sync_daemon = "eth1"
+=> 2:1: cluster.lvs_sync_daemon: unknown key "lvs_sync_daemon" (write sync = { link = "lan" } instead)
+
+[cluster]
+sync = { group = "192.0.2.1", id = 256, port = 0, ttl = 0, maxlen = 10, refresh = "1500ms", retries = 4 }
+sync_warmup = "25h"
+foreign_services = "drop"
+=> 2:8: cluster.sync.link: "link" is missing
+=> 2:18: cluster.sync.group: 192.0.2.1 is no multicast group (such as "224.0.0.81" or "ff05::224:0:0:81")
+=> 2:36: cluster.sync.id: the id of the daemons is 1 to 255
+=> 2:48: cluster.sync.port: the port of the group is 1 to 65535
+=> 2:57: cluster.sync.ttl: the number of hops is 1 to 255
+=> 2:69: cluster.sync.maxlen: the length of a message is 1024 to 65487
+=> 2:83: cluster.sync.refresh: a refresh is in whole seconds, the kernel's unit ("1s")
+=> 2:103: cluster.sync.retries: the number of repetitions is 0 to 3
+=> 3:15: cluster.sync_warmup: the warm-up is 0s to 24h, not 25h
+=> 4:20: cluster.foreign_services: unknown foreign services "drop" (known: keep, remove)
 
 [cluster]
 timing = "lna"

@@ -473,3 +473,20 @@ check = 5
 "#,
     );
 }
+
+#[test]
+fn tunnels_into_the_other_family_beside_the_sync_daemons() {
+    refused(
+        whole,
+        r#"
+cluster.sync = { link = "lan" }
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.w]
+group = "a"
+listen = "tcp/192.0.2.80:80"
+forward = "TUN"
+real_servers = [{ address = "2001:db8::16" }]
+=> 1:16: cluster.sync: real server [2001:db8::16]:80 of service w is of another address family than the service, which the kernel does not allow beside the sync daemons (leave sync out, or give the service real servers of its family)
+"#,
+    );
+}

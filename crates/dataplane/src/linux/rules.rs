@@ -1,7 +1,10 @@
-//! Firewall marks: a table of nftables that is ours alone, replaced as a whole by `nft -f`, in one
-//! transaction (nft(8)). One map for each family tells the mark of an address, protocol and port,
-//! so that a packet costs one look whatever the number of services. Quorate's fence covers the same
-//! addresses: a packet that it drops at tc gets here never.
+//! What Quorate has the packet filter do: a table of nftables that is ours alone, replaced as a whole
+//! by `nft -f`, in one transaction (nft(8)).
+//!
+//! Firewall marks: one map for each family tells the mark of an address, protocol and port, so that a
+//! packet costs one look whatever the number of services. Quorate's fence covers the same addresses:
+//! a packet that it drops at tc gets here never. And sync messages: those of no member are dropped,
+//! since the kernel's daemons believe whatever reaches their multicast group.
 //!
 //! Tests: below for the text; the contract suite on the kernel.
 
@@ -14,8 +17,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use quorate_model::kernel::{MarkRule, MarkRules};
+use quorate_model::kernel::{MarkRule, MarkRules, PacketRules};
 use quorate_model::spec::Protocol;
+use quorate_model::sync::SyncFilter;
 use serde_json::Value;
 
 use crate::error::{DataplaneError, Operation};
@@ -25,6 +29,11 @@ const TABLE: &str = "quorate";
 const CHAIN: &str = "prerouting";
 /// After `mangle` (-150), before `dstnat` (-100): ours is the last word on a VIP's packets.
 const PRIORITY: i64 = -149;
+/// Whose sync messages are heeded.
+const MEMBERS: &str = "sync_members";
+const SYNC_CHAIN: &str = "input";
+/// Just before `filter` (0): what others do there is theirs.
+const SYNC_PRIORITY: i64 = -1;
 /// How long nft may take; 100,000 rules take it about a second.
 const NFT_MAX: Duration = Duration::from_secs(20);
 /// The longest answer that is read.
@@ -32,32 +41,43 @@ const ANSWER_MAX: u64 = 64 << 20;
 /// The longest part of nft's complaint that is shown.
 const SAID_MAX: usize = 300;
 
-/// What gets marks; `None` where something else stands in the table.
-pub(super) fn read() -> Result<Option<MarkRules>, DataplaneError> {
-    let doing = || Operation::ReadMarks;
+/// What stands; `None` where that is something else than ours.
+pub(super) fn read() -> Result<Option<PacketRules>, DataplaneError> {
+    let doing = || Operation::ReadRules;
     match nft(&["-j", "list", "table", "inet", TABLE], None, doing) {
         Ok(answer) => Ok(parse(&answer)),
         Err(DataplaneError::Nft { said, .. }) if said.contains("No such file or directory") => {
-            Ok(Some(MarkRules::new()))
+            Ok(Some(PacketRules::default()))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Makes exactly this get marks.
-pub(super) fn set(rules: &MarkRules) -> Result<(), DataplaneError> {
-    let doing = || Operation::SetMarks(rules.len());
+/// Makes it exactly this.
+pub(super) fn set(rules: &PacketRules) -> Result<(), DataplaneError> {
+    let doing = || Operation::SetRules(rules.marks.len());
     nft(&["-f", "-"], Some(script(rules)), doing).map(drop)
 }
 
 /// One transaction: the table goes and comes with what it shall hold. It is made first, since only
 /// nft 1.0.7 knows `destroy`.
-fn script(rules: &MarkRules) -> String {
+fn script(rules: &PacketRules) -> String {
     let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
     if rules.is_empty() {
         return text;
     }
     text.push_str(&format!("table inet {TABLE} {{\n"));
+    if !rules.marks.is_empty() {
+        marks(&mut text, &rules.marks);
+    }
+    if let Some(filter) = &rules.sync {
+        sync(&mut text, filter);
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn marks(text: &mut String, rules: &MarkRules) {
     for (map, kind, of) in MAPS {
         let elements: Vec<String> =
             rules.iter().filter(|rule| rule.address.is_ipv4() == of).map(element).collect();
@@ -82,8 +102,20 @@ fn script(rules: &MarkRules) -> String {
              dport map @{map}"
         );
     }
-    text.push_str("  }\n}\n");
-    text
+    text.push_str("  }\n");
+}
+
+fn sync(text: &mut String, filter: &SyncFilter) {
+    let SyncFilter { group, port, members } = filter;
+    let (kind, header) = if group.is_ipv4() { ("ipv4_addr", "ip") } else { ("ipv6_addr", "ip6") };
+    let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+    let _ = writeln!(
+        text,
+        "  set {MEMBERS} {{\n    type {kind};\n    elements = {{ {} }}\n  }}\n  chain {SYNC_CHAIN} {{\n    \
+         type filter hook input priority {SYNC_PRIORITY}; policy accept;\n    {header} daddr {group} \
+         udp dport {port} {header} saddr != @{MEMBERS} drop\n  }}",
+        members.join(", ")
+    );
 }
 
 /// Each map with the type of its addresses, and whether that is IPv4.
@@ -96,38 +128,87 @@ fn element(rule: &MarkRule) -> String {
 }
 
 /// What nft(8) `-j` says of the table (libnftables-json(5)), if that is what [`script`] makes.
-fn parse(answer: &[u8]) -> Option<MarkRules> {
+fn parse(answer: &[u8]) -> Option<PacketRules> {
     let answer: Value = serde_json::from_slice(answer).ok()?;
-    let mut found = MarkRules::new();
-    let (mut maps, mut chains, mut used) = (BTreeSet::new(), 0, Vec::new());
+    let mut found = PacketRules::default();
+    let mut names = BTreeSet::new();
+    let (mut members, mut listened, mut used) = (BTreeSet::new(), None, Vec::new());
     for object in answer.get("nftables")?.as_array()? {
         let (kind, value) = object.as_object()?.iter().next()?;
+        let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
         match kind.as_str() {
-            "metainfo" | "table" => {}
+            "metainfo" | "table" => continue,
             "map" => {
-                let name = value.get("name")?.as_str()?;
                 MAPS.iter().find(|(map, ..)| *map == name)?;
-                maps.insert(name.to_owned());
-                let none = Vec::new();
-                let elements = value.get("elem").map_or(Some(&none), Value::as_array)?;
-                for element in elements {
-                    found.insert(rule(element)?);
+                for element in elements(value)? {
+                    found.marks.insert(rule(element)?);
+                }
+            }
+            "set" if name == MEMBERS => {
+                for element in elements(value)? {
+                    members.insert(element.as_str()?.parse::<IpAddr>().ok()?);
                 }
             }
             "chain" => {
                 let is = |key: &str, wanted: &str| {
                     value.get(key).and_then(Value::as_str) == Some(wanted)
                 };
-                let ours = is("name", CHAIN) && is("type", "filter") && is("hook", "prerouting");
-                (ours && value.get("prio")?.as_i64()? == PRIORITY).then_some(())?;
-                chains += 1;
+                let priority = value.get("prio")?.as_i64()?;
+                let marks = name == CHAIN && is("hook", "prerouting") && priority == PRIORITY;
+                let sync = name == SYNC_CHAIN && is("hook", "input") && priority == SYNC_PRIORITY;
+                (is("type", "filter") && (marks || sync)).then_some(())?;
             }
-            "rule" => used.push(map_of(value)?),
+            "rule" if value.get("chain")?.as_str()? == SYNC_CHAIN => {
+                // One rule: a second one is not ours.
+                listened.is_none().then_some(())?;
+                listened = Some(group_of(value)?);
+                continue;
+            }
+            "rule" => {
+                used.push(map_of(value)?);
+                continue;
+            }
             _ => return None,
         }
+        names.insert(name);
     }
-    let whole = maps.len() == MAPS.len() && chains == 1;
-    (whole && used.iter().eq(&["@ipv4", "@ipv6"])).then_some(found)
+    let marked = BTreeSet::from([CHAIN, MAPS[0].0, MAPS[1].0]);
+    let synced = BTreeSet::from([SYNC_CHAIN, MEMBERS]);
+    let mut wanted = BTreeSet::new();
+    if !used.is_empty() {
+        used.iter().eq(&["@ipv4", "@ipv6"]).then_some(())?;
+        wanted.extend(marked);
+    }
+    if let Some((group, port)) = listened {
+        wanted.extend(synced);
+        found.sync = Some(SyncFilter { group, port, members });
+    }
+    (names == wanted).then_some(found)
+}
+
+/// None of a set are left out.
+fn elements(set: &Value) -> Option<&[Value]> {
+    match set.get("elem") {
+        None => Some(&[]),
+        Some(elements) => elements.as_array().map(Vec::as_slice),
+    }
+}
+
+/// Whom a rule keeps from which group and port: `daddr GROUP`, `dport PORT`, `saddr != @members`, `drop`.
+fn group_of(rule: &Value) -> Option<(IpAddr, u16)> {
+    let [group, port, members, drop] = rule.get("expr")?.as_array()?.as_slice() else {
+        return None;
+    };
+    let field = |of: &Value, op: &str, field: &str| {
+        let of = of.get("match")?;
+        let right = of.get("op")?.as_str()? == op
+            && of.get("left")?.get("payload")?.get("field")?.as_str()? == field;
+        right.then(|| of.get("right").cloned())?
+    };
+    let members = field(members, "!=", "saddr")?;
+    (members.as_str()? == format!("@{MEMBERS}") && drop.get("drop").is_some()).then_some(())?;
+    let port = u16::try_from(field(port, "==", "dport")?.as_u64()?).ok()?;
+    Some((field(group, "==", "daddr")?.as_str()?.parse().ok()?, port))
 }
 
 /// The map that a rule sets marks by.
@@ -238,7 +319,7 @@ mod tests {
             mark("192.0.2.80", Protocol::Tcp, (8000, 8099), 1),
         ];
         assert_eq!(
-            script(&rules.into()),
+            script(&PacketRules { marks: rules.into(), sync: None }),
             "table inet quorate\ndelete table inet quorate\ntable inet quorate {\n  map ipv4 {\n    \
              type ipv4_addr . inet_proto . inet_service : mark; flags interval;\n    elements = { \
              192.0.2.80 . tcp . 80 : 1,\n      192.0.2.80 . tcp . 8000-8099 : 1 }\n  }\n  map ipv6 \
@@ -248,7 +329,20 @@ mod tests {
              @ipv4\n    meta l4proto { tcp, udp, sctp } meta mark set ip6 daddr . meta l4proto . th \
              dport map @ipv6\n  }\n}\n"
         );
-        assert_eq!(script(&MarkRules::new()), "table inet quorate\ndelete table inet quorate\n");
+        let nothing = "table inet quorate\ndelete table inet quorate\n";
+        assert_eq!(script(&PacketRules::default()), nothing);
+        let filter = SyncFilter {
+            group: "224.0.0.81".parse().unwrap(),
+            port: 8848,
+            members: ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()].into(),
+        };
+        assert_eq!(
+            script(&PacketRules { marks: MarkRules::new(), sync: Some(filter) }),
+            "table inet quorate\ndelete table inet quorate\ntable inet quorate {\n  set sync_members {\n    \
+             type ipv4_addr;\n    elements = { 192.0.2.1, 192.0.2.2 }\n  }\n  chain input {\n    type filter \
+             hook input priority -1; policy accept;\n    ip daddr 224.0.0.81 udp dport 8848 ip saddr != \
+             @sync_members drop\n  }\n}\n"
+        );
     }
 
     /// As nft 1.0.6 writes it.
@@ -278,7 +372,7 @@ mod tests {
             mark("192.0.2.80", Protocol::Tcp, (80, 80), 1),
             mark("192.0.2.80", Protocol::Udp, (8000, 8100), u32::MAX),
         ];
-        assert_eq!(parse(LISTED.as_bytes()), Some(rules.into()));
+        assert_eq!(parse(LISTED.as_bytes()), Some(PacketRules { marks: rules.into(), sync: None }));
     }
 
     #[test]
@@ -295,6 +389,6 @@ mod tests {
             assert_eq!(parse(LISTED.replace(was, is).as_bytes()), None, "{was} -> {is}");
         }
         assert_eq!(parse(b"rubbish"), None);
-        assert_eq!(parse(b"{\"nftables\": []}"), None);
+        assert_eq!(parse(b"{\"nftables\": []}"), Some(PacketRules::default()));
     }
 }
