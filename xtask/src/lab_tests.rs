@@ -77,14 +77,14 @@ fn run_one(name: &str, executable: &Path) -> Result<Step, TaskError> {
 fn on_host(executable: &Path) -> Result<(bool, Count), TaskError> {
     packages::ensure(&[packages::NETWORK, packages::IPVS], &mut packages::say_on_stderr)?;
     let mut command = Command::new(executable);
-    command.arg("--test-threads=1").envs(programs::environment(Profile::Dev));
+    command.args(["--test-threads=1", "--show-output"]).envs(programs::environment(Profile::Dev));
     let (status, output) = shown(&mut command)?;
     Ok((status.success(), Count::read(&output)))
 }
 
 fn in_machine(executable: &Path) -> Result<(bool, Count), TaskError> {
     packages::ensure(&[packages::NETWORK, packages::IPVS], &mut packages::say_on_stderr)?;
-    let arguments = vec!["--test-threads=1".to_owned()];
+    let arguments = vec!["--test-threads=1".to_owned(), "--show-output".to_owned()];
     let mut command = VmCommand::new(executable.to_string_lossy(), arguments);
     command.environment = machine::passed_on();
     command.environment.extend(programs::environment(Profile::Dev));

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -14,7 +13,10 @@ use super::clock::Deadline;
 use super::command::{self, Finished};
 use super::network::{Host, INTERFACE, Network};
 use super::process::Process;
-use super::{LabError, artefacts_dir, bin_dir, client};
+use super::segment::SECOND_INTERFACE;
+use super::{LabError, artefacts_dir, bin_dir};
+
+mod look;
 
 /// How long one command of `quorate` may take; generous, for emulated machines.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
@@ -40,6 +42,8 @@ pub struct Deployment {
     // Before the network: daemons and servers end first.
     nodes: BTreeMap<String, Node>,
     servers: BTreeMap<String, Process>,
+    /// Whether there is a second network, which directors call `inside`.
+    inside: bool,
     network: Network,
     folder: TempDir,
     logs: PathBuf,
@@ -87,6 +91,7 @@ impl Deployment {
         Ok(Self {
             nodes: BTreeMap::new(),
             servers: BTreeMap::new(),
+            inside: false,
             network: Network::new(hosts)?,
             folder: tempfile::tempdir().map_err(LabError::io("make a folder for data"))?,
             logs,
@@ -118,6 +123,18 @@ impl Deployment {
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Joins these hosts by a second network. Directors that are added from then on call their device
+    /// there `inside`.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn join_inside(&mut self, hosts: &[(&str, &str)]) -> Result<(), LabError> {
+        let hosts: Result<Vec<_>, LabError> =
+            hosts.iter().map(|(host, address)| Ok((*host, parse(address)?))).collect();
+        self.inside = true;
+        self.network.join_second_segment(&hosts?)
     }
 
     /// Adds a director on a host, with a `node.toml` of its own; it is not started yet.
@@ -157,10 +174,12 @@ impl Deployment {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).map_err(LabError::io("make a node's folder"))?;
         let show = folder.display();
+        let inside = format!("inside = \"{SECOND_INTERFACE}\"\n");
+        let inside = if self.inside { inside.as_str() } else { "" };
         let config = format!(
             "name = \"{name}\"\nrole = \"{role}\"\ndata_dir = \"{show}/data\"\n\
              socket = \"{show}/quorate.sock\"\napi = \"{api}:7401\"\n\
-             http = \"127.0.0.1:7402\"\n\n{links}[interfaces]\npublic = \"{INTERFACE}\"\n"
+             http = \"127.0.0.1:7402\"\n\n{links}[interfaces]\npublic = \"{INTERFACE}\"\n{inside}"
         );
         fs::write(folder.join("node.toml"), config).map_err(LabError::io("write a node.toml"))?;
         let log = self.logs.join(format!("{name}.log"));
@@ -309,6 +328,19 @@ impl Deployment {
         Ok(())
     }
 
+    /// Starts an echo server on a host, at one address.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn serve_echo(&mut self, host: &str, at: &str, name: &str) -> Result<(), LabError> {
+        let mut server = Command::new(bin_dir()?.join("echo-server"));
+        server.args([at, name]);
+        let log = self.logs.join(format!("{host}-echo.log"));
+        let process = self.network.spawn(host, &mut server, &log)?;
+        self.servers.insert(format!("{host} {at}"), process);
+        Ok(())
+    }
+
     /// Ends a host's web server.
     ///
     /// # Errors
@@ -355,29 +387,6 @@ impl Deployment {
         Err(LabError::Unreadable { what, text: finished.stderr + &finished.stdout })
     }
 
-    /// `quorate status -o json` of a node; `None` where it does not answer.
-    #[must_use]
-    pub fn status(&self, node: &str) -> Option<serde_json::Value> {
-        let finished = self.quorate(node, &["status", "-o", "json"]).ok()?;
-        serde_json::from_str(&finished.stdout).ok()
-    }
-
-    /// The owner of a group as a node names it.
-    #[must_use]
-    pub fn owner(&self, node: &str, group: &str) -> Option<String> {
-        let status = self.status(node)?;
-        let groups = status.get("groups")?.as_array()?;
-        let group =
-            groups.iter().find(|g| g.get("name").and_then(|n| n.as_str()) == Some(group))?;
-        Some(group.get("owner")?.as_str()?.to_owned())
-    }
-
-    /// The Raft leader, as a node knows it.
-    #[must_use]
-    pub fn leader(&self, node: &str) -> Option<String> {
-        Some(self.status(node)?["cluster"]["leader"].as_str()?.to_owned())
-    }
-
     /// Starts these nodes and forms a cluster of them, the first being its founder.
     ///
     /// # Errors
@@ -403,72 +412,6 @@ impl Deployment {
         let path = self.folder.path().join("cluster.toml");
         fs::write(&path, configuration).map_err(LabError::io("write a configuration"))?;
         self.quorate_ok(node, &["apply", "--yes", &path.display().to_string()])
-    }
-
-    /// Whether a host carries an address on its interface.
-    ///
-    /// # Errors
-    /// When it can't be asked.
-    pub fn carries(&self, host: &str, address: &str) -> Result<bool, LabError> {
-        let show = format!("ip -o address show dev {INTERFACE}");
-        let shown = self.network.namespace(host)?.run_ok(&show, COMMAND_LIMIT)?;
-        Ok(shown.contains(&format!(" {address}/")))
-    }
-
-    /// The hosts of these that carry an address on their interface.
-    ///
-    /// # Errors
-    /// When one can't be asked.
-    pub fn carriers(&self, hosts: &[&str], address: &str) -> Result<Vec<String>, LabError> {
-        let mut carriers = Vec::new();
-        for host in hosts {
-            if self.carries(host, address)? {
-                carriers.push((*host).to_owned());
-            }
-        }
-        Ok(carriers)
-    }
-
-    /// Asks for the page behind an address, from a host.
-    ///
-    /// # Errors
-    /// When no page came in time.
-    pub fn get(&self, from: &str, address: SocketAddr, wait: Duration) -> Result<String, LabError> {
-        client::get(self.network.namespace(from)?, address, wait)
-    }
-
-    /// Waits until something holds; an error says that it never did, with the logs' ends.
-    ///
-    /// # Errors
-    /// When it does not hold within the limit.
-    pub fn wait_for(
-        &self,
-        what: &str,
-        limit: Duration,
-        mut holds: impl FnMut(&Self) -> Result<bool, LabError>,
-    ) -> Result<(), LabError> {
-        let deadline = Deadline::after(limit);
-        while !holds(self)? {
-            if deadline.passed() {
-                return Err(LabError::Unreadable {
-                    what: format!("{what}: not within {limit:?}; logs in {}", self.logs.display()),
-                    text: self.ends_of_logs(),
-                });
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Ok(())
-    }
-
-    fn ends_of_logs(&self) -> String {
-        let mut text = String::new();
-        for name in self.nodes.keys() {
-            let log = self.log(name).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let end = lines.len().saturating_sub(15);
-            text.push_str(&format!("--- {name}\n{}\n", lines[end..].join("\n")));
-        }
-        text
     }
 }
 

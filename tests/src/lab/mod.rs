@@ -11,6 +11,7 @@ pub mod clock;
 pub mod command;
 pub mod deployment;
 pub mod disk;
+pub mod flows;
 mod initramfs;
 pub mod kernel;
 pub mod namespace;
