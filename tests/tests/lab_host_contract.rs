@@ -7,7 +7,7 @@
     reason = "what a test relies on fails the test; the rule that fails is the last one named"
 )]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use quorate_dataplane::linux::Linux;
@@ -61,6 +61,37 @@ fn an_announcement_moves_an_address_in_the_neighbours_caches() {
             }
             assert!(!deadline.passed(), "{vip} is still at: {entry}");
         }
+    }
+}
+
+/// Else a real server would answer the director's probes to itself, since it has the VIP too.
+#[test]
+fn a_vip_is_never_the_source_of_what_the_director_itself_sends() {
+    let world = LinuxWorld::new();
+    for (own, vip, other) in [
+        ("198.51.100.80/24", "198.51.100.180/32", "198.51.100.16:80"),
+        ("2001:db8:100::80/64", "2001:db8:100::180/128", "[2001:db8:100::16]:80"),
+    ] {
+        let nodad = if own.contains(':') { "nodad" } else { "" };
+        let add = format!("ip address add {own} dev {INTERFACE} {nodad}");
+        world.director().run_ok(&add, LIMIT).unwrap();
+        let source = || {
+            let socket =
+                UdpSocket::bind(if own.contains(':') { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
+            socket.connect(other).unwrap();
+            socket.local_addr().unwrap().ip()
+        };
+        let sources = world.director().enter(|| {
+            let address = DeviceAddress { device: world.device(), net: vip.parse().unwrap() };
+            let mut linux = Linux::new().unwrap();
+            // As it comes, and as it is refreshed.
+            [(); 2].map(|()| {
+                linux.add_address(&address, Some(Duration::from_secs(10))).unwrap();
+                source()
+            })
+        });
+        let own: ipnet::IpNet = own.parse().unwrap();
+        assert_eq!(sources.unwrap(), [own.addr(); 2]);
     }
 }
 

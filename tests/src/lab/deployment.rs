@@ -324,7 +324,7 @@ impl Deployment {
         server.args([format!("0.0.0.0:{port}"), page.to_owned()]);
         let log = self.logs.join(format!("{host}-pages.log"));
         let process = self.network.spawn(host, &mut server, &log)?;
-        self.servers.insert(host.to_owned(), process);
+        self.servers.insert(format!("{host} {port}"), process);
         Ok(())
     }
 
@@ -341,15 +341,23 @@ impl Deployment {
         Ok(())
     }
 
-    /// Ends a host's web server.
+    /// Ends a host's servers.
     ///
     /// # Errors
     /// When there is none.
     pub fn stop_pages(&mut self, host: &str) -> Result<(), LabError> {
-        match self.servers.remove(host) {
-            Some(mut server) => server.kill().map(|_| ()),
-            None => Err(LabError::NoSuchHost(format!("{host} (it serves no pages)"))),
+        let of_host = |name: &String| name.split(' ').next() == Some(host);
+        let names: Vec<String> =
+            self.servers.keys().filter(|name| of_host(name)).cloned().collect();
+        if names.is_empty() {
+            return Err(LabError::NoSuchHost(format!("{host} (it serves nothing)")));
         }
+        for name in names {
+            if let Some(mut server) = self.servers.remove(&name) {
+                server.kill()?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs `quorate` against a node's socket, whatever its status.

@@ -243,7 +243,10 @@ impl Route {
                 self.requests().address().add(index, net.addr(), net.prefix_len()).replace();
             let mut cache = CacheInfo::default();
             cache.ifa_valid = lifetime_s(lifetime);
-            cache.ifa_preferred = cache.ifa_valid;
+            // Linux takes the address with the longest common prefix for what this host itself sends
+            // (RFC 6724 rule 8), which a VIP of /128 would be: real servers would answer probes from
+            // it to themselves. A deprecated one is taken only where there is no other.
+            cache.ifa_preferred = if net.addr().is_ipv6() { 0 } else { cache.ifa_valid };
             let attributes = &mut request.message_mut().attributes;
             attributes.push(AddressAttribute::CacheInfo(cache));
             attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ADDRESS_MARK)));
