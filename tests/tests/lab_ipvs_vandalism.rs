@@ -47,7 +47,7 @@ fn configuration(dice: &mut Dice) -> (String, BTreeSet<String>) {
         let persistence = if sticky { "persistence = \"50s\"\n" } else { "" };
         let mut servers = Vec::new();
         let mut fallback = false;
-        for host in 16..24 {
+        for host in 32..40 {
             if dice.below(3) == 0 {
                 continue;
             }
