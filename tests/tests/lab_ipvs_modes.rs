@@ -198,6 +198,8 @@ fn every_way_that_ipvs_has_carries_traffic() {
     tunnels_reach_across_a_router(&deployment);
     a_sorry_server_answers_while_nobody_else_does(&deployment);
     a_drained_real_server_gets_no_new_connection(&deployment);
+    connections_are_listed(&deployment);
+    ipvsadm_restores_what_is_exported(&deployment);
 }
 
 /// Persistence holds across the ports: all go where the first went.
@@ -267,4 +269,35 @@ fn a_drained_real_server_gets_no_new_connection(deployment: &Deployment) {
     }
     let again = |d: &Deployment| Ok(given(d, "six")[0] > 2);
     deployment.wait_for("the real server to be given connections again", LIMIT, again).unwrap();
+}
+
+fn connections_are_listed(deployment: &Deployment) {
+    let client = deployment.network().namespace("client").unwrap();
+    let to = format!("{VIP}:8000").parse().unwrap();
+    let open = client::connect(client, to, LIMIT).unwrap();
+    let listed = deployment.quorate_ok("d1", &["connections", "marked", "-o", "json"]).unwrap();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let connections = listed["connections"].as_array().unwrap();
+    let mine = format!("192.168.10.100:{}", open.local_addr().unwrap().port());
+    let found = connections.iter().find(|connection| connection["client"] == mine.as_str());
+    assert_eq!(found.unwrap()["state"], "ESTABLISHED", "{listed}");
+    assert!(connections.iter().any(|c| c["to"] == "0.0.0.7:0"), "no template: {listed}");
+    assert_eq!(listed["node"], "d1");
+}
+
+/// Into the empty table of another host.
+fn ipvsadm_restores_what_is_exported(deployment: &Deployment) {
+    let exported = deployment.quorate_ok("d1", &["export", "ipvsadm"]).unwrap();
+    let router = deployment.network().namespace("router").unwrap();
+    for line in exported.lines() {
+        router.run_ok(&format!("ipvsadm {line}"), LIMIT).unwrap();
+    }
+    let sorted = |text: &str| {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut lines: Vec<String> = text.lines().map(words).collect();
+        lines.sort();
+        lines
+    };
+    let saved = router.run_ok("ipvsadm -Sn", LIMIT).unwrap();
+    assert_eq!(sorted(&saved), sorted(&exported));
 }

@@ -79,6 +79,14 @@ pub enum Command {
     Status(Status),
     /// Show virtual services and real servers in the shape of `ipvsadm -ln`
     Services(Services),
+    /// Show some connections of a virtual service, in the shape of `ipvsadm -Lnc`
+    Connections(Connections),
+    /// Print the configuration in force, as it was applied or for another program
+    #[command(subcommand)]
+    Export(Export),
+    /// Make a configuration of another program's tables
+    #[command(subcommand)]
+    Import(Import),
     /// Move a VIP group to another director and pin it there
     Transfer(Transfer),
     /// Make a director give its groups away and take none; returns once it owns nothing that can
@@ -216,7 +224,11 @@ pub struct Status {
 
 /// `quorate services`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Services {
+    /// What to do with them; nothing: show them.
+    #[command(subcommand)]
+    pub action: Option<ServicesAction>,
     /// Only the virtual service of this name
     pub name: Option<String>,
     /// Show connections, packets and bytes since each was made
@@ -228,6 +240,73 @@ pub struct Services {
     /// Show numbers in full, without K, M, G
     #[arg(long)]
     pub exact: bool,
+}
+
+/// `quorate services ACTION`.
+#[derive(Debug, Subcommand)]
+pub enum ServicesAction {
+    /// Delete every virtual service from the configuration, and so from every director's kernel, as
+    /// `ipvsadm -C` does; groups stay
+    Clear(ServicesClear),
+}
+
+/// `quorate services clear`.
+#[derive(Debug, Args)]
+pub struct ServicesClear {
+    /// Don't ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `quorate connections`.
+#[derive(Debug, Args)]
+pub struct Connections {
+    /// The virtual service
+    pub service: String,
+    /// Show so many at most, up to 10000
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+/// `quorate export`.
+#[derive(Debug, Subcommand)]
+pub enum Export {
+    /// As it was applied
+    Config,
+    /// As `ipvsadm-save -n` writes a table, for `ipvsadm-restore`: every real server, up or down
+    Ipvsadm,
+}
+
+/// `quorate import`.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// What `ipvsadm-save -n` wrote; the configuration goes to stdout, and nothing is applied
+    Ipvsadm(ImportIpvsadm),
+}
+
+/// `quorate import ipvsadm`.
+#[derive(Debug, Args)]
+pub struct ImportIpvsadm {
+    /// The file; `-` reads stdin
+    pub file: String,
+    /// The name of the VIP group that all addresses go to
+    #[arg(long, value_name = "NAME", default_value = "imported")]
+    pub group: String,
+    /// The interface of its addresses, by the name that every node.toml maps
+    #[arg(long, value_name = "NAME", default_value = "public")]
+    pub interface: String,
+    /// What a firewall mark stands for, such as 7=tcp/192.0.2.80:80,tcp/192.0.2.80:8000-8099; repeatable
+    #[arg(long, value_name = "MARK=LISTEN", value_parser = mark)]
+    pub mark: Vec<(u32, Vec<String>)>,
+}
+
+/// Reads `7=tcp/192.0.2.80:80,udp/192.0.2.80:53`.
+fn mark(text: &str) -> Result<(u32, Vec<String>), String> {
+    let wrong = || format!("{text:?} is no mark with addresses: write it like 7=tcp/192.0.2.80:80");
+    let (mark, listen) = text.split_once('=').ok_or_else(wrong)?;
+    let mark = mark.parse().map_err(|_| wrong())?;
+    Ok((mark, listen.split(',').map(str::to_owned).collect()))
 }
 
 /// `quorate transfer`.

@@ -11,6 +11,7 @@ pub mod client;
 pub mod command;
 pub mod context;
 pub mod exit;
+pub mod ipvsadm;
 pub mod output;
 
 use cli::Cli;

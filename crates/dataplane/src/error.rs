@@ -44,6 +44,8 @@ pub enum Operation {
     ReadTimeouts,
     /// Setting how long IPVS keeps connections.
     SetTimeouts(ConnectionTimeouts),
+    /// Reading the list of connections.
+    ReadConnections(PathBuf),
     /// Reading Quorate's rules of the packet filter.
     ReadRules,
     /// Setting Quorate's rules of the packet filter, with so many of firewall marks.
@@ -92,6 +94,9 @@ impl fmt::Display for Operation {
             Self::ReadTimeouts => f.write_str("read the time-outs of IPVS connections"),
             Self::SetTimeouts(times) => {
                 write!(f, "set the time-outs of IPVS connections ({times})")
+            }
+            Self::ReadConnections(path) => {
+                write!(f, "read the connections of IPVS ({})", path.display())
             }
             Self::ReadRules => f.write_str("read table inet quorate of nftables"),
             Self::SetRules(marks) => {

@@ -4,6 +4,7 @@
 //! and sysctls. [`linux`] is the real one; [`fake`] is a stateful kernel in memory that can be told
 //! to fail. One suite of rules (tests/src/contract.rs) holds for both, so that what the simulator
 //! shows on the fake is true of Linux. [`realserver`] sets up a DR or TUN real server.
+//! [`connections`] lists those of a service.
 //! [`fence`] is the kernel's own block on VIP traffic past a lease's deadline, [`watch`] tells that
 //! something in the kernel changed, [`scheduling`] keeps a thread from being held up.
 //!
@@ -26,6 +27,7 @@ use crate::fence::{FenceError, Slot};
 
 pub mod announce;
 mod ask;
+pub mod connections;
 mod error;
 pub mod fake;
 pub mod fence;

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use quorate_api::peer::v1 as peer;
+use quorate_api::v1;
 use quorate_dataplane::linux::Linux;
 use quorate_dataplane::{Dataplane, SysctlMode};
 use quorate_model::command::LinkAddress;
@@ -377,6 +378,16 @@ impl PeerHandler for Handler {
             Some(member) => member.observe().await.unwrap_or_default(),
             None => peer::ObserveResponse::default(),
         }
+    }
+
+    async fn connections(
+        &self,
+        request: v1::ConnectionsRequest,
+    ) -> Result<v1::ConnectionsResponse, Status> {
+        let Some(member) = self.0.member() else {
+            return Err(error(Kind::NoQuorum, "this node is still starting: ask again"));
+        };
+        member.own_connections(&request).await
     }
 
     async fn forward(

@@ -10,7 +10,7 @@ use super::configuration::{Candidate, InForce};
 use super::confirm::confirm;
 use super::{Ended, Scene};
 use crate::cli::Apply;
-use crate::client::{Admin, Kind};
+use crate::client::{Admin, Client, Kind};
 use crate::exit::{Exit, Failure};
 
 #[derive(Serialize)]
@@ -34,18 +34,46 @@ pub(super) async fn run(scene: &Scene<'_>, arguments: Apply) -> Ended {
     let impact = if arguments.dry_run { Vec::new() } else { changes.impact() };
     confirm(scene.output, arguments.yes, &impact, "Apply this?")?;
 
-    let mut request = candidate.request(arguments.dry_run);
     // Whoever did not say --yes agreed to what was shown, and to nothing that came between.
     let shown = (!arguments.yes && !arguments.dry_run).then_some(in_force.revision);
-    request.expected_revision = arguments.expect_revision.or(shown);
+    let expected = arguments.expect_revision.or(shown);
+    send(
+        scene,
+        &client,
+        &Wanted { candidate: &candidate, changes, expected, dry_run: arguments.dry_run },
+    )
+    .await
+}
+
+/// Has the cluster take a configuration that was agreed to.
+pub(super) async fn apply(
+    scene: &Scene<'_>,
+    client: &Client,
+    candidate: &Candidate,
+    in_force: &InForce,
+    expected: Option<u64>,
+) -> Ended {
+    let changes = Changes::between(in_force, candidate);
+    send(scene, client, &Wanted { candidate, changes, expected, dry_run: false }).await
+}
+
+struct Wanted<'a> {
+    candidate: &'a Candidate,
+    changes: Changes,
+    expected: Option<u64>,
+    dry_run: bool,
+}
+
+async fn send(scene: &Scene<'_>, client: &Client, wanted: &Wanted<'_>) -> Ended {
+    let mut request = wanted.candidate.request(wanted.dry_run);
+    request.expected_revision = wanted.expected;
     // Made once: a repetition of this request is recognised by it, and applied once.
     request.request_id = request_id()?;
     let call = |mut admin: Admin| {
         let request = request.clone();
         async move { admin.apply(request).await }
     };
-    let what =
-        if arguments.dry_run { "check the configuration" } else { "apply the configuration" };
+    let what = if wanted.dry_run { "check the configuration" } else { "apply the configuration" };
     let answer = client.call(Kind::Repeatable, what, call).await?.body;
     for warning in &answer.warnings {
         scene.output.message(&format!("warning: {warning}"));
@@ -53,11 +81,11 @@ pub(super) async fn run(scene: &Scene<'_>, arguments: Apply) -> Ended {
     let applied = Applied {
         revision: answer.revision,
         changed: answer.changed,
-        dry_run: arguments.dry_run,
-        changes: changes.entries(),
+        dry_run: wanted.dry_run,
+        changes: wanted.changes.entries(),
         warnings: &answer.warnings,
     };
-    scene.output.data(&applied, |_| told(&answer, arguments.dry_run))?;
+    scene.output.data(&applied, |_| told(&answer, wanted.dry_run))?;
     Ok(Exit::Ok)
 }
 

@@ -19,16 +19,18 @@ pub(super) struct Candidate {
 impl Candidate {
     /// Reads and checks a file, or stdin for `-`.
     pub(super) fn read(file: &str) -> Result<Self, Failure> {
-        let source = if file == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        } else {
-            std::fs::read_to_string(file)
-        };
+        let source = read_text(file)?;
         let shown = if file == "-" { "<stdin>" } else { file };
-        let source = source
-            .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {shown}: {error}")))?;
         let format = format_of(file, &source);
+        Self::checked(shown, source, format)
+    }
+
+    /// A text that this program made.
+    pub(super) fn of(source: String, format: Format) -> Result<Self, Failure> {
+        Self::checked("what would be in force", source, format)
+    }
+
+    fn checked(shown: &str, source: String, format: Format) -> Result<Self, Failure> {
         match spec::parse(&source, format) {
             Ok(spec) => Ok(Self { source, format, spec }),
             Err(diagnostics) => {
@@ -55,6 +57,18 @@ impl Candidate {
     }
 }
 
+/// A file's text, or stdin's for `-`.
+pub(super) fn read_text(file: &str) -> Result<String, Failure> {
+    let text = if file == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let shown = if file == "-" { "<stdin>" } else { file };
+    text.map_err(|error| Failure::new(Exit::Failed, format!("cannot read {shown}: {error}")))
+}
+
 /// By its name, else by how it begins: no TOML document begins with a brace.
 fn format_of(file: &str, source: &str) -> Format {
     let extension = std::path::Path::new(file).extension().and_then(|text| text.to_str());
@@ -70,6 +84,9 @@ fn format_of(file: &str, source: &str) -> Format {
 #[derive(Debug)]
 pub(super) struct InForce {
     pub(super) revision: u64,
+    /// As it was applied; empty at revision 0.
+    pub(super) source: String,
+    pub(super) format: Format,
     /// Absent if this program can't read it, being older than what applied it.
     pub(super) spec: Option<ClusterSpec>,
 }
@@ -89,7 +106,7 @@ impl InForce {
         } else {
             spec::parse(&answer.source, format).ok()
         };
-        Ok(Self { revision: answer.revision, spec })
+        Ok(Self { revision: answer.revision, source: answer.source, format, spec })
     }
 }
 

@@ -6,7 +6,9 @@ mod change;
 mod cluster;
 mod configuration;
 mod confirm;
+mod connections;
 mod context;
+mod convert;
 mod diff;
 mod evacuate;
 mod node;
@@ -20,7 +22,7 @@ mod weight;
 
 use quorate_api::v1::{StatusRequest, StatusResponse};
 
-use crate::cli::{Cli, Command, Global, Realserver};
+use crate::cli::{Cli, Command, Global, Realserver, ServicesAction};
 use crate::client::{Client, Environment, Kind};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -59,7 +61,13 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
         Command::Apply(arguments) => apply::run(scene, arguments).await,
         Command::Diff(arguments) => diff::run(scene, arguments).await,
         Command::Status(arguments) => status::run(scene, arguments).await,
-        Command::Services(arguments) => services::run(scene, arguments).await,
+        Command::Services(arguments) => match arguments.action {
+            Some(ServicesAction::Clear(clear)) => services::clear(scene, clear).await,
+            None => services::run(scene, arguments).await,
+        },
+        Command::Connections(arguments) => connections::run(scene, &arguments).await,
+        Command::Export(what) => convert::export(scene, &what).await,
+        Command::Import(what) => convert::import(scene, &what),
         Command::Transfer(arguments) => transfer::run(scene, arguments).await,
         Command::Evacuate(arguments) => evacuate::run(scene, arguments).await,
         Command::Restore(arguments) => evacuate::restore(scene, arguments).await,

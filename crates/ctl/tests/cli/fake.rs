@@ -283,6 +283,30 @@ impl Admin for Service {
         .await
     }
 
+    async fn connections(
+        &self,
+        request: Request<ConnectionsRequest>,
+    ) -> Result<Response<ConnectionsResponse>, Status> {
+        self.answer(|state| {
+            let request = request.into_inner();
+            if request.service != "web" {
+                return Err(error("refused", "no service is named so"));
+            }
+            let connections = vec![Connection {
+                protocol: "TCP".to_owned(),
+                client: "192.168.10.100:42428".to_owned(),
+                to: "192.168.10.180:80".to_owned(),
+                real_server: "192.168.10.16:80".to_owned(),
+                state: "ESTABLISHED".to_owned(),
+                expires_s: 899,
+                synced: true,
+            }];
+            let more = request.limit == 1 && !state.status.services.is_empty();
+            Ok(ConnectionsResponse { node: "lb1".to_owned(), connections, more })
+        })
+        .await
+    }
+
     async fn transfer(
         &self,
         request: Request<TransferRequest>,

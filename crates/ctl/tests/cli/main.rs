@@ -6,6 +6,7 @@
 mod cluster;
 mod configuration;
 mod context;
+mod convert;
 mod failures;
 mod fake;
 mod orders;

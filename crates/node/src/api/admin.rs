@@ -253,6 +253,14 @@ impl v1::admin_server::Admin for AdminService {
         })))
     }
 
+    async fn connections(
+        &self,
+        request: Request<v1::ConnectionsRequest>,
+    ) -> Result<Response<v1::ConnectionsResponse>, Status> {
+        let member = self.member()?;
+        Ok(Response::new(member.connections(request.into_inner()).await?))
+    }
+
     async fn transfer(
         &self,
         request: Request<v1::TransferRequest>,

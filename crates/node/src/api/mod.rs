@@ -1,6 +1,7 @@
 //! What this node answers: the public API on the local socket and over mutual TLS.
 
 pub(crate) mod admin;
+mod connections;
 pub(crate) mod error;
 mod leader;
 pub(crate) mod local;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use openraft::raft::SnapshotResponse;
 use quorate_api::convert::{DecodeError, cluster_id};
 use quorate_api::peer::v1 as peer;
+use quorate_api::v1;
 use quorate_model::id::NodeId;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,6 +24,12 @@ use crate::raft::wire;
 pub trait PeerHandler: Send + Sync + 'static {
     /// What this node knows of itself that others show in `status`.
     async fn observe(&self) -> peer::ObserveResponse;
+
+    /// Some connections of a service, as this node's kernel knows them.
+    async fn connections(
+        &self,
+        request: v1::ConnectionsRequest,
+    ) -> Result<v1::ConnectionsResponse, Status>;
 
     /// A write that another node forwards to this one, which it takes for the leader.
     async fn forward(
@@ -216,6 +223,15 @@ impl peer::peer_server::Peer for PeerService {
     ) -> Result<Response<peer::ObserveResponse>, Status> {
         self.authorise(caller(&request), request.get_ref().route.as_ref())?;
         Ok(Response::new(self.handler.observe().await))
+    }
+
+    async fn connections(
+        &self,
+        request: Request<peer::ConnectionsOfRequest>,
+    ) -> Result<Response<v1::ConnectionsResponse>, Status> {
+        self.authorise(caller(&request), request.get_ref().route.as_ref())?;
+        let request = request.into_inner().request.unwrap_or_default();
+        Ok(Response::new(self.handler.connections(request).await?))
     }
 
     async fn forward(

@@ -37,6 +37,7 @@ use crate::peer::network::{MESSAGE_BYTES_MAX, Network};
 use crate::peer::server::{self, Delivery, PeerHandler, PeerService};
 use crate::peer::tls;
 use quorate_api::peer::v1 as peer;
+use quorate_api::v1;
 
 /// Connections whose handshake is done and that wait for the server.
 const ACCEPTED_QUEUE: usize = 16;
@@ -294,6 +295,22 @@ impl PeerCalls {
             client.observe(peer::ObserveRequest { route }).await
         })
         .await
+    }
+
+    /// Asks a node for some connections of a service.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer in time, or refuses.
+    pub async fn connections(
+        &self,
+        node: NodeId,
+        request: v1::ConnectionsRequest,
+        limit: Duration,
+    ) -> Result<v1::ConnectionsResponse, tonic::Status> {
+        let route = Some(crate::peer::network::route(&self.0, node));
+        let request = peer::ConnectionsOfRequest { route, request: Some(request) };
+        self.call(node, limit, |mut client| async move { client.connections(request).await }).await
     }
 
     /// Forwards a write to the leader.

@@ -55,6 +55,13 @@ impl PeerHandler for Handler {
         peer::ObserveResponse { version: "test".to_owned(), ..Default::default() }
     }
 
+    async fn connections(
+        &self,
+        request: quorate_api::v1::ConnectionsRequest,
+    ) -> Result<quorate_api::v1::ConnectionsResponse, Status> {
+        Err(Status::unimplemented(request.service))
+    }
+
     async fn forward(
         &self,
         _from: NodeId,

@@ -1,0 +1,85 @@
+//! `connections`, `export`, `import` and `services clear`.
+
+use std::fs;
+
+use quorate_api::v1::Health;
+
+use super::fake::{Node, State};
+use super::run::quorate;
+use super::status::answered;
+
+const EXAMPLE: &str = include_str!("../../../../examples/web.toml");
+
+fn node() -> Node {
+    let source = EXAMPLE.to_owned();
+    Node::start(State { status: answered(Health::Ok), source, revision: 7, ..State::default() })
+}
+
+#[test]
+fn connections_have_the_shape_of_ipvsadm() {
+    let node = node();
+    let ran = node.quorate(&["connections", "web"]).ends(0);
+    assert_eq!(
+        ran.stdout,
+        "PROT  EXPIRES  STATE        CLIENT                TO                 REAL SERVER       ORIGIN\n\
+         TCP   14:59    ESTABLISHED  192.168.10.100:42428  192.168.10.180:80  192.168.10.16:80  synced\n\
+         1 connection on lb1\n"
+    );
+    let more = node.quorate(&["connections", "web", "--limit", "1"]).ends(0);
+    assert!(more.stdout.ends_with("The first 1 on lb1; there are more: --limit\n"), "{more:#?}");
+    let json = node.quorate(&["connections", "web", "-o", "json"]).ends(0).json();
+    assert_eq!(json["connections"][0]["real_server"], "192.168.10.16:80");
+    assert_eq!((json["node"].as_str(), json["more"].as_bool()), (Some("lb1"), Some(false)));
+    node.quorate(&["connections", "other"]).ends(1);
+    node.quorate(&["connections", "web", "--limit", "0"]).ends(2);
+}
+
+#[test]
+fn the_configuration_in_force_is_printed_as_it_was_applied_and_for_ipvsadm() {
+    let node = node();
+    assert_eq!(node.quorate(&["export", "config"]).ends(0).stdout.trim(), EXAMPLE.trim());
+    assert_eq!(
+        node.quorate(&["export", "ipvsadm"]).ends(0).stdout,
+        "-A -t 192.168.10.180:80 -s rr\n\
+         -a -t 192.168.10.180:80 -r 192.168.10.16:80 -g -w 1\n\
+         -a -t 192.168.10.180:80 -r 192.168.10.17:80 -g -w 1\n"
+    );
+}
+
+#[test]
+fn a_saved_table_becomes_a_configuration_or_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("saved");
+    let file = path.to_str().unwrap();
+    fs::write(&path, "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 192.0.2.16:80 -g -w 1\n")
+        .unwrap();
+    let ran = quorate(&["import", "ipvsadm", file, "--group", "web"]).ends(0);
+    assert!(
+        ran.stdout.contains("[group.web]\ninterface = \"public\"\naddresses = [\"192.0.2.80\"]"),
+        "{ran:#?}"
+    );
+    assert!(ran.stderr.contains("1 services, 1 real servers"), "{ran:#?}");
+    // What IPVS took and would not carry: DR changes no port.
+    fs::write(&path, "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 192.0.2.16:81 -g -w 1\n")
+        .unwrap();
+    let ran = quorate(&["import", "ipvsadm", file]).ends(1);
+    assert!(ran.stderr.contains("DR can't change ports"), "{ran:#?}");
+    fs::write(&path, "-A -f 7 -s rr\n").unwrap();
+    let ran = quorate(&["import", "ipvsadm", file]).ends(1);
+    assert!(ran.stderr.contains("--mark 7=tcp/ADDRESS:PORT") && ran.stdout.is_empty(), "{ran:#?}");
+    let marked = quorate(&["import", "ipvsadm", file, "--mark", "7=tcp/192.0.2.80:80-90"]).ends(0);
+    assert!(marked.stdout.contains("mark = 7"), "{marked:#?}");
+    quorate(&["import", "ipvsadm", file, "--mark", "seven"]).ends(2);
+}
+
+#[test]
+fn services_are_cleared_and_groups_stay() {
+    let node = node();
+    let ran = node.quorate(&["services", "clear"]).ends(2);
+    assert!(ran.stderr.contains("deletes all 1 services"), "{ran:#?}");
+    node.quorate(&["services", "clear", "--yes"]).ends(0);
+    let left = node.state().source.clone();
+    assert!(left.contains("[group.web]") && !left.contains("service"), "{left}");
+    let again = node.quorate(&["services", "clear", "--yes"]).ends(0);
+    assert!(again.stderr.contains("has no service"), "{again:#?}");
+}
