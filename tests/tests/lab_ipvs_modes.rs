@@ -7,6 +7,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_tests::lab::client;
@@ -253,13 +254,41 @@ fn a_sorry_server_answers_while_nobody_else_does(deployment: &Deployment) {
     deployment.wait_for("the sorry server to have been given it", LIMIT, answered).unwrap();
 }
 
+/// The wait lasts as long as a connection does, which goes on undisturbed.
 fn a_drained_real_server_gets_no_new_connection(deployment: &Deployment) {
-    let drain = ["realserver", "drain", "2001:db8:10::16", "--wait=4m"];
-    deployment.quorate_ok("d1", &drain).unwrap();
+    let client = deployment.network().namespace("client").unwrap();
+    let to = format!("[{VIP6}]:8000").parse().unwrap();
+    let mut open = [(); 2].map(|()| client::connect(client, to, LIMIT).unwrap());
+    let one_each =
+        |d: &Deployment| Ok(servers(d, "six").iter().all(|server| server["active"] == 1));
+    deployment.wait_for("a connection to each real server", LIMIT, one_each).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let drained = scope.spawn(|| {
+            let drain = ["realserver", "drain", "2001:db8:10::16", "--wait=4m"];
+            let drained = deployment.quorate("d1", &drain).unwrap();
+            assert!(ended.load(Ordering::SeqCst), "it did not wait: {drained:?}");
+            assert!(drained.status.success(), "{drained:?}");
+        });
+        let draining = |d: &Deployment| {
+            let server = &servers(d, "six")[0];
+            Ok(server["state"] == "draining" && server["kernel_weight"] == 0)
+        };
+        deployment.wait_for("the real server to be drained", LIMIT, draining).unwrap();
+        for stream in &mut open {
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            stream.write_all(b"still?").unwrap();
+            let mut came = [0; 6];
+            stream.read_exact(&mut came).unwrap();
+        }
+        ended.store(true, Ordering::SeqCst);
+        drop(open);
+        drained.join().unwrap();
+    });
     for _ in 0..4 {
         echo(deployment, &format!("[{VIP6}]:8000"), 100);
     }
-    wait_until_given(deployment, "six", &[2, 6]);
+    wait_until_given(deployment, "six", &[3, 7]);
     assert_eq!(servers(deployment, "six")[0]["state"], "draining");
     deployment.quorate_ok("d1", &["realserver", "enable", "2001:db8:10::16"]).unwrap();
     let enabled = |d: &Deployment| Ok(servers(d, "six")[0]["state"] == "up");
@@ -267,7 +296,7 @@ fn a_drained_real_server_gets_no_new_connection(deployment: &Deployment) {
     for _ in 0..2 {
         echo(deployment, &format!("[{VIP6}]:8000"), 100);
     }
-    let again = |d: &Deployment| Ok(given(d, "six")[0] > 2);
+    let again = |d: &Deployment| Ok(given(d, "six")[0] > 3);
     deployment.wait_for("the real server to be given connections again", LIMIT, again).unwrap();
 }
 
@@ -293,7 +322,12 @@ fn ipvsadm_restores_what_is_exported(deployment: &Deployment) {
         router.run_ok(&format!("ipvsadm {line}"), LIMIT).unwrap();
     }
     let sorted = |text: &str| {
-        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        // In which order it writes its options is ipvsadm's own.
+        let words = |line: &str| {
+            let mut words: Vec<&str> = line.split_whitespace().collect();
+            words.sort_unstable();
+            words.join(" ")
+        };
         let mut lines: Vec<String> = text.lines().map(words).collect();
         lines.sort();
         lines

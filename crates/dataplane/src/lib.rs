@@ -101,11 +101,11 @@ pub trait Dataplane: Send {
     /// Where the kernel refuses; one that runs already is not started again (EEXIST).
     fn sync_step(&mut self, step: &SyncStep) -> Result<(), DataplaneError>;
 
-    /// The device that has this address; `None` where none does.
+    /// Where this address is; `None` where no device has it.
     ///
     /// # Errors
     /// Where it can't be told.
-    fn device_with(&mut self, address: IpAddr) -> Result<Option<DeviceName>, DataplaneError>;
+    fn device_with(&mut self, address: IpAddr) -> Result<Option<AddressPlace>, DataplaneError>;
 
     /// Whether a device is there and can carry traffic.
     ///
@@ -207,6 +207,15 @@ pub trait Dataplane: Send {
 
     /// Checks, and in [`SysctlMode::Set`] sets and reads back, the sysctls that a director needs.
     fn director_sysctls(&mut self, needs: &DirectorNeeds, mode: SysctlMode) -> Vec<SysctlFinding>;
+}
+
+/// Where an address is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressPlace {
+    /// The device.
+    pub device: DeviceName,
+    /// Whether it is the device's first of IPv4, which the kernel itself sends from; true of IPv6.
+    pub first: bool,
 }
 
 /// What a kernel and this process's rights allow.

@@ -142,7 +142,8 @@ pub(crate) fn want(key: &[&str], value: impl Into<String>) -> Want {
 ///   (`sloppy_tcp`): the director before chose as this one does;
 /// - with sync daemons, a connection is told of with its first packet once it is established, and
 ///   again as it goes on (`sync_threshold` of `0 0` lets the refresh period alone decide,
-///   `ip_vs_sync_conn_needed`); a director that listens forwards all the same (`backup_only` 0).
+///   `ip_vs_sync_conn_needed`); a director that listens forwards all the same (`backup_only` 0), on
+///   the one port that is filtered.
 fn director_wants(needs: &DirectorNeeds) -> Vec<Want> {
     let conf = |place: &str, name: &str, value| want(&["net", "ipv4", "conf", place, name], value);
     // `send_redirects` is on if either `all` or the device says so; `default` is for devices to come.
@@ -171,6 +172,7 @@ fn director_wants(needs: &DirectorNeeds) -> Vec<Want> {
         if let Some((refresh_s, retries)) = needs.sync {
             wants.push(vs("backup_only", "0".to_owned()));
             wants.push(vs("sync_version", "1".to_owned()));
+            wants.push(vs("sync_ports", "1".to_owned()));
             wants.push(vs("sync_threshold", "0 0".to_owned()));
             wants.push(vs("sync_refresh_period", refresh_s.to_string()));
             wants.push(vs("sync_retries", retries.to_string()));
@@ -289,6 +291,7 @@ mod tests {
                 ("net.ipv4.vs.sloppy_tcp", "1"),
                 ("net.ipv4.vs.backup_only", "0"),
                 ("net.ipv4.vs.sync_version", "1"),
+                ("net.ipv4.vs.sync_ports", "1"),
                 ("net.ipv4.vs.sync_threshold", "0 0"),
                 ("net.ipv4.vs.sync_refresh_period", "10"),
                 ("net.ipv4.vs.sync_retries", "2"),

@@ -1,4 +1,4 @@
-//! Word from the kernel that devices, addresses, qdiscs or filters changed (rtnetlink(7)). It says
+//! Word from the kernel that devices, addresses, qdiscs or filters changed (rtnetlink(7)), or nftables. It says
 //! that something changed, not what: whoever is woken looks for himself. Tests: below, and
 //! tests/tests/lab_host_fence.rs.
 
@@ -35,6 +35,19 @@ impl Watch {
             // No protocol is NETLINK_ROUTE: both are 0.
             socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
+        Ok(Self { socket })
+    }
+
+    /// Starts listening for changes of nftables (NETLINK_NETFILTER, NFNLGRP_NFTABLES of
+    /// linux/netfilter/nfnetlink.h).
+    ///
+    /// # Errors
+    /// Where no socket can be opened.
+    pub fn packet_filter() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let protocol = Some(rustix::net::netlink::NETFILTER);
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        bind(&socket, &SocketAddrNetlink::new(0, 1 << 6))?;
         Ok(Self { socket })
     }
 

@@ -17,17 +17,26 @@ pub enum Knowledge {
     /// Probed.
     Known(Verdict),
     /// Not probed yet since this daemon started; until then what its kernel held counts.
-    Inherited {
-        /// Whether the kernel held it as a server that takes connections.
-        up: bool,
-    },
+    Inherited(Standing),
+}
+
+/// How a kernel held a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It took connections, or the service was not there.
+    Taking,
+    /// It stood with weight 0, though it should have another: it was drained, or inhibited. Its
+    /// connections go on.
+    Idle,
+    /// It was missing.
+    Out,
 }
 
 impl Knowledge {
     /// Whether the real server takes new connections.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        matches!(self, Self::Known(Verdict::Up) | Self::Inherited { up: true })
+        matches!(self, Self::Known(Verdict::Up) | Self::Inherited(Standing::Taking))
     }
 }
 
@@ -44,6 +53,16 @@ pub fn probe_targets(spec: &ClusterSpec) -> BTreeSet<ProbeTarget> {
     targets
 }
 
+/// Every real server that is probed, with what is probed for it; one of several services stands for
+/// each of them.
+pub fn probed(spec: &ClusterSpec) -> impl Iterator<Item = (SocketAddr, ProbeTarget)> {
+    let of = |service: &VirtualService| {
+        let probed = |server: &RealServer| Some((server.address, target(service, server)?));
+        service.real_servers.iter().filter_map(probed).collect::<Vec<_>>()
+    };
+    spec.services.values().flat_map(of)
+}
+
 /// What is probed for one real server of a service.
 #[must_use]
 pub fn target(service: &VirtualService, server: &RealServer) -> Option<ProbeTarget> {
@@ -53,11 +72,12 @@ pub fn target(service: &VirtualService, server: &RealServer) -> Option<ProbeTarg
 }
 
 /// What a starting daemon may take as known of a target: where the kernel already carries the
-/// service, a real server that is missing there (or stands with weight 0 though it should not) was
-/// found down by the daemon before, and putting it back unprobed would send clients to it.
+/// service, a real server that is missing there was found down by the daemon before, and putting it
+/// back unprobed would send clients to it. One that stands with weight 0 stays so: what drained it
+/// may not be applied here yet.
 #[must_use]
 pub fn inherited(spec: &ClusterSpec, found: &ObservedServices, target: &ProbeTarget) -> Knowledge {
-    let mut up = true;
+    let mut standing = Standing::Taking;
     for service in spec.services.values() {
         let probed = |server: &RealServer| self::target(service, server).as_ref() == Some(target);
         for server in service.real_servers.iter().filter(|server| probed(server)) {
@@ -68,12 +88,15 @@ pub fn inherited(spec: &ClusterSpec, found: &ObservedServices, target: &ProbeTar
                     .get(&server.address)
                     .and_then(|destination| destination.destination)
                     .map(|destination| destination.weight);
-                let taken_out = weight.is_none() || (weight == Some(0) && server.weight > 0);
-                up = up && !taken_out;
+                standing = standing.max(match weight {
+                    None => Standing::Out,
+                    Some(0) if server.weight > 0 => Standing::Idle,
+                    Some(_) => Standing::Taking,
+                });
             }
         }
     }
-    Knowledge::Inherited { up }
+    Knowledge::Inherited(standing)
 }
 
 /// The kernel's keys of a service: one for each address it listens on, or, by firewall mark, one for
@@ -110,11 +133,11 @@ pub fn effective_weight(
     server: &RealServer,
     verdicts: &Verdicts,
 ) -> Option<u32> {
-    let up = match target(service, server) {
-        None => true,
-        Some(target) => verdicts.get(&target).is_none_or(Knowledge::is_up),
-    };
-    match (up, service.inhibit) {
+    let known = target(service, server).and_then(|target| verdicts.get(&target));
+    if known == Some(&Knowledge::Inherited(Standing::Idle)) {
+        return Some(0);
+    }
+    match (known.is_none_or(Knowledge::is_up), service.inhibit) {
         (true, _) => Some(server.weight),
         (false, true) => Some(0),
         (false, false) => None,

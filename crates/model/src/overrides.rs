@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::command::{Order, UnixMillis};
 use crate::id::ServiceName;
-use crate::spec::ClusterSpec;
+use crate::spec::{ClusterSpec, VirtualService};
 
 /// Overrides that may hold at once.
 pub const OVERRIDES_MAX: usize = 10_000;
@@ -72,7 +72,15 @@ impl Overrides {
             Some(to) => {
                 self.0.entry(service.clone()).or_default().insert(server, to);
             }
-            None => self.retain(|of, at, _| (of, *at) != (service, server)),
+            None => {
+                let servers = self.0.get_mut(service);
+                if servers.is_some_and(|servers| {
+                    servers.remove(&server);
+                    servers.is_empty()
+                }) {
+                    self.0.remove(service);
+                }
+            }
         }
     }
 
@@ -82,6 +90,33 @@ impl Overrides {
             servers.retain(|server, to| keep(service, server, to));
             !servers.is_empty()
         });
+    }
+
+    /// What another configuration does to them, in words: those that it ends, and those that its
+    /// scheduler would not heed.
+    #[must_use]
+    pub fn warnings(&self, spec: &ClusterSpec) -> Vec<String> {
+        let warning = |(name, server, to): (&ServiceName, &SocketAddr, &Override)| {
+            let (weight, by) = (to.weight, &to.order.author);
+            let service = spec.services.get(name);
+            let stays = |service: &VirtualService| {
+                service.real_servers.iter().any(|real| real.address == *server)
+            };
+            match service.filter(|service| stays(service)) {
+                None => Some(format!(
+                    "real server {server} of {name} has weight {weight} by {by}, which this configuration \
+                     ends: it does not have it under that name, address and port"
+                )),
+                Some(service) if weight == 0 && service.scheduler.as_str() == "dh" => {
+                    Some(format!(
+                        "real server {server} of {name} is drained by {by}: scheduler dh heeds no weights, and \
+                     refuses its clients"
+                    ))
+                }
+                Some(_) => None,
+            }
+        };
+        self.iter().filter_map(warning).collect()
     }
 
     /// The configuration with these weights in place of its own.
@@ -212,6 +247,22 @@ mod tests {
         let no_service = "no service is named \"c\": see `quorate services`";
         assert_eq!(said("192.0.2.16", Some("c")), [no_service]);
         assert!(said("www", None)[0].contains("\"www\" is no address"));
+    }
+
+    #[test]
+    fn a_configuration_that_ends_an_order_is_warned_of() {
+        let (name, server) = ("b".parse().unwrap(), "192.0.2.17:81".parse().unwrap());
+        let mut overrides = Overrides::default();
+        overrides.set(&name, server, Some(to(0, None)));
+        assert_eq!(overrides.warnings(&spec()), Vec::<String>::new());
+        let mut renamed = ClusterSpec::clone(&spec());
+        let b = renamed.services.remove(&name).unwrap();
+        renamed.services.insert("c".parse().unwrap(), b.clone());
+        let said = overrides.warnings(&renamed);
+        assert!(said[0].contains("192.0.2.17:81 of b has weight 0 by ada"), "{said:?}");
+        let scheduler = crate::spec::Scheduler::named("dh").unwrap();
+        renamed.services.insert(name, VirtualService { scheduler, ..b });
+        assert!(overrides.warnings(&renamed)[0].contains("dh heeds no weights"));
     }
 
     #[test]

@@ -318,7 +318,8 @@ impl Placement {
         let long_enough =
             since.is_some_and(|&since| view.now.since(since) >= settings.preempt_delay);
         // Connections that it does not know would be cut off by the move.
-        let warm = view.fresh(best).is_some_and(|report| !report.cold);
+        let cold = |node| view.fresh(node).is_none_or(|report| report.cold);
+        let warm = !cold(best) || cold(owner);
         settings.preempt && preferred && long_enough && warm
     }
 }
@@ -331,7 +332,10 @@ fn restarted(view: PlacementView<'_>, grant: &GrantRecord) -> bool {
 
 /// The best director that may be granted what this owner has.
 fn other(view: PlacementView<'_>, fit: &[NodeId], owner: NodeId) -> Option<NodeId> {
-    view.untroubled(fit).find(|&node| node != owner)
+    let others = || view.untroubled(fit).filter(|&node| node != owner);
+    // One that knows the connections before a better one that does not.
+    let warm = |&node: &NodeId| view.fresh(node).is_some_and(|report| !report.cold);
+    others().find(warm).or_else(|| others().next())
 }
 
 /// What is decided even while the cluster is paused: what an operator ordered, and a new grant for

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use crate::kernel::{
     ConnectionTimeouts, DesiredServices, Destination, ObservedServices, ServiceKey, ServiceSettings,
 };
-use crate::spec::{Scheduler, Timeouts};
+use crate::spec::{Scheduler, SchedulerFlag, Timeouts};
 
 #[cfg(test)]
 mod tests;
@@ -132,6 +132,7 @@ pub fn plan(
 
     for (&key, want) in desired {
         let found = observed.get(&key);
+        let mut settings = None;
         match found {
             // It reckons its table anew for each real server (`ip_vs_mh_dest_changed`): once will do.
             None if want.settings.scheduler.as_str() == "mh" && want.destinations.len() > 1 => {
@@ -142,9 +143,15 @@ pub fn plan(
             }
             None => new_services.push(Action::AddService(key, want.settings)),
             Some(found) if found.settings.as_ref() != Some(&want.settings) => {
-                changes.push(Action::SetService(key, want.settings));
+                settings = Some(Action::SetService(key, want.settings));
             }
             Some(_) => {}
+        }
+        // A hashing scheduler falls back before a real server of weight 0 would refuse its clients,
+        // and until none has that any more.
+        let falls_back = want.settings.flags.iter().any(|flag| flag == SchedulerFlag::One);
+        if falls_back {
+            changes.extend(settings.take());
         }
         for (&server, &destination) in &want.destinations {
             match found.and_then(|service| service.destinations.get(&server)) {
@@ -155,6 +162,7 @@ pub fn plan(
                 Some(_) => {}
             }
         }
+        changes.extend(settings);
         let found_servers = found.iter().flat_map(|service| service.destinations.keys());
         for &server in found_servers.filter(|server| !want.destinations.contains_key(server)) {
             old_destinations.push(Action::DeleteDestination(key, server));

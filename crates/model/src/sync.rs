@@ -93,7 +93,9 @@ impl SyncGoal {
             let links = &state.nodes.get(&id)?.description.links;
             links.iter().find(|link| link.name == spec.link).map(|link| link.listen.ip())
         };
-        let members = state.nodes.keys().filter_map(|&id| on_link(id)).collect();
+        // A node that joined with an address of the other family can neither tell nor hear.
+        let of_family = |address: &IpAddr| address.is_ipv4() == spec.group.is_ipv4();
+        let members = state.nodes.keys().filter_map(|&id| on_link(id)).filter(of_family).collect();
         Some(Self { address: on_link(me), members, spec })
     }
 

@@ -81,7 +81,12 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             problems: self.problems(&view),
             held: held.collect(),
-            services: services::local(&state.spec, &state.overrides, &view.verdicts, &observed),
+            services: services::local(
+                &state.spec,
+                &state.overrides,
+                &view.verdicts,
+                observed.as_ref(),
+            ),
             api: self.api.map(|address| address.to_string()).unwrap_or_default(),
             links: self.links.view().into_iter().map(observed_link).collect(),
             disk_full: view.disk_full,
@@ -89,10 +94,10 @@ impl Member {
         })
     }
 
-    async fn counters(&self) -> ObservedServices {
-        let Some(services) = &self.services else { return ObservedServices::new() };
-        let observed = tokio::time::timeout(COUNTERS_TIMEOUT, services.observe()).await;
-        observed.ok().flatten().unwrap_or_default()
+    /// The kernel's table; `None` where it could not be read in time.
+    async fn counters(&self) -> Option<ObservedServices> {
+        let services = self.services.as_ref()?;
+        tokio::time::timeout(COUNTERS_TIMEOUT, services.observe()).await.ok().flatten()
     }
 
     /// What an operator should know of this node, each once.

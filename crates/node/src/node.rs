@@ -31,7 +31,9 @@ use crate::peer::tls;
 use crate::raft::node::{RaftNode, Surroundings};
 use crate::raft::store::Store;
 use crate::raft::store::lock::DataDirectory;
-use crate::reconcile::{AddressThread, MakeDataplane, QuestionThread, ServiceThread, watch_kernel};
+use crate::reconcile::{
+    AddressThread, MakeDataplane, QuestionThread, ServiceThread, watch_filter, watch_kernel,
+};
 use crate::release::holding::{self, Holder, Leases};
 use crate::renewals::Renewals;
 
@@ -329,6 +331,7 @@ impl Node {
         let make = kernel.map_or_else(dataplane, |Kernel(kernel)| Box::new(|| Ok(kernel)));
         let addresses = AddressThread::start(make, data, devices, sender.clone())?;
         watch_kernel(addresses.clone(), sender.clone());
+        watch_filter(services.clone(), sender.clone());
         let questions =
             QuestionThread::start(dataplane(), sender.clone()).map_err(StartError::Questions)?;
         Ok((Some(services), Some(addresses), Some(questions)))

@@ -1,6 +1,6 @@
 //! The rules about the daemons that synchronise connections.
 
-use quorate_dataplane::{Dataplane, DataplaneError};
+use quorate_dataplane::{AddressPlace, Dataplane, DataplaneError};
 use quorate_model::kernel::DeviceAddress;
 use quorate_model::sync::{SyncDaemons, SyncRole, SyncSettings, SyncStep, plan_sync};
 
@@ -15,7 +15,15 @@ fn sync(dataplane: &mut dyn Dataplane, world: &mut dyn Environment) {
     let device = world.device();
     let address = DeviceAddress { device: device.clone(), net: "198.51.100.9/24".parse().unwrap() };
     dataplane.add_address(&address, None).unwrap();
-    assert_eq!(dataplane.device_with(address.net.addr()), Ok(Some(device.clone())));
+    assert_eq!(
+        dataplane.device_with(address.net.addr()),
+        Ok(Some(AddressPlace { device: device.clone(), first: true }))
+    );
+    let second = DeviceAddress { device: device.clone(), net: "198.51.100.11/32".parse().unwrap() };
+    dataplane.add_address(&second, None).unwrap();
+    let place = AddressPlace { device: device.clone(), first: false };
+    assert_eq!(dataplane.device_with(second.net.addr()), Ok(Some(place)));
+    dataplane.remove_address(&second).unwrap();
     assert_eq!(dataplane.device_with("198.51.100.10".parse().unwrap()), Ok(None));
     let settings = |id, port, max_len| SyncSettings {
         device: device.clone(),

@@ -123,8 +123,9 @@ pub struct Service {
     pub real_servers: Vec<RealServer>,
     pub sorry_server: Option<RealServer>,
     pub mark: Option<u32>,
-    pub counters: Traffic,
-    pub rates: Traffic,
+    pub counters: Option<Traffic>,
+    pub rates: Option<Traffic>,
+    pub seen_by: String,
 }
 
 /// A real server of a virtual service.
@@ -141,8 +142,9 @@ pub struct RealServer {
     pub inactive: u64,
     #[serde(rename = "override")]
     pub overridden: Option<Override>,
-    pub counters: Traffic,
-    pub rates: Traffic,
+    pub counters: Option<Traffic>,
+    pub rates: Option<Traffic>,
+    pub kernel_weight: Option<u32>,
 }
 
 /// A weight that an operator ordered in place of the configured one.
@@ -321,8 +323,9 @@ impl From<v1::ServiceStatus> for Service {
             real_servers: service.real_servers.into_iter().map(RealServer::from).collect(),
             sorry_server: service.sorry_server.map(RealServer::from),
             mark: service.mark,
-            counters: service.counters.unwrap_or_default().into(),
-            rates: service.rates.unwrap_or_default().into(),
+            counters: service.counters.map(Traffic::from),
+            rates: service.rates.map(Traffic::from),
+            seen_by: service.seen_by,
         }
     }
 }
@@ -344,8 +347,9 @@ impl From<v1::RealServerStatus> for RealServer {
                 since: to.since,
                 until: to.until,
             }),
-            counters: server.counters.unwrap_or_default().into(),
-            rates: server.rates.unwrap_or_default().into(),
+            counters: server.counters.map(Traffic::from),
+            rates: server.rates.map(Traffic::from),
+            kernel_weight: server.kernel_weight,
         }
     }
 }

@@ -366,7 +366,12 @@ impl Admin for Service {
         self.answer(|state| {
             let request = request.into_inner();
             let changed = state.weights.last() != Some(&request);
+            let weight = request.weight;
             state.weights.push(request);
+            for server in state.status.services.iter_mut().flat_map(|s| &mut s.real_servers) {
+                server.r#override = weight.map(|weight| Override { weight, ..Override::default() });
+                server.kernel_weight = Some(weight.unwrap_or(1));
+            }
             let of = |service: &ServiceStatus| {
                 let service_name = service.name.clone();
                 let servers = service.real_servers.iter().map(|server| server.address.clone());

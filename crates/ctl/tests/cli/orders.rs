@@ -113,9 +113,9 @@ fn serving(drains_after: u32) -> Node {
 #[test]
 fn a_weight_is_ordered_for_every_service_or_for_one_and_for_a_time() {
     let node = serving(0);
-    let ran = node.quorate(&["realserver", "drain", "192.168.10.16"]).ends(0);
+    let ran = node.quorate(&["realserver", "drain", "192.168.10.16", "--yes"]).ends(0);
     assert_eq!(ran.stdout, "web 192.168.10.16:80: drained: no new connection\n");
-    let ran = node.quorate(&["realserver", "drain", "192.168.10.16"]).ends(0);
+    let ran = node.quorate(&["realserver", "drain", "192.168.10.16", "--yes"]).ends(0);
     assert_eq!(ran.stdout, "It was drained already.\n");
     let arguments = ["weight", "192.168.10.16:80", "5", "--service", "web", "--ttl", "1h"];
     node.quorate(&[&["realserver"], &arguments[..]].concat()).ends(0);
@@ -136,19 +136,35 @@ fn a_weight_is_ordered_for_every_service_or_for_one_and_for_a_time() {
     node.quorate(&["realserver", "weight", "192.168.10.16", "65536"]).ends(2);
 }
 
+/// web has one real server.
+#[test]
+fn draining_the_last_real_server_has_to_be_confirmed() {
+    let node = serving(0);
+    for arguments in [&["drain", "192.168.10.16"][..], &["weight", "192.168.10.16:80", "0"]] {
+        let ran = node.quorate(&[&["realserver"], arguments].concat()).ends(2);
+        assert!(ran.stderr.contains("! web: no real server is left"), "{ran:#?}");
+    }
+    assert!(node.state().weights.is_empty());
+    node.quorate(&["realserver", "drain", "192.168.10.17"]).ends(0);
+    node.quorate(&["realserver", "weight", "192.168.10.16", "5"]).ends(0);
+    let both = ["realserver", "drain", "192.168.10.17", "--ttl", "1m", "--wait=2m"];
+    node.quorate(&both).ends(2);
+}
+
 #[test]
 fn a_drain_that_is_waited_for_says_how_many_connections_are_left() {
     let node = serving(3);
-    let ran = node.quorate(&["realserver", "drain", "192.168.10.16", "--wait"]).ends(0);
+    let ran = node.quorate(&["realserver", "drain", "192.168.10.16", "--yes", "--wait"]).ends(0);
     assert_eq!(ran.stderr, "5 connections left\n");
-    assert_eq!(ran.stdout, "web 192.168.10.16:80: drained: no connection is left\n");
+    assert_eq!(ran.stdout, "web 192.168.10.16:80: drained: no established connection is left\n");
 }
 
 #[test]
 fn a_drain_whose_time_is_over_says_what_is_left_and_how_to_take_it_back() {
     let node = serving(0);
-    let ran =
-        node.quorate(&["realserver", "drain", "192.168.10.16", "--wait=1ms", "-o", "json"]).ends(3);
+    let ran = node
+        .quorate(&["realserver", "drain", "192.168.10.16", "--yes", "--wait=1ms", "-o", "json"])
+        .ends(3);
     assert!(ran.stderr.contains("5 are left after 0.001 s"), "{ran:#?}");
     assert!(ran.stderr.contains("quorate realserver enable 192.168.10.16"), "{ran:#?}");
     assert_eq!(ran.json()["connections"], 5);

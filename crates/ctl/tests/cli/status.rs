@@ -1,7 +1,7 @@
 //! `status`, `services` and `node list`.
 
 use quorate_api::v1::{
-    ClusterStatus, GroupStatus, Health, NodeState, NodeStatus, RaftRole, RealServerState,
+    ClusterStatus, Counters, GroupStatus, Health, NodeState, NodeStatus, RaftRole, RealServerState,
     RealServerStatus, ServiceStatus, StatusResponse,
 };
 
@@ -50,8 +50,11 @@ pub(crate) fn answered(health: Health) -> StatusResponse {
                 effective_weight: 1,
                 state: RealServerState::Up.into(),
                 active: 5,
+                counters: Some(Counters::default()),
+                kernel_weight: Some(1),
                 ..RealServerStatus::default()
             }],
+            seen_by: "lb1".to_owned(),
             ..ServiceStatus::default()
         }],
     }

@@ -20,7 +20,7 @@ use crate::error::{DataplaneError, Errno, Operation};
 use crate::fence::{FenceError, Slot};
 use crate::sysctl::Sysctls;
 use crate::{
-    Capabilities, DeviceState, IpvsInfo, IpvsProblem, MacAddress, ObservedAddress,
+    AddressPlace, Capabilities, DeviceState, IpvsInfo, IpvsProblem, MacAddress, ObservedAddress,
     ObservedAddresses, lifetime_s,
 };
 
@@ -236,9 +236,14 @@ impl Kernel {
         Ok(())
     }
 
-    pub(super) fn device_with(&self, address: IpAddr) -> Option<DeviceName> {
-        let found = self.addresses.keys().find(|at| at.net.addr() == address);
-        found.map(|at| at.device.clone())
+    pub(super) fn device_with(&self, address: IpAddr) -> Option<AddressPlace> {
+        let found = self.addresses.keys().find(|at| at.net.addr() == address)?;
+        let first = self
+            .addresses
+            .keys()
+            .find(|at| at.device == found.device && at.net.addr().is_ipv4() == address.is_ipv4());
+        let first = address.is_ipv6() || first == Some(found);
+        Some(AddressPlace { device: found.device.clone(), first })
     }
 
     pub(super) fn device(&self, device: &DeviceName) -> DeviceState {

@@ -25,7 +25,7 @@ use crate::error::{DataplaneError, Errno, Operation};
 use crate::fence::{FenceError, Slot};
 use crate::sysctl;
 use crate::{
-    Capabilities, Dataplane, DeviceState, DirectorNeeds, IpvsProblem, MacAddress,
+    AddressPlace, Capabilities, Dataplane, DeviceState, DirectorNeeds, IpvsProblem, MacAddress,
     ObservedAddresses, SysctlFinding, SysctlMode,
 };
 
@@ -274,7 +274,7 @@ impl Dataplane for Fake {
         self.kernel.kernel().sync_step(step)
     }
 
-    fn device_with(&mut self, address: IpAddr) -> Result<Option<DeviceName>, DataplaneError> {
+    fn device_with(&mut self, address: IpAddr) -> Result<Option<AddressPlace>, DataplaneError> {
         Ok(self.kernel.kernel().device_with(address))
     }
 

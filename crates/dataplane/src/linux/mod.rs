@@ -23,8 +23,8 @@ use crate::error::{DataplaneError, Errno, Operation};
 use crate::fence::{self, Fence, FenceError, Slot};
 use crate::sysctl::{self, Proc};
 use crate::{
-    Capabilities, Dataplane, DeviceState, DirectorNeeds, ObservedAddresses, SysctlFinding,
-    SysctlMode, announce, sys,
+    AddressPlace, Capabilities, Dataplane, DeviceState, DirectorNeeds, ObservedAddresses,
+    SysctlFinding, SysctlMode, announce, sys,
 };
 
 mod ask;
@@ -143,7 +143,7 @@ impl Dataplane for Linux {
         self.ipvs.sync_step(step)
     }
 
-    fn device_with(&mut self, address: IpAddr) -> Result<Option<DeviceName>, DataplaneError> {
+    fn device_with(&mut self, address: IpAddr) -> Result<Option<AddressPlace>, DataplaneError> {
         self.route()?.device_with(address)
     }
 

@@ -22,7 +22,9 @@ use rtnetlink::{
 
 use crate::error::{DataplaneError, Errno, Operation};
 use crate::netlink::{Connection, name};
-use crate::{DeviceState, MacAddress, ObservedAddress, ObservedAddresses, lifetime_s};
+use crate::{
+    AddressPlace, DeviceState, MacAddress, ObservedAddress, ObservedAddresses, lifetime_s,
+};
 
 /// Quorate's mark on its addresses (IFA_PROTO, since Linux 5.18): `Q`. Below 4 is the kernel's.
 const ADDRESS_MARK: u8 = b'Q';
@@ -222,14 +224,24 @@ impl Route {
     pub(super) fn device_with(
         &self,
         address: IpAddr,
-    ) -> Result<Option<DeviceName>, DataplaneError> {
+    ) -> Result<Option<AddressPlace>, DataplaneError> {
         let fail = |failure: Failure| failure.during(Operation::FindDevice(address));
         let names = self.names().map_err(fail)?;
         let all: Vec<AddressMessage> =
             self.wait(self.requests().address().get().execute().try_collect()).map_err(fail)?;
         let has = |message: &&AddressMessage| net(message).is_some_and(|net| net.addr() == address);
         let found = all.iter().find(has);
-        Ok(found.and_then(|message| names.get(&message.header.index).cloned()))
+        let place = |message: &AddressMessage| {
+            let index = message.header.index;
+            let device = names.get(&index)?.clone();
+            // A dump gives a device's addresses in their order, the primary ones first.
+            let of_device = |m: &&AddressMessage| {
+                m.header.index == index && net(m).is_some_and(|net| net.addr().is_ipv4())
+            };
+            let first = all.iter().find(of_device).and_then(net).map(|net| net.addr());
+            Some(AddressPlace { device, first: address.is_ipv6() || first == Some(address) })
+        };
+        Ok(found.and_then(place))
     }
 
     pub(super) fn add_addresses(

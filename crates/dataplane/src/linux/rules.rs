@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
@@ -20,6 +20,7 @@ use std::time::Duration;
 use quorate_model::kernel::{MarkRule, MarkRules, PacketRules};
 use quorate_model::spec::Protocol;
 use quorate_model::sync::SyncFilter;
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 use crate::error::{DataplaneError, Operation};
@@ -35,7 +36,9 @@ const SYNC_CHAIN: &str = "input";
 /// Just before `filter` (0): what others do there is theirs.
 const SYNC_PRIORITY: i64 = -1;
 /// How long nft may take; 100,000 rules take it about a second.
-const NFT_MAX: Duration = Duration::from_secs(20);
+const NFT_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether a killed one has ended.
+const END_LOOK: Duration = Duration::from_millis(10);
 /// The longest answer that is read.
 const ANSWER_MAX: u64 = 64 << 20;
 /// The longest part of nft's complaint that is shown.
@@ -44,9 +47,11 @@ const SAID_MAX: usize = 300;
 /// What stands; `None` where that is something else than ours.
 pub(super) fn read() -> Result<Option<PacketRules>, DataplaneError> {
     let doing = || Operation::ReadRules;
-    match nft(&["-j", "list", "table", "inet", TABLE], None, doing) {
+    match nft(&["-n", "-j", "list", "table", "inet", TABLE], None, doing) {
         Ok(answer) => Ok(parse(&answer)),
-        Err(DataplaneError::Nft { said, .. }) if said.contains("No such file or directory") => {
+        Err(DataplaneError::Nft { said, .. })
+            if said.starts_with("Error: No such file or directory") =>
+        {
             Ok(Some(PacketRules::default()))
         }
         Err(error) => Err(error),
@@ -230,10 +235,21 @@ fn rule(element: &Value) -> Option<MarkRule> {
     };
     Some(MarkRule {
         address: address.as_str()?.parse::<IpAddr>().ok()?,
-        protocol: Protocol::named(protocol.as_str()?)?,
+        protocol: protocol_of(protocol)?,
         ports,
         mark: u32::try_from(mark.as_u64()?).ok().and_then(NonZeroU32::new)?,
     })
+}
+
+/// By number, as `-n` has them, or by name.
+fn protocol_of(value: &Value) -> Option<Protocol> {
+    match value.as_u64().and_then(|number| i32::try_from(number).ok()) {
+        Some(libc::IPPROTO_TCP) => Some(Protocol::Tcp),
+        Some(libc::IPPROTO_UDP) => Some(Protocol::Udp),
+        Some(libc::IPPROTO_SCTP) => Some(Protocol::Sctp),
+        Some(_) => None,
+        None => Protocol::named(value.as_str()?),
+    }
 }
 
 /// Runs nft(8); what it wrote.
@@ -242,16 +258,23 @@ fn nft(
     input: Option<String>,
     doing: impl Fn() -> Operation,
 ) -> Result<Vec<u8>, DataplaneError> {
-    let cannot = |cause: String| DataplaneError::NoNft { doing: doing(), cause };
-    let child = Command::new("nft")
+    let failed = |said: String| DataplaneError::Nft { doing: doing(), said };
+    let spawned = Command::new("nft")
         .args(arguments)
         .env("LC_ALL", "C")
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| cannot(error.to_string()))?;
-    let (answer, said, well) = talk(child, input).map_err(cannot)?;
+        .spawn();
+    let child = match spawned {
+        Ok(child) => child,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            let cause = error.to_string();
+            return Err(DataplaneError::NoNft { doing: doing(), cause });
+        }
+        Err(error) => return Err(failed(format!("nothing, it could not be started: {error}"))),
+    };
+    let (answer, said, well) = talk(child, input).map_err(failed)?;
     if well {
         return Ok(answer);
     }
@@ -288,19 +311,35 @@ fn talk(mut child: Child, input: Option<String>) -> Result<(Vec<u8>, Vec<u8>, bo
     });
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut failed = None;
+    // Both at once: the first to wait for uses up what there is.
+    let begun = now();
     for _ in 0..2 {
-        match ended.recv_timeout(NFT_MAX) {
+        let left = NFT_MAX.saturating_sub(now().saturating_sub(begun));
+        match ended.recv_timeout(left) {
             Ok((true, Ok(bytes))) => out = bytes,
             Ok((false, Ok(bytes))) => err = bytes,
             Ok((_, Err(error))) => failed = Some(error.to_string()),
-            Err(_) => failed = Some(format!("no end within {} s", NFT_MAX.as_secs())),
+            Err(_) => failed = Some(format!("nothing, for {} s", NFT_MAX.as_secs())),
         }
     }
     if failed.is_some() {
         let _ = child.kill();
     }
-    let status = child.wait().map_err(|error| error.to_string())?;
-    failed.map_or(Ok((out, err, status.success())), Err)
+    // Not for ever: the kernel may hold it. What is left then ends with this process.
+    for _ in 0..100 {
+        match child.try_wait() {
+            Ok(Some(status)) => return failed.map_or(Ok((out, err, status.success())), Err),
+            Ok(None) => std::thread::sleep(END_LOOK),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err(failed.unwrap_or_else(|| "nothing, and it does not end".to_owned()))
+}
+
+/// The time since boot.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -373,6 +412,15 @@ mod tests {
             mark("192.0.2.80", Protocol::Udp, (8000, 8100), u32::MAX),
         ];
         assert_eq!(parse(LISTED.as_bytes()), Some(PacketRules { marks: rules.into(), sync: None }));
+    }
+
+    /// As nft prints it with `-n`, and where there is no /etc/protocols.
+    #[test]
+    fn protocols_are_read_as_numbers_too() {
+        let numbers = LISTED.replace("\"tcp\", 80", "6, 80").replace("\"udp\", {", "17, {");
+        assert_ne!(numbers, LISTED);
+        assert_eq!(parse(numbers.as_bytes()), parse(LISTED.as_bytes()));
+        assert_eq!(parse(LISTED.replace("\"tcp\", 80", "33, 80").as_bytes()), None);
     }
 
     #[test]

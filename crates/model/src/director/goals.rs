@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     Director, Effect, GroupName, Instant, ObservedServices, Obstacle, ProbeTarget, ServiceReport,
     Serving, Verdict,
 };
-use crate::desired::{self, Knowledge, NatFamilies};
+use crate::desired::{self, Knowledge, NatFamilies, Standing};
 use crate::id::Role;
 use crate::kernel::MarkRules;
 use crate::spec::{ForeignServices, Timeouts, Vip, VipGroup, VirtualService};
@@ -77,14 +78,23 @@ impl Director {
         let Some(found) = &self.found else { return };
         let targets = desired::probe_targets(&self.weighted);
         let before = std::mem::take(&mut self.verdicts);
+        // By the real server, since another check may look at another port of it.
         let mut up_before: BTreeMap<SocketAddr, bool> = BTreeMap::new();
-        for (target, knowledge) in &before {
-            *up_before.entry(target.address).or_default() |= knowledge.is_up();
+        for (server, target) in desired::probed(&self.probed) {
+            if let Some(knowledge) = before.get(&target) {
+                *up_before.entry(server).or_default() |= knowledge.is_up();
+            }
+        }
+        self.probed = Arc::clone(&self.weighted);
+        let mut servers: BTreeMap<ProbeTarget, SocketAddr> = BTreeMap::new();
+        for (server, target) in desired::probed(&self.weighted) {
+            servers.entry(target).or_insert(server);
         }
         for target in &targets {
-            let inherited = || match up_before.get(&target.address) {
+            let inherited = || match servers.get(target).and_then(|server| up_before.get(server)) {
                 // Another check of it: until that has spoken, what the one before said counts.
-                Some(&up) => Knowledge::Inherited { up },
+                Some(true) => Knowledge::Inherited(Standing::Taking),
+                Some(false) => Knowledge::Inherited(Standing::Out),
                 None => desired::inherited(&self.weighted, found, target),
             };
             let knowledge = before.get(target).cloned().unwrap_or_else(inherited);

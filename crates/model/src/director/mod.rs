@@ -219,6 +219,8 @@ pub struct Director {
     verdicts: Verdicts,
     /// The configuration with the weights that operators gave real servers.
     weighted: Arc<ClusterSpec>,
+    /// That by which the verdicts are known.
+    probed: Arc<ClusterSpec>,
     /// Why nothing new is begun here: the disk counts as full.
     full: Option<String>,
     facts: facts::Facts,
@@ -257,6 +259,7 @@ impl Director {
             synced_since: None,
             verdicts: Verdicts::new(),
             weighted: Arc::default(),
+            probed: Arc::default(),
             full: None,
             facts: facts::Facts::default(),
         }

@@ -455,3 +455,13 @@ fn no_group_returns_by_itself_to_a_director_that_has_not_listened_for_long_enoug
     world.state.pins.insert(g(), NodeId(1));
     assert_eq!(world.decide(), Some((1, GrantReason::Transfer)));
 }
+
+#[test]
+fn a_director_that_knows_the_connections_comes_before_a_better_one_that_does_not() {
+    let mut world = World::new("prefer = [\"n1\", \"n2\", \"n3\"]\n").owned_by(2);
+    world.reports.get_mut(&NodeId(1)).unwrap().report.cold = true;
+    world.evacuate(2);
+    assert_eq!(world.decide(), Some((3, GrantReason::Evacuated)));
+    world.reports.get_mut(&NodeId(3)).unwrap().report.cold = true;
+    assert_eq!(world.decide(), Some((1, GrantReason::Evacuated)), "somebody has to serve");
+}

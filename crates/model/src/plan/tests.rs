@@ -214,3 +214,26 @@ fn only_time_outs_that_are_wanted_are_set() {
     assert_eq!(plan_timeouts(wanted, found), Some(goal));
     assert_eq!(plan_timeouts(wanted, goal), None);
 }
+
+/// Else clients that hash to the real server are refused for a moment.
+#[test]
+fn a_hashing_scheduler_falls_back_first_and_stops_it_last() {
+    let key = ServiceKey::at(Protocol::Tcp, "192.0.2.1:80".parse().unwrap());
+    let server: SocketAddr = "192.0.2.16:80".parse().unwrap();
+    let service = |weight, flags| {
+        let scheduler = Scheduler::named("sh").unwrap();
+        let flags = SchedulerFlags::from_bits(flags);
+        let settings = ServiceSettings { flags, ..ServiceSettings::plain(scheduler) };
+        let destinations = [(server, Destination::new(Forward::Dr, weight))].into();
+        DesiredService { settings, destinations }
+    };
+    let from_to = |old: DesiredService, new: DesiredService| {
+        let observed = [(key, found(old))].into();
+        plan(&[(key, new)].into(), &observed, &BTreeSet::new())
+    };
+    let (serving, drained) = (service(1, 0), service(0, 1));
+    let draining = from_to(serving.clone(), drained.clone());
+    assert!(matches!(draining[..], [Action::SetService(..), Action::SetDestination(..)]));
+    let enabling = from_to(drained, serving);
+    assert!(matches!(enabling[..], [Action::SetDestination(..), Action::SetService(..)]));
+}

@@ -27,6 +27,8 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a removal may take: two changes of the membership, with the longest spacing between.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(180);
+/// Of the orders that a configuration ends, so many are named.
+const WARNINGS_MAX: usize = 20;
 /// How often a long operation looks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -74,7 +76,8 @@ impl Member {
     ) -> Result<v1::ApplyResponse, Status> {
         let state = self.state();
         let format = format(request.format)?;
-        let (spec, warnings) = check(&state, &request.source, format)?;
+        let (spec, mut warnings) = check(&state, &request.source, format)?;
+        warnings.extend(state.overrides.warnings(&spec).into_iter().take(WARNINGS_MAX));
         let current = state.revision();
         if request.dry_run {
             let changed = *state.spec != spec || state.configuration.is_none();

@@ -109,6 +109,10 @@ impl Member {
                 if weight == 0 {
                     heeds_weights(&spec, &servers)?;
                 }
+                if request.ttl_ms.is_some_and(|ttl| ttl > TTL_MAX_MS) {
+                    let text = "the time after which it ends is a year at most";
+                    return Err(error(Kind::Invalid, text));
+                }
                 let until = request.ttl_ms.map(|ttl| UnixMillis(at.0.saturating_add(ttl)));
                 let order = Order { author: caller.to_owned(), at };
                 Some(Override { weight, order, until })
@@ -127,6 +131,9 @@ impl Member {
         Ok(v1::OverrideWeightResponse { changed, servers: servers.collect() })
     }
 }
+
+/// The longest that a weight may be overridden for, if not for good: a year.
+const TTL_MAX_MS: u64 = 366 * 24 * 3_600 * 1_000;
 
 /// Its buckets have no weights: the clients of a drained real server would be refused
 /// (`ip_vs_dh_schedule`).

@@ -20,7 +20,7 @@ pub(crate) fn local(
     spec: &Arc<ClusterSpec>,
     overrides: &Overrides,
     verdicts: &Verdicts,
-    observed: &ObservedServices,
+    observed: Option<&ObservedServices>,
 ) -> Vec<ServiceStatus> {
     let weighted = overrides.over(spec);
     let services = weighted.services.iter().zip(spec.services.values());
@@ -48,8 +48,10 @@ pub(crate) fn local(
                 .sorry_server
                 .as_ref()
                 .map(|server| sorry_server(service, server, verdicts, observed)),
-            counters: Some(counters(traffic(service, observed).total)),
-            rates: Some(rates(traffic(service, observed).rate)),
+            counters: observed.map(|observed| counters(traffic(service, observed).total)),
+            rates: observed.map(|observed| rates(traffic(service, observed).rate)),
+            // Whoever composes the status knows the name.
+            seen_by: String::new(),
         })
         .collect()
 }
@@ -82,7 +84,7 @@ fn sorry_server(
     service: &VirtualService,
     server: &RealServer,
     verdicts: &Verdicts,
-    observed: &ObservedServices,
+    observed: Option<&ObservedServices>,
 ) -> RealServerStatus {
     let answers = desired::sorry(service, verdicts).is_some();
     let reason = if answers { "answers: no real server takes connections" } else { "stands by" };
@@ -98,16 +100,16 @@ fn sorry_server(
 fn found(
     service: &VirtualService,
     server: &RealServer,
-    observed: &ObservedServices,
+    observed: Option<&ObservedServices>,
 ) -> RealServerStatus {
-    let found = desired::keys(service)
-        .into_iter()
-        .filter_map(|key| observed.get(&key)?.destinations.get(&server.address));
+    let of_key = |key| observed?.get(&key)?.destinations.get(&server.address);
     let (mut active, mut inactive, mut statistics) = (0, 0, Statistics::default());
-    for destination in found {
+    let mut kernel_weight = None;
+    for destination in desired::keys(service).into_iter().filter_map(of_key) {
         active += u64::from(destination.active);
         inactive += u64::from(destination.inactive);
         statistics = statistics + destination.statistics;
+        kernel_weight = kernel_weight.max(destination.destination.map(|to| to.weight));
     }
     RealServerStatus {
         address: server.address.to_string(),
@@ -115,8 +117,9 @@ fn found(
         forward: server.forward.to_string(),
         active,
         inactive,
-        counters: Some(counters(statistics.total)),
-        rates: Some(rates(statistics.rate)),
+        counters: observed.map(|_| counters(statistics.total)),
+        rates: observed.map(|_| rates(statistics.rate)),
+        kernel_weight,
         ..RealServerStatus::default()
     }
 }
@@ -133,7 +136,7 @@ fn real_server(
     server: &RealServer,
     ordered: Option<&Override>,
     verdicts: &Verdicts,
-    observed: &ObservedServices,
+    observed: Option<&ObservedServices>,
 ) -> RealServerStatus {
     let target = desired::target(service, server);
     let knowledge = target.as_ref().and_then(|target| verdicts.get(target));
@@ -145,7 +148,7 @@ fn real_server(
         (Some(_), Some(Knowledge::Known(Verdict::Down(reason)))) => {
             (RealServerState::Down, reason.clone())
         }
-        (Some(_), Some(Knowledge::Inherited { .. }) | None) => {
+        (Some(_), Some(Knowledge::Inherited(_)) | None) => {
             (RealServerState::Unknown, "not probed yet".to_owned())
         }
         _ if server.weight == 0 => draining(),

@@ -270,15 +270,17 @@ impl Knowledge<'_> {
 
     /// Each service as its group's owner sees it, or as this node does where no owner answers.
     fn services(&self) -> Vec<ServiceStatus> {
-        let own = self.answers.get(&self.me);
-        let of = |answer: Option<&ObserveResponse>, name: &str| {
-            answer?.services.iter().find(|service| service.name == name).cloned()
+        let of = |node: NodeId, name: &str| {
+            let answer = self.answers.get(&node)?;
+            let service = answer.services.iter().find(|service| service.name == name)?.clone();
+            Some(ServiceStatus { seen_by: self.name(node).unwrap_or_default(), ..service })
         };
         let services = self.state.spec.services.iter();
         services
             .filter_map(|(name, service)| {
-                let owner = self.holder(&service.group).and_then(|(id, _)| self.answers.get(&id));
-                of(owner, name.as_str()).or_else(|| of(own, name.as_str()))
+                let owner = self.holder(&service.group).map(|(id, _)| id);
+                let name = name.as_str();
+                owner.and_then(|owner| of(owner, name)).or_else(|| of(self.me, name))
             })
             .collect()
     }

@@ -19,6 +19,7 @@ mod addresses;
 mod list;
 mod purge;
 mod questions;
+mod rules;
 mod services;
 mod sync;
 #[cfg(test)]
@@ -105,6 +106,38 @@ pub(crate) fn watch_kernel(addresses: AddressThread, events: Events) {
     };
     if let Err(error) = std::thread::Builder::new().name("kernel-watch".to_owned()).spawn(work) {
         warn!(%error, "the kernel's changes are seen late: no thread to hear of them");
+    }
+}
+
+/// From one look at the packet filter to the next, where somebody changes it all the time.
+const FILTER_GAP: Duration = Duration::from_millis(200);
+
+/// Starts the thread that has the services thread look whenever the kernel says that the packet filter
+/// changed: who flushes it, as the usual boot file does, takes the firewall marks along. Without it the
+/// services thread looks by itself, each second or less often.
+pub(crate) fn watch_filter(services: ServiceThread, events: Events) {
+    let watch = match Watch::packet_filter() {
+        Ok(watch) => watch,
+        Err(error) => {
+            return warn!(%error, "changes of the packet filter are seen late: no socket to hear of them");
+        }
+    };
+    let work = move || {
+        while !events.is_closed() {
+            match watch.wait(WATCH_LIMIT) {
+                Ok(true) => {
+                    services.filter_changed();
+                    std::thread::sleep(FILTER_GAP);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    return warn!(%error, "changes of the packet filter are seen late from now on");
+                }
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("filter-watch".to_owned()).spawn(work) {
+        warn!(%error, "changes of the packet filter are seen late: no thread to hear of them");
     }
 }
 

@@ -10,16 +10,17 @@ use quorate_dataplane::{
 };
 use quorate_model::director::{Event, ServiceGoal, ServiceReport};
 use quorate_model::id::DeviceName;
-use quorate_model::kernel::{ObservedServices, PacketRules, ServiceKey};
+use quorate_model::kernel::{ObservedServices, ServiceKey};
 use quorate_model::ownership::message::Obstacle;
 use quorate_model::plan::{Action, done, plan, plan_timeouts};
 use quorate_model::spec::{ForeignServices, Timeouts};
-use quorate_model::sync::{SyncGoal, SyncSettings};
+use quorate_model::sync::SyncSettings;
 use quorate_model::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::list::List;
+use super::rules::Rules;
 use super::{Events, ListError, Mailbox, MakeDataplane, service_list, sync_list};
 use crate::clock;
 
@@ -41,7 +42,9 @@ const QUESTIONS_MAX: usize = 64;
 #[derive(Debug, Default)]
 struct Orders {
     goal: Option<ServiceGoal>,
-    questions: Vec<oneshot::Sender<ObservedServices>>,
+    questions: Vec<oneshot::Sender<Option<ObservedServices>>>,
+    /// Whether somebody changed the packet filter.
+    filter_changed: bool,
 }
 
 /// What others may see of the services thread's work.
@@ -59,8 +62,9 @@ pub(crate) struct ServiceThread {
 }
 
 enum Task {
-    Answer(Vec<oneshot::Sender<ObservedServices>>),
+    Answer(Vec<oneshot::Sender<Option<ObservedServices>>>),
     Aim(ServiceGoal),
+    LookAtRules,
 }
 
 impl ServiceThread {
@@ -105,7 +109,7 @@ impl ServiceThread {
                 view,
                 goal: None,
                 table: None,
-                rules: None,
+                rules: Rules::default(),
                 synced,
                 next_look: clock::now(),
             };
@@ -123,7 +127,12 @@ impl ServiceThread {
         self.orders.put(|orders| orders.goal = Some(goal));
     }
 
-    /// The table as it is now, with its counters; `None` if the thread does not answer.
+    /// Somebody changed the packet filter: the thread looks whether its own table still stands.
+    pub(crate) fn filter_changed(&self) {
+        self.orders.put(|orders| orders.filter_changed = true);
+    }
+
+    /// The table as it is now, with its counters; `None` if the thread does not answer, or can't read it.
     pub(crate) async fn observe(&self) -> Option<ObservedServices> {
         let (answer, question) = oneshot::channel();
         self.orders.put(|orders| {
@@ -131,7 +140,7 @@ impl ServiceThread {
                 orders.questions.push(answer);
             }
         });
-        question.await.ok()
+        question.await.ok().flatten()
     }
 
     /// What others may see.
@@ -148,15 +157,15 @@ pub(super) struct Worker {
     mode: SysctlMode,
     events: Events,
     view: Arc<Mutex<ServiceView>>,
-    goal: Option<ServiceGoal>,
+    pub(super) goal: Option<ServiceGoal>,
     /// What the kernel holds, as far as this thread knows: read at the last look, and changed by what
     /// it did since. `None` where that is in doubt, so that the next goal begins with a look.
     table: Option<ObservedServices>,
     /// The same of our rules of the packet filter.
-    pub(super) rules: Option<PacketRules>,
+    pub(super) rules: Rules,
     /// How the sync daemons were started here, durably, so that they can be ended.
     pub(super) synced: List<SyncSettings>,
-    next_look: Instant,
+    pub(super) next_look: Instant,
 }
 
 impl Worker {
@@ -170,11 +179,14 @@ impl Worker {
                 if !orders.questions.is_empty() {
                     return Some(Task::Answer(std::mem::take(&mut orders.questions)));
                 }
-                orders.goal.take().map(Task::Aim)
+                if let Some(goal) = orders.goal.take() {
+                    return Some(Task::Aim(goal));
+                }
+                std::mem::take(&mut orders.filter_changed).then_some(Task::LookAtRules)
             });
             match task {
                 Some(Task::Answer(questions)) => {
-                    let observed = self.dataplane.observe_services().unwrap_or_default();
+                    let observed = self.dataplane.observe_services().ok();
                     for question in questions {
                         // The asker may have given up.
                         let _ = question.send(observed.clone());
@@ -190,6 +202,7 @@ impl Worker {
                     self.goal = Some(goal);
                     self.aim(sequence);
                 }
+                Some(Task::LookAtRules) => self.look_at_rules(),
                 None => self.aim(self.goal.as_ref().map_or(0, |goal| goal.sequence)),
             }
             if self.events.is_closed() {
@@ -228,8 +241,11 @@ impl Worker {
                 if let Err(error) = self.keep_timeouts(goal.timeouts) {
                     problems.insert(error.to_string());
                 }
+                // What is to end does so before its filter goes, and before real servers come that it
+                // excludes.
+                let sync = self.end_sync(goal.sync.as_ref(), &mut problems);
                 let failed = self.converge(&goal, begun >= self.next_look, &mut problems);
-                synced = self.keep_sync(goal.sync.as_ref(), &mut problems);
+                synced = self.start_sync(goal.sync.as_ref(), sync, &mut problems);
                 failed
             }
             (Some(_), _) | (_, None) => {
@@ -296,18 +312,15 @@ impl Worker {
         if let Err(error) = self.programmed.add(goal.services.keys()) {
             return all_failed(goal, &error.to_string(), problems);
         }
-        let rules = PacketRules {
-            marks: goal.marks.clone(),
-            sync: goal.sync.as_ref().and_then(SyncGoal::filter),
-        };
         let mut known = self.table.take();
         let mut failures: Vec<(Action, DataplaneError)> = Vec::new();
         let mut unmarked = None;
         for attempt in 0..ATTEMPTS {
-            let (mut table, found) = match (known.take(), look && attempt == 0) {
-                (Some(table), false) => (table, false),
-                (known, _) => match self.dataplane.observe_services() {
-                    Ok(table) => (table, known.is_some()),
+            let looks = look && attempt == 0;
+            let (mut table, believed) = match (known.take(), looks) {
+                (Some(table), false) => (table, None),
+                (believed, _) => match self.dataplane.observe_services() {
+                    Ok(table) => (table, believed),
                     Err(error) => return all_failed(goal, &error.to_string(), problems),
                 },
             };
@@ -316,34 +329,37 @@ impl Worker {
                 ForeignServices::Remove => table.keys().copied().collect(),
             };
             let actions = plan(&goal.services, &table, &ours);
-            if found {
-                tell_repairs(&actions);
-            } else if !actions.is_empty() {
-                info!(actions = actions.len(), "changing the IPVS table");
+            tell(&actions, believed.map(|believed| plan(&goal.services, &believed, &ours)));
+            let whole = |action: &Action| matches!(action, Action::DeleteService(_));
+            let (changes, ends) = actions.split_at(actions.partition_point(|a| !whole(a)));
+            failures = self.dataplane.apply(changes);
+            unmarked = self.keep_rules(goal, looks, problems);
+            // A service goes when another stands in its place, and what was marked for it is marked
+            // for that one.
+            let services = |(failed, _): &(Action, DataplaneError)| {
+                matches!(failed, Action::AddService(..) | Action::SetService(..))
+            };
+            let replaced = unmarked.is_none() && !failures.iter().any(services);
+            if replaced {
+                failures.extend(self.dataplane.apply(ends));
             }
-            // What is marked finds its service, and a service goes when nothing is marked for it.
-            let kept = actions.partition_point(|action| !action.deletes());
-            let (makes, deletes) = actions.split_at(kept);
-            failures = self.dataplane.apply(makes);
-            unmarked = self.keep_rules(&rules, look && attempt == 0).err();
-            failures.extend(self.dataplane.apply(deletes));
             if failures.is_empty() {
-                actions.iter().for_each(|action| done(&mut table, action));
+                let did = if replaced { &actions[..] } else { changes };
+                did.iter().for_each(|action| done(&mut table, action));
                 self.table = Some(table);
                 break;
             }
         }
-        if failures.is_empty() {
+        if failures.is_empty() && unmarked.is_none() {
             let kept: BTreeSet<ServiceKey> = goal.services.keys().copied().collect();
             if let Err(error) = self.programmed.replace(kept) {
                 problems.insert(error.to_string());
             }
         }
         let mut failed = BTreeMap::new();
-        if let Some(error) = unmarked {
-            problems.insert(error.to_string());
+        if let Some(why) = unmarked {
             let marked = goal.services.keys().filter(|k| matches!(k, ServiceKey::Marked { .. }));
-            failed.extend(marked.map(|key| (*key, error.to_string())));
+            failed.extend(marked.map(|key| (*key, why.clone())));
         }
         for (action, error) in failures {
             problems.insert(error.to_string());
@@ -351,47 +367,21 @@ impl Worker {
         }
         failed
     }
-
-    /// Makes the packet filter do just this.
-    fn keep_rules(&mut self, wanted: &PacketRules, look: bool) -> Result<(), DataplaneError> {
-        let known = self.rules.take();
-        // Who never wanted any needs no nftables.
-        if wanted.is_empty() && known.as_ref().is_some_and(PacketRules::is_empty) {
-            self.rules = known;
-            return Ok(());
-        }
-        let found = match known {
-            Some(known) if !look => Some(known),
-            before => {
-                let found = match self.dataplane.rules() {
-                    Err(DataplaneError::NoNft { .. }) if wanted.is_empty() => {
-                        self.rules = Some(PacketRules::default());
-                        return Ok(());
-                    }
-                    found => found?,
-                };
-                if before.as_ref() == Some(wanted) && found.as_ref() != Some(wanted) {
-                    warn!("table inet quorate of nftables was changed by hand: putting it back");
-                }
-                found
-            }
-        };
-        if found.as_ref() != Some(wanted) {
-            let marks = wanted.marks.len();
-            info!(marks, sync = wanted.sync.is_some(), "setting table inet quorate of nftables");
-            self.dataplane.set_rules(wanted)?;
-        }
-        self.rules = Some(wanted.clone());
-        Ok(())
-    }
 }
 
-/// The table was as the goal says, and is not any more.
-fn tell_repairs(actions: &[Action]) {
-    for action in actions.iter().take(REPAIRS_TOLD_MAX) {
+/// Says what is about to be done. What this daemon did not expect, by what it believed before it
+/// looked, is another program's doing.
+fn tell(actions: &[Action], expected: Option<Vec<Action>>) {
+    let expected = expected.unwrap_or_else(|| actions.to_vec());
+    let strange: Vec<&Action> = actions.iter().filter(|a| !expected.contains(a)).collect();
+    let own = actions.len() - strange.len();
+    if own > 0 {
+        info!(actions = own, "changing the IPVS table");
+    }
+    for action in strange.iter().take(REPAIRS_TOLD_MAX) {
         warn!("another program changed the IPVS table; repairing it: {action}");
     }
-    if let Some(more) = actions.len().checked_sub(REPAIRS_TOLD_MAX).filter(|more| *more > 0) {
+    if let Some(more) = strange.len().checked_sub(REPAIRS_TOLD_MAX).filter(|more| *more > 0) {
         warn!("another program changed the IPVS table; repairing it: {more} changes more");
     }
 }

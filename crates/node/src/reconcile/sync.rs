@@ -1,23 +1,94 @@
-//! Keeping the IPVS sync daemons: part of the services thread's work.
+//! Keeping the IPVS sync daemons: part of the services thread's work. They end only on what is known,
+//! never for a question that could not be answered: their unsent messages would be lost with them.
 
 use std::collections::BTreeSet;
 
-use quorate_model::kernel::PacketRules;
 use quorate_model::sync::{SyncGoal, SyncSettings, SyncStep, plan_sync};
 use tracing::info;
 
 use super::services::Worker;
 
+/// What this node's kernel shall run.
+pub(super) enum Aim {
+    /// Both daemons, with these settings.
+    Run(SyncSettings),
+    /// None, by the configuration or for want of the link.
+    Nothing,
+    /// It can't be told now: what runs stays.
+    Unknown,
+}
+
 impl Worker {
-    /// Makes both daemons run as wanted; whether they do. What fails is tried again at the next look,
-    /// and no service fails for it.
-    pub(super) fn keep_sync(
+    /// Ends daemons that are not wanted, or not with these settings.
+    pub(super) fn end_sync(
         &mut self,
         goal: Option<&SyncGoal>,
         problems: &mut BTreeSet<String>,
+    ) -> Aim {
+        let aim = match goal {
+            None => Aim::Nothing,
+            Some(goal) => match self.wanted_sync(goal) {
+                Ok(settings) => Aim::Run(settings),
+                Err((aim, problem)) => {
+                    problems.insert(problem);
+                    aim
+                }
+            },
+        };
+        let wanted = match &aim {
+            Aim::Unknown => return aim,
+            Aim::Nothing if self.synced.entries().is_empty() => return aim,
+            Aim::Nothing => None,
+            Aim::Run(settings) => Some(settings),
+        };
+        match self.take_steps(wanted, |step| matches!(step, SyncStep::Stop(_))) {
+            // Noted as ours until none runs any more.
+            Ok(_) if wanted.is_none() => {
+                if let Err(error) = self.synced.replace(BTreeSet::new()) {
+                    problems.insert(error.to_string());
+                }
+            }
+            Ok(_) => {}
+            Err(problem) => {
+                problems.insert(problem);
+            }
+        }
+        aim
+    }
+
+    /// Starts what does not run, behind its filter; whether both run as wanted, and did before.
+    pub(super) fn start_sync(
+        &mut self,
+        goal: Option<&SyncGoal>,
+        aim: Aim,
+        problems: &mut BTreeSet<String>,
     ) -> bool {
-        match self.try_sync(goal) {
-            Ok(runs) => runs,
+        let (Some(goal), Aim::Run(wanted)) = (goal, aim) else { return false };
+        let filter = goal.filter();
+        let filtered = match &self.rules.known {
+            Some(rules) => rules.sync == filter,
+            // Without the filter they would believe whoever sends to their group.
+            None => false,
+        };
+        if !filtered {
+            let text =
+                "connections are not synchronised: the packet filter can't keep other senders out";
+            problems.insert(text.to_owned());
+            if self.rules.known.is_some()
+                && let Err(problem) = self.take_steps(None, |_| true)
+            {
+                problems.insert(problem);
+            }
+            return false;
+        }
+        // Ours before the kernel has them, so that a crash leaves none that nobody would end.
+        if let Err(error) = self.synced.replace([wanted.clone()].into()) {
+            problems.insert(error.to_string());
+            return false;
+        }
+        match self.take_steps(Some(&wanted), |_| true) {
+            // Who has just started one has heard nothing so far, whoever ended it.
+            Ok(steps) => steps == 0,
             Err(problem) => {
                 problems.insert(problem);
                 false
@@ -25,63 +96,57 @@ impl Worker {
         }
     }
 
-    fn try_sync(&mut self, goal: Option<&SyncGoal>) -> Result<bool, String> {
+    /// Takes these of the steps that lead to what is wanted; how many.
+    fn take_steps(
+        &mut self,
+        wanted: Option<&SyncSettings>,
+        take: impl Fn(&SyncStep) -> bool,
+    ) -> Result<usize, String> {
         let ours = !self.synced.entries().is_empty();
-        if goal.is_none() && !ours {
-            return Ok(false);
-        }
-        let wanted = goal.map(|goal| self.wanted_sync(goal)).transpose();
         let found = self.dataplane.sync_daemons().map_err(|error| error.to_string())?;
-        // Without the filter they would believe whoever sends to their group.
-        let filtered = self.rules.as_ref().is_some_and(|rules: &PacketRules| {
-            goal.is_some_and(|goal| goal.filter().is_some_and(|f| rules.sync.as_ref() == Some(&f)))
-        });
-        let (aim, problem) = match wanted {
-            Ok(Some(_)) if !filtered => (
-                None,
-                Some(
-                    "connections are not synchronised: the packet filter can't keep other \
-                             senders out"
-                        .to_owned(),
-                ),
-            ),
-            Ok(wanted) => (wanted, None),
-            Err(problem) => (None, Some(problem)),
-        };
-        // Ours before the kernel has them, so that a crash leaves none that nobody would end.
-        if let Some(wanted) = &aim {
-            self.synced.replace([wanted.clone()].into()).map_err(|error| error.to_string())?;
-        }
-        for step in plan_sync(aim.as_ref(), &found, ours) {
-            match &step {
+        let steps = plan_sync(wanted, &found, ours);
+        let mut taken = 0;
+        for step in steps.iter().filter(|step| take(step)) {
+            match step {
                 SyncStep::Start(role, settings) => {
                     info!(%role, %settings, "starting a sync daemon")
                 }
                 SyncStep::Stop(role) => info!(%role, "ending a sync daemon"),
             }
-            self.dataplane.sync_step(&step).map_err(|error| error.to_string())?;
+            self.dataplane.sync_step(step).map_err(|error| error.to_string())?;
+            taken += 1;
         }
-        if aim.is_none() {
-            self.synced.replace(BTreeSet::new()).map_err(|error| error.to_string())?;
-        }
-        problem.map_or(Ok(aim.is_some()), Err)
+        Ok(taken)
     }
 
-    /// Their settings on the device that has this node's address on the link.
-    fn wanted_sync(&mut self, goal: &SyncGoal) -> Result<SyncSettings, String> {
+    /// Their settings on the device that has this node's address on the link; else what that means.
+    fn wanted_sync(&mut self, goal: &SyncGoal) -> Result<SyncSettings, (Aim, String)> {
         let link = &goal.spec.link;
         let Some(address) = goal.address else {
-            return Err(format!(
+            let text = format!(
                 "connections are not synchronised: node.toml has no [[link]] named {link:?}, which \
                  the configuration's sync names"
-            ));
+            );
+            return Err((Aim::Nothing, text));
         };
         match self.dataplane.device_with(address) {
-            Ok(Some(device)) => Ok(goal.settings(device)),
-            Ok(None) => Err(format!(
-                "connections are not synchronised: no device has {address}, where link {link} listens"
-            )),
-            Err(error) => Err(error.to_string()),
+            Ok(Some(place)) if place.first => Ok(goal.settings(place.device)),
+            Ok(Some(place)) => {
+                let text = format!(
+                    "connections are not synchronised: {address}, where link {link} listens, is not the \
+                     first address of {}, from which the kernel would send: the others would drop it",
+                    place.device
+                );
+                Err((Aim::Nothing, text))
+            }
+            Ok(None) => {
+                let text = format!(
+                    "connections are not synchronised: no device has {address}, where link {link} \
+                     listens"
+                );
+                Err((Aim::Nothing, text))
+            }
+            Err(error) => Err((Aim::Unknown, error.to_string())),
         }
     }
 }

@@ -29,6 +29,7 @@ fn real_server() -> v1::RealServerStatus {
             bytes_out: 5,
         }),
         rates: None,
+        kernel_weight: Some(0),
     }
 }
 
@@ -106,6 +107,7 @@ fn answered() -> v1::StatusResponse {
             mark: None,
             counters: None,
             rates: None,
+            seen_by: "lb1".to_owned(),
         }],
     }
 }
@@ -116,9 +118,6 @@ fn document(status: v1::StatusResponse) -> Value {
 
 #[test]
 fn the_status_has_every_promised_key() {
-    let nothing = json!({
-        "connections": 0, "packets_in": 0, "packets_out": 0, "bytes_in": 0, "bytes_out": 0
-    });
     let expected = json!({
         "api_version": "quorate/v1",
         "cluster": {
@@ -144,7 +143,7 @@ fn the_status_has_every_promised_key() {
         "services": [{
             "name": "web", "group": "web", "listen": ["tcp/192.168.10.180:80"],
             "scheduler": "rr", "forward": "DR", "flags": ["sh-port"], "persistence_s": 50,
-            "sorry_server": null, "mark": null, "counters": nothing.clone(), "rates": nothing.clone(),
+            "sorry_server": null, "mark": null, "counters": null, "rates": null, "seen_by": "lb1",
             "real_servers": [{
                 "address": "192.168.10.16:80", "forward": "DR", "weight": 1, "effective_weight": 0,
                 "state": "down", "reason": "connection refused", "active": 3, "inactive": 4,
@@ -155,7 +154,7 @@ fn the_status_has_every_promised_key() {
                     "connections": 1, "packets_in": 2, "packets_out": 3, "bytes_in": 4,
                     "bytes_out": 5
                 },
-                "rates": nothing
+                "rates": null, "kernel_weight": 0
             }]
         }],
         "answered_by": "lb2"

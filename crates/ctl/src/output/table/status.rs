@@ -291,8 +291,9 @@ fn remarks(status: &StatusResponse) -> Vec<String> {
         for server in &service.real_servers {
             if let Some(to) = &server.r#override {
                 remarks.push(format!(
-                    "{} {} has weight {} by {}: `quorate realserver enable {}` takes it back",
-                    service.name, server.address, to.weight, to.by, server.address
+                    "{} {} has weight {} by {}: `quorate realserver enable {} --service {}` takes \
+                     it back",
+                    service.name, server.address, to.weight, to.by, server.address, service.name
                 ));
             }
             let state = json::real_server_state(server.state());

@@ -88,6 +88,7 @@ fn example() -> v1::StatusResponse {
             mark: None,
             counters: None,
             rates: None,
+            seen_by: "lb1".to_owned(),
             sorry_server: Some(v1::RealServerStatus {
                 forward: "TUN gue port 6080".to_owned(),
                 weight: 1,

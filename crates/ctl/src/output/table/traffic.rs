@@ -60,14 +60,14 @@ fn shown(
 ) -> [String; 5] {
     let all = match numbers {
         Numbers::Stats => {
-            let c = counters.unwrap_or_default();
-            [c.connections, c.packets_in, c.packets_out, c.bytes_in, c.bytes_out]
+            counters.map(|c| [c.connections, c.packets_in, c.packets_out, c.bytes_in, c.bytes_out])
         }
         Numbers::Rate => {
-            let r = rates.unwrap_or_default();
-            [r.connections, r.packets_in, r.packets_out, r.bytes_in, r.bytes_out]
+            rates.map(|r| [r.connections, r.packets_in, r.packets_out, r.bytes_in, r.bytes_out])
         }
     };
+    // The owner's table could not be read.
+    let Some(all) = all else { return [(); 5].map(|()| "?".to_owned()) };
     all.map(|number| if exact { number.to_string() } else { short(number) })
 }
 
@@ -98,8 +98,10 @@ mod tests {
                 bytes_out: 123_456_789_012,
                 ..Counters::default()
             }),
+            rates: Some(Rates::default()),
             real_servers: vec![RealServerStatus {
                 address: "192.0.2.16:80".to_owned(),
+                counters: Some(Counters::default()),
                 rates: Some(Rates { connections: 7, ..Rates::default() }),
                 ..RealServerStatus::default()
             }],
@@ -114,7 +116,7 @@ Prot LocalAddress:Port   Conns  InPkts  OutPkts  InBytes   OutBytes
 TCP  192.0.2.80:80
 UDP  192.0.2.80:80       11     52      0        99999999  123456M
   -> 192.0.2.16:80       0      0       0        0         0
-FWM  7                   0      0       0        0         0
+FWM  7                   ?      ?       ?        ?         ?
 "
         );
         assert_eq!(

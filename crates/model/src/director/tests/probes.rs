@@ -97,3 +97,26 @@ fn a_drained_real_server_stays_in_the_table_through_a_restart() {
     world.weigh(11, None);
     assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
 }
+
+/// It may have applied less of the log than it had before: the table says more.
+#[test]
+fn a_drained_real_server_stays_in_the_table_before_the_order_is_applied_again() {
+    let mut world = World::with(CONFIGURATION, Role::Director, &found(&[(11, 0), (12, 1)]));
+    assert_eq!(world.weights(1), weights(&[(11, 0), (12, 1)]));
+    world.weigh(11, Some(0));
+    assert_eq!(world.weights(1), weights(&[(11, 0), (12, 1)]));
+    world.verdict(1, 11, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 0), (12, 1)]));
+    world.weigh(11, None);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 1)]));
+}
+
+/// Else all that are known to be down would be put back into service at once.
+#[test]
+fn a_check_of_another_port_changes_no_verdict_before_it_has_spoken() {
+    let mut world = World::new();
+    world.verdict(1, 11, Verdict::Up);
+    world.verdict(1, 12, down());
+    world.configure(&CONFIGURATION.replace("interval = \"2s\"", "port = 8080, interval = \"2s\""));
+    assert_eq!(world.weights(1), weights(&[(11, 1)]));
+}

@@ -26,8 +26,14 @@ pub(super) fn sync(field: &Field<'_>, out: &mut Diagnostics) -> Option<Sync> {
     let mut group = Some(IpAddr::from(GROUP_DEFAULT));
     if let Some(field) = table.get("group") {
         group = field.address(out).filter(|group| {
-            let right = group.is_multicast();
-            if !right {
+            // Those of one host or one link are sent from a link-local address, which no member's is.
+            let narrow =
+                matches!(group, IpAddr::V6(six) if matches!(six.segments()[0] & 0xf, 1 | 2));
+            let right = group.is_multicast() && !narrow;
+            if narrow {
+                let problem = field.problem(format!("{group} is sent from a link-local address"));
+                out.push(problem.help("a group of the site, such as \"ff05::224:0:0:81\""));
+            } else if !right {
                 let problem = field.problem(format!("{group} is no multicast group"));
                 out.push(problem.help("such as \"224.0.0.81\" or \"ff05::224:0:0:81\""));
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_model::command::{Order, UnixMillis};
+use quorate_model::desired::Standing;
 use quorate_model::kernel::{Destination, ObservedDestination, ObservedService};
 use quorate_model::spec::{Format, Forward, parse};
 
@@ -33,8 +34,12 @@ fn verdicts(spec: &ClusterSpec, knowledge: &Knowledge) -> Verdicts {
 
 /// What web's real servers are shown as.
 fn shown(spec: &Arc<ClusterSpec>, knowledge: &Knowledge) -> Vec<(RealServerState, u32, String)> {
-    let services =
-        local(spec, &Overrides::default(), &verdicts(spec, knowledge), &ObservedServices::new());
+    let services = local(
+        spec,
+        &Overrides::default(),
+        &verdicts(spec, knowledge),
+        Some(&ObservedServices::new()),
+    );
     let servers = services[0].real_servers.iter();
     servers.map(|s| (s.state(), s.effective_weight, s.reason.clone())).collect()
 }
@@ -43,7 +48,8 @@ fn shown(spec: &Arc<ClusterSpec>, knowledge: &Knowledge) -> Vec<(RealServerState
 fn a_service_is_shown_as_it_is_configured() {
     let spec = spec(CONFIGURATION);
     let service =
-        local(&spec, &Overrides::default(), &Verdicts::new(), &ObservedServices::new()).remove(0);
+        local(&spec, &Overrides::default(), &Verdicts::new(), Some(&ObservedServices::new()))
+            .remove(0);
     assert_eq!((service.name.as_str(), service.group.as_str()), ("web", "web"));
     assert_eq!(service.listen, ["tcp/10.0.0.100:80", "tcp/10.0.0.100:81"]);
     assert_eq!((service.scheduler.as_str(), service.forward.as_str()), ("wlc", "NAT"));
@@ -59,7 +65,7 @@ fn a_sorry_server_stands_by_until_no_real_server_takes_connections() {
             &spec,
             &Overrides::default(),
             &verdicts(&spec, knowledge),
-            &ObservedServices::new(),
+            Some(&ObservedServices::new()),
         )
         .remove(0);
         assert_eq!(service.flags, ["sh-port"]);
@@ -81,7 +87,7 @@ fn a_real_servers_state_is_what_its_probes_say() {
     assert_eq!(up, [(Up, 1, String::new()), (Draining, 0, "weight 0".to_owned())]);
     let down = shown(&spec, &Knowledge::Known(Verdict::Down("refused".to_owned())));
     assert_eq!(down, [(Down, 0, "refused".to_owned()), (Down, 0, "refused".to_owned())]);
-    let unknown = shown(&spec, &Knowledge::Inherited { up: true });
+    let unknown = shown(&spec, &Knowledge::Inherited(Standing::Taking));
     let why = "not probed yet".to_owned();
     assert_eq!(unknown, [(Unknown, 1, why.clone()), (Unknown, 0, why)]);
 }
@@ -105,10 +111,19 @@ fn connections_are_those_of_every_address_that_the_service_listens_on() {
         ..ObservedService::default()
     };
     let observed = desired::keys(service).into_iter().map(|key| (key, observed.clone())).collect();
-    let servers =
-        local(&spec, &Overrides::default(), &Verdicts::new(), &observed).remove(0).real_servers;
+    let servers = local(&spec, &Overrides::default(), &Verdicts::new(), Some(&observed))
+        .remove(0)
+        .real_servers;
     let connections: Vec<_> = servers.iter().map(|s| (s.active, s.inactive)).collect();
     assert_eq!(connections, [(6, 8), (0, 0)]);
+}
+
+#[test]
+fn what_was_not_read_is_absent_and_not_nothing() {
+    let spec = spec(CONFIGURATION);
+    let service = local(&spec, &Overrides::default(), &Verdicts::new(), None).remove(0);
+    assert_eq!((service.counters, service.rates), (None, None));
+    assert!(service.real_servers.iter().all(|s| s.counters.is_none() && s.kernel_weight.is_none()));
 }
 
 #[test]
@@ -126,7 +141,7 @@ fn an_override_is_shown_beside_the_configured_weight() {
     overrides.set(&name, ([10, 0, 0, 12], 80).into(), Some(to(9, None)));
     let verdicts = verdicts(&spec, &Knowledge::Known(Verdict::Up));
     let servers =
-        local(&spec, &overrides, &verdicts, &ObservedServices::new()).remove(0).real_servers;
+        local(&spec, &overrides, &verdicts, Some(&ObservedServices::new())).remove(0).real_servers;
     let drained = &servers[0];
     assert_eq!((drained.weight, drained.effective_weight), (1, 0));
     assert_eq!((drained.state(), drained.reason.as_str()), (RealServerState::Draining, "by ada"));

@@ -295,9 +295,13 @@ fn services_are_shown_as_the_owner_sees_them() {
     let owners = service(12, RealServerState::Down);
     world.answers.get_mut(&NodeId(1)).unwrap().services = own.clone();
     world.answers.get_mut(&NodeId(2)).unwrap().services = owners.clone();
-    assert_eq!(world.compose().services, owners);
+    let seen_by = |services: Vec<ServiceStatus>, name: &str| {
+        let of = |service| ServiceStatus { seen_by: name.to_owned(), ..service };
+        services.into_iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(world.compose().services, seen_by(owners, "n2"));
     world.answers.remove(&NodeId(2));
-    assert_eq!(world.compose().services, own, "the owner does not answer");
+    assert_eq!(world.compose().services, seen_by(own, "n1"), "the owner does not answer");
 }
 
 #[test]
