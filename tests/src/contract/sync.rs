@@ -15,10 +15,9 @@ fn sync(dataplane: &mut dyn Dataplane, world: &mut dyn Environment) {
     let device = world.device();
     let address = DeviceAddress { device: device.clone(), net: "198.51.100.9/24".parse().unwrap() };
     dataplane.add_address(&address, None).unwrap();
-    assert_eq!(
-        dataplane.device_with(address.net.addr()),
-        Ok(Some(AddressPlace { device: device.clone(), first: true }))
-    );
+    // On a real device there may be another before it.
+    let place = dataplane.device_with(address.net.addr()).unwrap();
+    assert_eq!(place.map(|place| place.device), Some(device.clone()));
     let second = DeviceAddress { device: device.clone(), net: "198.51.100.11/32".parse().unwrap() };
     dataplane.add_address(&second, None).unwrap();
     let place = AddressPlace { device: device.clone(), first: false };

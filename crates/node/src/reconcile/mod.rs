@@ -114,7 +114,7 @@ const FILTER_GAP: Duration = Duration::from_millis(200);
 
 /// Starts the thread that has the services thread look whenever the kernel says that the packet filter
 /// changed: who flushes it, as the usual boot file does, takes the firewall marks along. Without it the
-/// services thread looks by itself, each second or less often.
+/// services thread looks by itself, twice a minute.
 pub(crate) fn watch_filter(services: ServiceThread, events: Events) {
     let watch = match Watch::packet_filter() {
         Ok(watch) => watch,

@@ -1,14 +1,21 @@
 //! Keeping Quorate's own table of the packet filter: part of the services thread's work.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use quorate_dataplane::DataplaneError;
 use quorate_model::director::ServiceGoal;
 use quorate_model::kernel::PacketRules;
 use quorate_model::sync::SyncGoal;
+use quorate_model::time::Instant;
 use tracing::{info, warn};
 
 use super::services::Worker;
+use crate::clock;
+
+/// How often the table is read without being asked: the kernel tells who changes it, and nft is a
+/// program that has to be run for it.
+const READ_EVERY: Duration = Duration::from_secs(30);
 
 /// What is known of the table.
 #[derive(Debug, Default)]
@@ -18,6 +25,8 @@ pub(super) struct Rules {
     /// What was set and could not be read back as such: this version does not understand how nft
     /// prints it, and does not set it again and again.
     opaque: Option<PacketRules>,
+    /// When it is read next.
+    next_read: Instant,
 }
 
 impl Worker {
@@ -37,7 +46,9 @@ impl Worker {
         if wanted.is_empty() && self.rules.known.as_ref().is_some_and(PacketRules::is_empty) {
             return None;
         }
-        if look || self.rules.known.is_none() {
+        let now = clock::now();
+        if look || self.rules.known.is_none() || now >= self.rules.next_read {
+            self.rules.next_read = now + READ_EVERY;
             self.read_rules(&wanted, problems);
         }
         let stands = [&self.rules.known, &self.rules.opaque];
@@ -50,11 +61,11 @@ impl Worker {
             problems.insert(error.to_string());
             return Some(error.to_string());
         }
-        self.rules = Rules { known: Some(wanted.clone()), opaque: None };
+        (self.rules.known, self.rules.opaque) = (Some(wanted.clone()), None);
         if let Ok(found) = self.dataplane.rules()
             && found.as_ref() != Some(&wanted)
         {
-            self.rules = Rules { known: None, opaque: Some(wanted) };
+            (self.rules.known, self.rules.opaque) = (None, Some(wanted));
             self.tell_opaque(problems);
         }
         None
@@ -70,7 +81,7 @@ impl Worker {
                 if stood && found.as_ref() != Some(wanted) {
                     warn!("table inet quorate of nftables was changed by hand: putting it back");
                 }
-                self.rules = Rules { known: found, opaque: None };
+                (self.rules.known, self.rules.opaque) = (found, None);
             }
             // There never was any.
             Err(DataplaneError::NoNft { .. }) if wanted.is_empty() => {
@@ -78,6 +89,8 @@ impl Worker {
             }
             Err(error) => {
                 problems.insert(error.to_string());
+                // Told as long as it is so: the next look tries again.
+                self.rules.next_read = clock::now();
             }
         }
     }
@@ -96,7 +109,7 @@ impl Worker {
         let failed = self.keep_rules(&goal, true, &mut problems);
         if failed.is_some() || !problems.is_empty() {
             // Told, and tried again, with the next look, which is at once.
-            self.next_look = crate::clock::now();
+            self.next_look = clock::now();
         }
     }
 }

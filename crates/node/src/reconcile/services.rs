@@ -28,7 +28,7 @@ use crate::clock;
 /// who changes it.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Of the time between two looks, a look takes one part in so many: a large table is read less often.
-const LOOK_SHARE: u32 = 100;
+const LOOK_SHARE: u32 = 50;
 /// Of the repairs of one look, so many are told one by one.
 const REPAIRS_TOLD_MAX: usize = 10;
 /// How often a failed goal is tried again.
@@ -333,7 +333,7 @@ impl Worker {
             let whole = |action: &Action| matches!(action, Action::DeleteService(_));
             let (changes, ends) = actions.split_at(actions.partition_point(|a| !whole(a)));
             failures = self.dataplane.apply(changes);
-            unmarked = self.keep_rules(goal, looks, problems);
+            unmarked = self.keep_rules(goal, false, problems);
             // A service goes when another stands in its place, and what was marked for it is marked
             // for that one.
             let services = |(failed, _): &(Action, DataplaneError)| {

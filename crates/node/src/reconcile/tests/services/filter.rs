@@ -29,9 +29,10 @@ async fn marks_follow_the_goal_and_are_put_back() {
         assert_eq!(services.kernel.rules().marks, marks(mark));
     }
     services.kernel.spoil_rules();
+    services.thread.filter_changed();
     let mut other_program = services.kernel.dataplane();
     while other_program.rules().unwrap().map(|rules| rules.marks) != Some(marks(2)) {
-        services.report().await;
+        services.thread.observe().await.unwrap();
     }
     services.aim(&[]).await;
     assert_eq!((services.kernel.rules().marks, services.table()), (MarkRules::new(), Vec::new()));
@@ -141,6 +142,7 @@ async fn a_look_that_fails_ends_no_sync_daemon_and_fails_no_service() {
     services.aim_at(goal).await;
     while !services.report().await.synced {}
     services.kernel.set_nft(false);
+    services.thread.filter_changed();
     let mut other_program = services.kernel.dataplane();
     for _ in 0..2 {
         let report = services.report().await;
