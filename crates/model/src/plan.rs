@@ -3,7 +3,7 @@
 //! A pure comparison: it never touches a kernel, and it never plans a change of what is right
 //! already. Tests: `plan/tests.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -48,11 +48,37 @@ impl Action {
 }
 
 impl Action {
+    /// The real server that it changes; none where it changes a virtual service itself.
+    #[must_use]
+    pub fn server(&self) -> Option<SocketAddr> {
+        match self {
+            Self::AddDestination(_, server, _)
+            | Self::SetDestination(_, server, _)
+            | Self::DeleteDestination(_, server) => Some(*server),
+            Self::AddService(..) | Self::SetService(..) | Self::DeleteService(_) => None,
+        }
+    }
+
     /// Whether it takes something out of the table.
     #[must_use]
     pub fn deletes(&self) -> bool {
         matches!(self, Self::DeleteService(_) | Self::DeleteDestination(..))
     }
+}
+
+/// Those of some actions that are not among the expected ones, in their order. Its time grows with
+/// their number, not with its square: there may be a hundred thousand.
+#[must_use]
+pub fn unexpected<'a>(actions: &'a [Action], expected: &[Action]) -> Vec<&'a Action> {
+    let place = |action: &Action| (action.service(), action.server());
+    let mut by_place: BTreeMap<_, Vec<&Action>> = BTreeMap::new();
+    for action in expected {
+        by_place.entry(place(action)).or_default().push(action);
+    }
+    let known = |action: &Action| {
+        by_place.get(&place(action)).is_some_and(|expected| expected.contains(&action))
+    };
+    actions.iter().filter(|action| !known(action)).collect()
 }
 
 /// Does in a table what the action does in the kernel's.

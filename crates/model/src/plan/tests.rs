@@ -237,3 +237,20 @@ fn a_hashing_scheduler_falls_back_first_and_stops_it_last() {
     let enabling = from_to(drained, serving);
     assert!(matches!(enabling[..], [Action::SetDestination(..), Action::SetService(..)]));
 }
+
+#[test]
+fn what_was_not_expected_is_what_is_not_among_the_expected() {
+    let mut strange = 0;
+    for seed in 1..2_000 {
+        let mut draw = Draw(seed);
+        let (desired, believed, found) = (draw.desired(), draw.observed(), draw.observed());
+        let ours = draw.desired().into_keys().collect();
+        let expected = plan(&desired, &believed, &ours);
+        let actions = plan(&desired, &found, &ours);
+        let one_by_one: Vec<&Action> =
+            actions.iter().filter(|action| !expected.contains(action)).collect();
+        assert_eq!(unexpected(&actions, &expected), one_by_one, "seed {seed}");
+        strange += one_by_one.len();
+    }
+    assert!(strange > 0);
+}

@@ -12,7 +12,7 @@ use quorate_model::director::{Event, ServiceGoal, ServiceReport};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{ObservedServices, ServiceKey};
 use quorate_model::ownership::message::Obstacle;
-use quorate_model::plan::{Action, done, plan, plan_timeouts};
+use quorate_model::plan::{Action, done, plan, plan_timeouts, unexpected};
 use quorate_model::spec::{ForeignServices, Timeouts};
 use quorate_model::sync::SyncSettings;
 use quorate_model::time::Instant;
@@ -329,7 +329,8 @@ impl Worker {
                 ForeignServices::Remove => table.keys().copied().collect(),
             };
             let actions = plan(&goal.services, &table, &ours);
-            tell(&actions, believed.map(|believed| plan(&goal.services, &believed, &ours)));
+            let expected = believed.map(|believed| plan(&goal.services, &believed, &ours));
+            tell(&actions, expected.as_deref());
             let whole = |action: &Action| matches!(action, Action::DeleteService(_));
             let (changes, ends) = actions.split_at(actions.partition_point(|a| !whole(a)));
             failures = self.dataplane.apply(changes);
@@ -371,9 +372,8 @@ impl Worker {
 
 /// Says what is about to be done. What this daemon did not expect, by what it believed before it
 /// looked, is another program's doing.
-fn tell(actions: &[Action], expected: Option<Vec<Action>>) {
-    let expected = expected.unwrap_or_else(|| actions.to_vec());
-    let strange: Vec<&Action> = actions.iter().filter(|a| !expected.contains(a)).collect();
+fn tell(actions: &[Action], expected: Option<&[Action]>) {
+    let strange = expected.map(|expected| unexpected(actions, expected)).unwrap_or_default();
     let own = actions.len() - strange.len();
     if own > 0 {
         info!(actions = own, "changing the IPVS table");
