@@ -12,5 +12,7 @@ pub mod loss;
 #[cfg(feature = "suites")]
 pub mod ownership;
 #[cfg(feature = "suites")]
+pub mod scale;
+#[cfg(feature = "suites")]
 pub mod simulation;
 pub mod soak;

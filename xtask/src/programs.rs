@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use quorate_tests::lab::vm::{self, VmCommand};
-use quorate_tests::lab::{Place, artefacts_dir, cache_dir, is_root, kernel_for_ipvs, packages};
+use quorate_tests::lab::{
+    Place, artefacts_dir, cache_dir, is_root, kernel_for_ipvs, packages, workspace_dir,
+};
 
 use crate::TaskError;
 use crate::machine::{exit_code, passed_on};
 use crate::report::complain;
 use crate::run::cargo;
+
+/// The page of `bench ipvs`, among the artefacts and in `docs/benchmarks`.
+const SCALE_PAGE: &str = "ipvs.md";
 
 /// How to show Quorate.
 #[derive(Debug, Args)]
@@ -91,6 +96,21 @@ pub(crate) struct BenchArguments {
 enum Bench {
     /// How long a VIP is silent when its owner fails, and whether two answer: beside Keepalived
     Failover(CompareArguments),
+    /// Thousands of real servers: beside Keepalived and `ipvsadm-restore`, where IPVS is
+    Ipvs(ScaleArguments),
+}
+
+#[derive(Debug, Args)]
+struct ScaleArguments {
+    /// How often each is measured [default: 3, quick: 1]
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Without 50,000 real servers, and without failovers
+    #[arg(long)]
+    quick: bool,
+    /// Writes the page to docs/benchmarks/ipvs.md
+    #[arg(long)]
+    write: bool,
 }
 
 #[derive(Debug, Args)]
@@ -150,9 +170,35 @@ pub(crate) fn soak(arguments: &SoakArguments) -> Result<ExitCode, TaskError> {
     start(Profile::Dev, "lab-soak", words, if is_root() { Place::Host } else { Place::Vm }, false)
 }
 
-/// Runs `lab-bench` on the host: what a machine under emulation measures means nothing.
+/// Runs `lab-bench`.
 pub(crate) fn bench(arguments: &BenchArguments) -> Result<ExitCode, TaskError> {
-    let Bench::Failover(compare) = &arguments.kind;
+    match &arguments.kind {
+        Bench::Failover(compare) => bench_failover(compare),
+        Bench::Ipvs(scale) => bench_ipvs(scale),
+    }
+}
+
+/// Where IPVS is; under emulation only the ratios tell something.
+fn bench_ipvs(scale: &ScaleArguments) -> Result<ExitCode, TaskError> {
+    packages::ensure(&[packages::COMPARED], &mut packages::say_on_stderr)?;
+    let mut words = vec!["ipvs".to_owned()];
+    if let Some(rounds) = scale.rounds {
+        words.extend(["--rounds".to_owned(), rounds.to_string()]);
+    }
+    words.extend(scale.quick.then(|| "--quick".to_owned()));
+    let code = start(Profile::Release, "lab-bench", words, kernel_for_ipvs(), false)?;
+    if scale.write && code == ExitCode::SUCCESS {
+        let page = workspace_dir().join("docs/benchmarks").join(SCALE_PAGE);
+        std::fs::copy(artefacts_dir().join(SCALE_PAGE), &page).map_err(|source| TaskError::Io {
+            what: format!("write {}", page.display()),
+            source,
+        })?;
+    }
+    Ok(code)
+}
+
+/// On the host: what a machine under emulation measures of gaps means nothing.
+fn bench_failover(compare: &CompareArguments) -> Result<ExitCode, TaskError> {
     if !is_root() {
         return Err(TaskError::NotRoot("cargo xtask bench failover"));
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask bench failover`: Quorate beside Keepalived. Prints a page, or JSON; lines of progress
-//! go to standard error.
+//! `cargo xtask bench`: Quorate beside Keepalived (`failover`), and beside ipvsadm too (`ipvs`). Prints a
+//! page, or JSON; lines of progress go to standard error.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -8,10 +8,12 @@ use std::process::ExitCode;
 
 use quorate_tests::failover::bench::report::{Machine, document, page};
 use quorate_tests::failover::bench::{self, Options};
-use quorate_tests::lab::{LabError, clock, workspace_dir};
+use quorate_tests::lab::{LabError, artefacts_dir, clock, workspace_dir};
+use quorate_tests::scale;
 
 const USAGE: &str =
-    "usage: lab-bench failover [--rounds N] [--seed N] [--quick | --many] [--json] [--write]";
+    "usage: lab-bench failover [--rounds N] [--seed N] [--quick | --many] [--json] [--write]
+       lab-bench ipvs [--rounds N] [--quick]";
 /// Where the page stands among the others.
 const PAGE: &str = "docs/benchmarks/failover.md";
 
@@ -22,11 +24,17 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = arguments(std::env::args().skip(1)) else {
+    let mut words = std::env::args().skip(1);
+    let result = match words.next().as_deref() {
+        Some("failover") => arguments(words).map(|arguments| run(&arguments)),
+        Some("ipvs") => of_scale(words).map(at_scale),
+        _ => None,
+    };
+    let Some(result) = result else {
         progress(USAGE);
         return ExitCode::from(2);
     };
-    match run(&arguments) {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress(&format!("\nThe bench failed: {error}"));
@@ -57,6 +65,16 @@ fn run(arguments: &Arguments) -> Result<(), LabError> {
     Ok(())
 }
 
+/// The page goes among the artefacts too, since the machine that it is measured in has no other place.
+fn at_scale(options: scale::Options) -> Result<(), LabError> {
+    let machine = Machine::here();
+    let results = scale::run(options, &mut progress)?;
+    let page = scale::report::page(options, &machine, &results);
+    let _closed = io::stdout().lock().write_all(page.as_bytes());
+    let path = artefacts_dir().join(scale::PAGE);
+    fs::write(&path, page).map_err(LabError::io(format!("write {}", path.display())))
+}
+
 fn progress(text: &str) {
     // Nobody is left to hear it when standard error is closed.
     let _closed = writeln!(io::stderr(), "{text}");
@@ -64,9 +82,6 @@ fn progress(text: &str) {
 
 /// `None` for arguments that mean nothing. Without a seed, the time since boot is as good as any.
 fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    if words.next()? != "failover" {
-        return None;
-    }
     let seed = u64::try_from(clock::now().as_micros()).unwrap_or_default();
     let mut found = Arguments {
         options: Options { rounds: 20, seed, quick: false, many: false },
@@ -87,4 +102,16 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
     }
     found.options.rounds = rounds.unwrap_or(if found.options.quick { 3 } else { 20 });
     Some(found)
+}
+
+fn of_scale(mut words: impl Iterator<Item = String>) -> Option<scale::Options> {
+    let (mut rounds, mut quick) = (None, false);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--rounds" => rounds = Some(words.next()?.parse().ok()?),
+            "--quick" => quick = true,
+            _ => return None,
+        }
+    }
+    Some(scale::Options { rounds: rounds.unwrap_or(if quick { 1 } else { 3 }), quick })
 }

@@ -85,6 +85,8 @@ pub struct Setup {
     pub observed: Vec<usize>,
     /// Keys that every group has besides, one a line.
     pub keys: String,
+    /// Virtual services of the first group, as the configuration has them.
+    pub services: String,
 }
 
 impl Setup {
@@ -98,6 +100,7 @@ impl Setup {
             groups: 1,
             observed: vec![0],
             keys: "preempt = false".to_owned(),
+            services: String::new(),
         }
     }
 
@@ -110,6 +113,7 @@ impl Setup {
                 "\n[group.{group}]\ninterface = \"public\"\naddresses = [\"{vip}/32\"]\n{keys}\n"
             );
         }
+        text.push_str(&self.services);
         text
     }
 }

@@ -222,13 +222,27 @@ impl Deployment {
         self.start_as(name, setpriv)
     }
 
-    fn start_as(&mut self, name: &str, mut daemon: Command) -> Result<(), LabError> {
+    /// Starts a node's daemon, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn launch(&mut self, name: &str) -> Result<(), LabError> {
+        let daemon = Command::new(bin_dir()?.join("quorated"));
+        self.launch_as(name, daemon)
+    }
+
+    fn launch_as(&mut self, name: &str, mut daemon: Command) -> Result<(), LabError> {
         let node = self.node(name)?;
         daemon.arg("--config").arg(node.folder.join("node.toml"));
         let process = self.network.spawn(name, &mut daemon, &node.log)?;
         if let Some(node) = self.nodes.get_mut(name) {
             node.process = Some(process);
         }
+        Ok(())
+    }
+
+    fn start_as(&mut self, name: &str, daemon: Command) -> Result<(), LabError> {
+        self.launch_as(name, daemon)?;
         let deadline = Deadline::after(START_LIMIT);
         while !self.quorate(name, &["status"])?.status.code().is_some_and(answered) {
             let running = self.process(name)?.is_running()?;
@@ -239,6 +253,14 @@ impl Deployment {
             std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
+    }
+
+    /// The process id of a node's daemon.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn id_of(&mut self, name: &str) -> Result<u32, LabError> {
+        self.process(name).map(|process| process.id())
     }
 
     fn process(&mut self, name: &str) -> Result<&mut Process, LabError> {

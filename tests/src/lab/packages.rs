@@ -35,9 +35,9 @@ pub const NETWORK: &[Package] = &[
 pub const IPVS: &[Package] =
     &[Package { name: "ipvsadm", file: "ipvsadm", reason: "shows what the kernel really has" }];
 
-/// For the bench of failover.
+/// For the benches.
 pub const COMPARED: &[Package] =
-    &[Package { name: "keepalived", file: "keepalived", reason: "what failover is compared with" }];
+    &[Package { name: "keepalived", file: "keepalived", reason: "what Quorate is compared with" }];
 
 /// For the virtual machine on hosts without IPVS.
 pub const VM: &[Package] = &[

@@ -283,7 +283,10 @@ fn gather(bed: &mut Quorate) -> Result<(), LabError> {
 }
 
 /// One round, on who answers for the first VIP.
-fn strike_owner(bed: &mut dyn Bed, fault: Fault, dice: &mut Dice) -> Result<Seen, LabError> {
+///
+/// # Errors
+/// When the deployment never settles.
+pub fn strike_owner(bed: &mut dyn Bed, fault: Fault, dice: &mut Dice) -> Result<Seen, LabError> {
     let mut watch = Watch::start(bed.observer());
     settle(bed, &mut watch)?;
     bed.calm_down()?;

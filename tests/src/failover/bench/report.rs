@@ -55,6 +55,21 @@ impl Machine {
             build: if cfg!(debug_assertions) { "debug build" } else { "release build" },
         }
     }
+
+    /// Today.
+    #[must_use]
+    pub fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// What it is, for a page.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!(
+            "{} with {} cores, Linux {}, {}, {}; load when it began: {}",
+            self.processor, self.cores, self.kernel, self.keepalived, self.build, self.load
+        )
+    }
 }
 
 /// A line of the design's budgets, with what was measured.
@@ -75,16 +90,11 @@ pub struct Budget {
 pub fn page(options: &Options, machine: &Machine, sections: &[Section]) -> String {
     let mut text = format!(
         "# Failover, beside Keepalived\n\nMeasured on {} with `cargo xtask bench failover --rounds {} \
-         --seed {}`: {} with {} cores, Linux {}, {}, {}; load when it began: {}.\n\n",
+         --seed {}`: {}.\n\n",
         machine.date,
         options.rounds,
         options.seed,
-        machine.processor,
-        machine.cores,
-        machine.kernel,
-        machine.keepalived,
-        machine.build,
-        machine.load
+        machine.sentence()
     );
     text.push_str(HOW);
     for section in sections {
