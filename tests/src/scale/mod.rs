@@ -127,12 +127,13 @@ fn onto_empty(
     let [mut applied, mut started, mut keepalived, mut restored] =
         [(); 4].map(|()| Distribution::default());
     for _ in 0..options.rounds {
+        // With no service in its configuration: it has nothing to put there.
         systems.start_quorate()?;
-        systems.apply_nothing()?;
         applied.add(systems.apply(shape)?);
         systems.kill_quorate()?;
         systems.clear()?;
         started.add(systems.start_quorate_with(shape)?);
+        systems.apply_nothing()?;
         systems.kill_quorate()?;
         systems.clear()?;
         keepalived.add(systems.start_keepalived(shape)?);
@@ -156,7 +157,8 @@ fn onto_empty(
     };
     add(results, row, say);
     // Left for what comes next.
-    systems.start_quorate_with(shape).map(drop)
+    systems.start_quorate()?;
+    systems.apply(shape).map(drop)
 }
 
 /// What a look at a table that is right costs: the kernel's answer, and the comparison.
@@ -253,6 +255,7 @@ fn memory(
 ) -> Result<(), LabError> {
     let (daemon_kib, peak_kib) = systems.memory_of_quorate()?;
     let data_bytes = systems.data_bytes()?;
+    systems.apply_nothing()?;
     systems.kill_quorate()?;
     systems.clear()?;
     systems.start_keepalived(shape)?;

@@ -17,7 +17,7 @@ use crate::lab::clock::{Deadline, Stopwatch};
 use crate::lab::deployment::Deployment;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::Process;
-use crate::lab::{LabError, artefacts_dir};
+use crate::lab::{LabError, artefacts_dir, in_vm};
 
 /// The host.
 pub(super) const DIRECTOR: &str = "d1";
@@ -59,8 +59,23 @@ impl Systems {
         self.namespace()?.run_ok(&format!("ipvsadm {words}"), LIMIT)
     }
 
+    /// Empties the table; in the machine by taking the module out too. For two minutes the kernel keeps
+    /// real servers that were deleted (`ip_vs_dest_trash_expire`), and each that is added is looked
+    /// for among them: it is no empty kernel.
     pub(super) fn clear(&self) -> Result<(), LabError> {
-        self.ipvsadm("-C").map(drop)
+        self.ipvsadm("-C")?;
+        if !in_vm() {
+            return Ok(());
+        }
+        let holders = fs::read_dir("/sys/module/ip_vs/holders")
+            .map_err(LabError::io("read which modules use ip_vs"))?;
+        let modules = holders
+            .filter_map(|holder| Some(holder.ok()?.file_name().to_string_lossy().into_owned()))
+            .chain(["ip_vs".to_owned()])
+            .collect::<Vec<_>>()
+            .join(" ");
+        self.namespace()?.run_ok(&format!("modprobe -r {modules}"), LIMIT)?;
+        self.namespace()?.run_ok(&format!("modprobe -a {modules}"), LIMIT).map(drop)
     }
 
     /// How long `ipvsadm` takes to list the whole table.
