@@ -105,7 +105,7 @@ struct ScaleArguments {
     /// How often each is measured [default: 3, quick: 1]
     #[arg(long)]
     rounds: Option<u32>,
-    /// Without 50,000 real servers, and without failovers
+    /// Without the failovers
     #[arg(long)]
     quick: bool,
     /// Writes the page to docs/benchmarks/ipvs.md

@@ -20,10 +20,11 @@ An emulated machine tells how they compare, and not how long it takes on yours.
 pub fn page(options: Options, machine: &Machine, results: &Results) -> String {
     let mut text = format!(
         "# IPVS at scale, beside Keepalived and ipvsadm\n\nMeasured on {} with `cargo xtask bench ipvs \
-         --rounds {}`: {}.\n\n{HOW}\n## Times\n\n\
+         --rounds {}{}`: {}.\n\n{HOW}\n## Times\n\n\
          | what | Quorate | Keepalived | ratio | `ipvsadm` | ratio |\n|---|---|---|---|---|---|\n",
         machine.date(),
         options.rounds,
+        if options.quick { " --quick" } else { "" },
         machine.sentence(),
     );
     for row in &results.rows {

@@ -159,9 +159,11 @@ impl Systems {
         Ok(())
     }
 
-    pub(super) fn kill_quorate(&mut self) -> Result<(), LabError> {
+    /// Cleanly: one that is killed may have forgotten that its last entry was committed, and begins with
+    /// the table before it.
+    pub(super) fn end_quorate(&mut self) -> Result<(), LabError> {
         self.running = false;
-        self.deployment.kill(DIRECTOR).map(drop)
+        self.deployment.terminate(DIRECTOR).map(drop)
     }
 
     /// Starts the daemon, whose configuration is this table.
@@ -207,7 +209,7 @@ impl Systems {
 
     pub(super) fn end_order(&self, shape: Shape, weight: u32) -> Result<(), LabError> {
         let address = shape.chosen().to_string();
-        self.deployment.quorate_ok(DIRECTOR, &["realserver", "enable", &address, "--yes"])?;
+        self.deployment.quorate_ok(DIRECTOR, &["realserver", "enable", &address])?;
         self.weight(shape, weight, Stopwatch::start()).map(drop)
     }
 
