@@ -175,9 +175,7 @@ pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
             destinations.insert(sorry.address, destination(sorry, sorry.weight));
         }
         // These two give a real server of weight 0 its clients too, and refuse them then.
-        if matches!(service.scheduler.as_str(), "sh" | "mh")
-            && destinations.values().any(|to| to.weight == 0)
-        {
+        if service.scheduler.hashes() && destinations.values().any(|to| to.weight == 0) {
             settings.flags = settings.flags.iter().chain([SchedulerFlag::One]).collect();
         }
         for key in keys(service) {
@@ -196,7 +194,7 @@ fn destination(server: &RealServer, weight: u32) -> Destination {
 /// Whether a service chooses by hashing alone, so that every director chooses alike.
 #[must_use]
 pub fn hashed(spec: &ClusterSpec) -> bool {
-    spec.services.values().any(|service| matches!(service.scheduler.as_str(), "sh" | "mh"))
+    spec.services.values().any(|service| service.scheduler.hashes())
 }
 
 /// Every VIP of the configuration on this node's devices, wanted now or not.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::command::{Order, UnixMillis};
 use crate::id::ServiceName;
-use crate::spec::{ClusterSpec, VirtualService};
+use crate::spec::ClusterSpec;
 
 /// Overrides that may hold at once.
 pub const OVERRIDES_MAX: usize = 10_000;
@@ -98,16 +98,12 @@ impl Overrides {
     pub fn warnings(&self, spec: &ClusterSpec) -> Vec<String> {
         let warning = |(name, server, to): (&ServiceName, &SocketAddr, &Override)| {
             let (weight, by) = (to.weight, &to.order.author);
-            let service = spec.services.get(name);
-            let stays = |service: &VirtualService| {
-                service.real_servers.iter().any(|real| real.address == *server)
-            };
-            match service.filter(|service| stays(service)) {
+            match spec.service_with(name, server) {
                 None => Some(format!(
                     "real server {server} of {name} has weight {weight} by {by}, which this configuration \
                      ends: it does not have it under that name, address and port"
                 )),
-                Some(service) if weight == 0 && service.scheduler.as_str() == "dh" => {
+                Some(service) if weight == 0 && !service.scheduler.heeds_weights() => {
                     Some(format!(
                         "real server {server} of {name} is drained by {by}: scheduler dh heeds no weights, and \
                      refuses its clients"
@@ -206,7 +202,7 @@ pub fn meant(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Format, parse};
+    use crate::spec::{Format, VirtualService, parse};
 
     fn spec() -> Arc<ClusterSpec> {
         let source = "group.web = { interface = \"x\", addresses = [\"192.0.2.80\"] }\n\

@@ -370,11 +370,7 @@ impl ClusterState {
             }
             self.grants.retain(|group, _| spec.groups.contains_key(group));
             self.pins.retain(|group, _| spec.groups.contains_key(group));
-            let stays = |name: &ServiceName, server: &SocketAddr| {
-                let service = spec.services.get(name);
-                service.is_some_and(|s| s.real_servers.iter().any(|s| s.address == *server))
-            };
-            self.overrides.retain(|service, server, _| stays(service, server));
+            self.overrides.retain(|name, server, _| spec.service_with(name, server).is_some());
             self.spec = Arc::new(spec);
             self.configuration = Some(Configuration {
                 revision,

@@ -188,6 +188,20 @@ impl Scheduler {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    /// Whether it chooses by a hash that takes in weights (`sh`, `mh`): alike on every director, and
+    /// with the flags of [`SchedulerFlag::One`] and [`SchedulerFlag::Two`].
+    #[must_use]
+    pub fn hashes(&self) -> bool {
+        matches!(self.as_str(), "sh" | "mh")
+    }
+
+    /// Whether a real server of weight 0 is passed over: the buckets of `dh` have no weights, so that
+    /// it refuses the clients of one (`ip_vs_dh_schedule`).
+    #[must_use]
+    pub fn heeds_weights(&self) -> bool {
+        self.as_str() != "dh"
+    }
 }
 
 impl fmt::Display for Scheduler {

@@ -128,6 +128,13 @@ impl ClusterSpec {
     pub fn arbitration_of<'a>(&'a self, group: &'a VipGroup) -> &'a [IpAddr] {
         group.arbitration.as_deref().unwrap_or(&self.arbitration)
     }
+
+    /// The service of this name, where it has a real server at this address; a sorry server is none.
+    #[must_use]
+    pub fn service_with(&self, name: &ServiceName, server: &SocketAddr) -> Option<&VirtualService> {
+        let service = self.services.get(name)?;
+        service.real_servers.iter().any(|real| real.address == *server).then_some(service)
+    }
 }
 
 /// One virtual IP address.

@@ -119,8 +119,7 @@ impl ClusterState {
         to: Option<&Override>,
     ) -> Result<Reply, Refused> {
         for (name, server) in servers {
-            let service = self.spec.services.get(name);
-            if !service.is_some_and(|s| s.real_servers.iter().any(|s| s.address == *server)) {
+            if self.spec.service_with(name, server).is_none() {
                 return Err(Refused::NoSuchServer { service: name.clone(), server: *server });
             }
         }

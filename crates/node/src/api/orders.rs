@@ -135,15 +135,14 @@ impl Member {
 /// The longest that a weight may be overridden for, if not for good: a year.
 const TTL_MAX_MS: u64 = 366 * 24 * 3_600 * 1_000;
 
-/// Its buckets have no weights: the clients of a drained real server would be refused
-/// (`ip_vs_dh_schedule`).
+/// Else the clients of a drained real server would be refused (`Scheduler::heeds_weights`).
 fn heeds_weights(
     spec: &ClusterSpec,
     servers: &[(ServiceName, std::net::SocketAddr)],
 ) -> Result<(), Status> {
     let by = |name: &ServiceName| spec.services.get(name).map(|service| service.scheduler);
     let heedless = |(name, _): &&(ServiceName, _)| {
-        by(name).is_some_and(|scheduler| scheduler.as_str() == "dh")
+        by(name).is_some_and(|scheduler| !scheduler.heeds_weights())
     };
     let Some((name, server)) = servers.iter().find(heedless) else { return Ok(()) };
     let text = format!(

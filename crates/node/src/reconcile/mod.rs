@@ -5,6 +5,7 @@
 //! the kernel, act, and report what the kernel holds afterwards. They also look by themselves
 //! every so often, so a table changed by hand comes right again. Tests: `reconcile/tests/`.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -80,64 +81,53 @@ const WATCH_LIMIT: Duration = Duration::from_secs(1);
 /// the address thread from all else.
 const WATCH_GAP: Duration = Duration::from_millis(5);
 
+/// From one look at the packet filter to the next, where somebody changes it all the time.
+const FILTER_GAP: Duration = Duration::from_millis(200);
+
 /// Starts the thread that has the address thread look whenever the kernel says that a device, an
 /// address or a filter changed: a removed filter is put back at once, a lost device is told at once.
 /// Without it the thread looks by itself every half second.
 pub(crate) fn watch_kernel(addresses: AddressThread, events: Events) {
-    let watch = match Watch::open() {
-        Ok(watch) => watch,
-        Err(error) => {
-            return warn!(%error, "the kernel's changes are seen late: no socket to hear of them");
-        }
-    };
-    let work = move || {
-        while !events.is_closed() {
-            match watch.wait(WATCH_LIMIT) {
-                Ok(true) => {
-                    addresses.look();
-                    std::thread::sleep(WATCH_GAP);
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    return warn!(%error, "the kernel's changes are seen late from now on");
-                }
-            }
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("kernel-watch".to_owned()).spawn(work) {
-        warn!(%error, "the kernel's changes are seen late: no thread to hear of them");
-    }
+    let what = "the kernel's changes";
+    listen("kernel-watch", what, Watch::open(), WATCH_GAP, events, move || addresses.look());
 }
-
-/// From one look at the packet filter to the next, where somebody changes it all the time.
-const FILTER_GAP: Duration = Duration::from_millis(200);
 
 /// Starts the thread that has the services thread look whenever the kernel says that the packet filter
 /// changed: who flushes it, as the usual boot file does, takes the firewall marks along. Without it the
 /// services thread looks by itself, twice a minute.
 pub(crate) fn watch_filter(services: ServiceThread, events: Events) {
-    let watch = match Watch::packet_filter() {
+    let (what, watch) = ("changes of the packet filter", Watch::packet_filter());
+    listen("filter-watch", what, watch, FILTER_GAP, events, move || services.filter_changed());
+}
+
+/// Starts a thread of this name that calls `heard` whenever the kernel says that something changed,
+/// until the daemon ends; what it can't hear is only seen late.
+fn listen(
+    thread: &str,
+    what: &'static str,
+    watch: io::Result<Watch>,
+    gap: Duration,
+    events: Events,
+    heard: impl Fn() + Send + 'static,
+) {
+    let watch = match watch {
         Ok(watch) => watch,
-        Err(error) => {
-            return warn!(%error, "changes of the packet filter are seen late: no socket to hear of them");
-        }
+        Err(error) => return warn!(%error, "{what} are seen late: no socket to hear of them"),
     };
     let work = move || {
         while !events.is_closed() {
             match watch.wait(WATCH_LIMIT) {
                 Ok(true) => {
-                    services.filter_changed();
-                    std::thread::sleep(FILTER_GAP);
+                    heard();
+                    std::thread::sleep(gap);
                 }
                 Ok(false) => {}
-                Err(error) => {
-                    return warn!(%error, "changes of the packet filter are seen late from now on");
-                }
+                Err(error) => return warn!(%error, "{what} are seen late from now on"),
             }
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("filter-watch".to_owned()).spawn(work) {
-        warn!(%error, "changes of the packet filter are seen late: no thread to hear of them");
+    if let Err(error) = std::thread::Builder::new().name(thread.to_owned()).spawn(work) {
+        warn!(%error, "{what} are seen late: no thread to hear of them");
     }
 }
 

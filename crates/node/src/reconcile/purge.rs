@@ -9,7 +9,7 @@ use quorate_dataplane::{Dataplane, DataplaneError, IpvsProblem, addresses_of};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, DeviceAddresses, PacketRules, ServiceKey};
 use quorate_model::plan::Action;
-use quorate_model::sync::{SyncRole, SyncSettings, SyncStep, plan_sync};
+use quorate_model::sync::{SyncRole, SyncSettings, SyncStep};
 
 use super::list::List;
 use super::{ListError, service_list, sync_list, vip_list};
@@ -127,11 +127,10 @@ fn purge_sync(
                 return Ok(());
             }
         };
-        for step in plan_sync(None, &running, true) {
-            match (dataplane.sync_step(&step), step) {
-                (Ok(()), SyncStep::Stop(role)) => done.sync.push(role),
-                (Ok(()), SyncStep::Start(..)) => {}
-                (Err(error), _) => done.left.push(error),
+        for role in running.into_keys() {
+            match dataplane.sync_step(&SyncStep::Stop(role)) {
+                Ok(()) => done.sync.push(role),
+                Err(error) => done.left.push(error),
             }
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn flags(
     }
     let scheduler = scheduler?;
     let own = SCHEDULERS.contains(&scheduler.as_str());
-    if own && !matches!(scheduler.as_str(), "sh" | "mh") {
+    if own && !scheduler.hashes() {
         let problem = field.problem(format!("scheduler {scheduler} has no flags"));
         out.push(problem.help("leave the key out; sh and mh have `fallback` and `port`"));
         return None;

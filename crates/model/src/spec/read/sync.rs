@@ -76,10 +76,9 @@ pub(super) fn against<'s>(
     out: &mut Diagnostics,
 ) {
     for (name, service) in services {
-        let v4 = |ip: IpAddr| ip.is_ipv4();
         let mixed = service.real_servers.iter().chain(&service.sorry_server).find(|server| {
             matches!(server.forward, Forward::Tun(_))
-                && service.listen.iter().any(|l| v4(l.address.ip()) != v4(server.address.ip()))
+                && service.listen.iter().any(|l| l.address.is_ipv4() != server.address.is_ipv4())
         });
         if let Some(server) = mixed {
             let message = format!(
