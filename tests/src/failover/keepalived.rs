@@ -93,11 +93,8 @@ impl Keepalived {
 
     /// Signals what a director's first process has started, which that process has not reaped.
     fn signal_children(&mut self, director: &str, signal: Signal) -> Result<(), LabError> {
-        let id = self.process(director)?.id();
-        let path = format!("/proc/{id}/task/{id}/children");
-        let children = fs::read_to_string(&path).map_err(LabError::io(format!("read {path}")))?;
-        for child in children.split_whitespace().filter_map(|word| word.parse().ok()) {
-            if let Some(child) = Pid::from_raw(child) {
+        for child in self.process(director)?.children()? {
+            if let Some(child) = i32::try_from(child).ok().and_then(Pid::from_raw) {
                 kill_process(child, signal)
                     .map_err(std::io::Error::from)
                     .map_err(LabError::io("signal a process of keepalived"))?;

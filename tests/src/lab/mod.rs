@@ -21,6 +21,7 @@ pub mod packages;
 pub mod place;
 pub mod process;
 pub mod segment;
+pub mod server;
 mod sweep;
 pub mod vm;
 

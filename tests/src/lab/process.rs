@@ -52,6 +52,25 @@ impl Process {
         self.child.id()
     }
 
+    /// The processes that its first thread has started, and has not reaped.
+    ///
+    /// # Errors
+    /// When the system cannot say.
+    pub fn children(&self) -> Result<Vec<u32>, LabError> {
+        let id = self.id();
+        let path = format!("/proc/{id}/task/{id}/children");
+        let children = fs::read_to_string(&path).map_err(LabError::io(format!("read {path}")))?;
+        Ok(children.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn signal(&self, signal: Signal) -> Result<(), LabError> {
+        self.handle.signal(signal)
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();

@@ -92,15 +92,17 @@ pub struct Results {
 /// # Errors
 /// When the lab can't be set up, or a table is never whole.
 pub fn run(options: Options, say: &mut dyn FnMut(&str)) -> Result<Results, LabError> {
-    let mut results = Results::default();
-    let mut systems = Systems::new()?;
-    onto_empty(options, Shape::WIDE, &mut systems, &mut results, say)?;
-    nothing_to_do(options, Shape::WIDE, &systems, &mut results, say)?;
-    memory(Shape::WIDE, &mut systems, &mut results, say)?;
-    onto_empty(options, Shape::DEEP, &mut systems, &mut results, say)?;
-    memory(Shape::DEEP, &mut systems, &mut results, say)?;
-    one_weight(options, Shape::LARGE, &mut systems, &mut results, say)?;
-    memory(Shape::LARGE, &mut systems, &mut results, say)?;
+    let (systems, results) = (Systems::new()?, Results::default());
+    let mut bench = Bench { rounds: options.rounds, systems, results, say };
+    bench.onto_empty(Shape::WIDE)?;
+    bench.nothing_to_do(Shape::WIDE)?;
+    bench.memory(Shape::WIDE)?;
+    bench.onto_empty(Shape::DEEP)?;
+    bench.memory(Shape::DEEP)?;
+    bench.one_weight(Shape::LARGE)?;
+    bench.memory(Shape::LARGE)?;
+    let Bench { systems, mut results, say, .. } = bench;
+    // Its daemons end before others begin.
     drop(systems);
     if !options.quick {
         results.failovers = failovers::run(options, say)?;
@@ -108,163 +110,152 @@ pub fn run(options: Options, say: &mut dyn FnMut(&str)) -> Result<Results, LabEr
     Ok(results)
 }
 
-fn add(results: &mut Results, row: Row, say: &mut dyn FnMut(&str)) {
-    say(&report::told(&row));
-    results.rows.push(row);
+/// The systems, and what was measured of them so far.
+struct Bench<'s> {
+    rounds: u32,
+    systems: Systems,
+    results: Results,
+    say: &'s mut dyn FnMut(&str),
 }
 
-/// A whole table onto an empty kernel: by a daemon that starts, and by one that runs.
-fn onto_empty(
-    options: Options,
-    shape: Shape,
-    systems: &mut Systems,
-    results: &mut Results,
-    say: &mut dyn FnMut(&str),
-) -> Result<(), LabError> {
-    say(&format!("=== {shape} onto an empty kernel"));
-    let [mut applied, mut started, mut keepalived, mut restored] =
-        [(); 4].map(|()| Distribution::default());
-    for _ in 0..options.rounds {
-        // With no service in its configuration: it has nothing to put there.
-        systems.start_quorate()?;
-        applied.add(systems.apply(shape)?);
-        systems.end_quorate()?;
-        systems.clear()?;
-        started.add(systems.start_quorate_with(shape)?);
-        systems.apply_nothing()?;
-        systems.end_quorate()?;
-        systems.clear()?;
-        keepalived.add(systems.start_keepalived(shape)?);
-        systems.kill_keepalived()?;
-        systems.clear()?;
-        restored.add(systems.restore(shape)?);
-        systems.clear()?;
+impl Bench<'_> {
+    fn add(&mut self, row: Row) {
+        (self.say)(&report::told(&row));
+        self.results.rows.push(row);
     }
-    let row = Row {
-        what: format!("{shape}: the daemon starts"),
-        quorate: started,
-        keepalived: Some(keepalived),
-        ipvsadm: Some(restored),
-    };
-    add(results, row, say);
-    let row = Row {
-        what: format!("{shape}: `quorate apply`, the daemon running"),
-        quorate: applied,
-        keepalived: None,
-        ipvsadm: None,
-    };
-    add(results, row, say);
-    // Left for what comes next.
-    systems.start_quorate()?;
-    systems.apply(shape).map(drop)
-}
 
-/// What a look at a table that is right costs: the kernel's answer, and the comparison.
-fn nothing_to_do(
-    options: Options,
-    shape: Shape,
-    systems: &Systems,
-    results: &mut Results,
-    say: &mut dyn FnMut(&str),
-) -> Result<(), LabError> {
-    say("=== a table that is right already");
-    let [mut observed, mut planned, mut shown] = [(); 3].map(|()| Distribution::default());
-    let failed = |error: &dyn std::fmt::Display| LabError::Unreadable {
-        what: "the IPVS table".to_owned(),
-        text: error.to_string(),
-    };
-    for _ in 0..options.rounds.max(5) {
-        let look = || {
-            let mut kernel = Linux::new()?;
-            let stopwatch = Stopwatch::start();
-            let table = kernel.observe_services()?;
-            Ok::<_, quorate_dataplane::DataplaneError>((stopwatch.elapsed(), table))
-        };
-        let (took, table) = systems.namespace()?.enter(look)?.map_err(|error| failed(&error))?;
-        observed.add(took);
-        let desired: DesiredServices = table
-            .iter()
-            .filter_map(|(key, service)| {
-                let destinations = service.destinations.iter();
-                let destinations = destinations
-                    .filter_map(|(at, observed)| Some((*at, observed.destination?)))
-                    .collect();
-                Some((*key, DesiredService { settings: service.settings?, destinations }))
-            })
-            .collect();
-        let ours = desired.keys().copied().collect();
-        let stopwatch = Stopwatch::start();
-        let actions = plan(&desired, &table, &ours);
-        planned.add(stopwatch.elapsed());
-        let found: usize = desired.values().map(|service| service.destinations.len()).sum();
-        if !actions.is_empty() || found != shape.real_servers() {
-            return Err(failed(&format!("{found} real servers, {} to do", actions.len())));
+    /// A whole table onto an empty kernel: by a daemon that starts, and by one that runs.
+    fn onto_empty(&mut self, shape: Shape) -> Result<(), LabError> {
+        (self.say)(&format!("=== {shape} onto an empty kernel"));
+        let [mut applied, mut started, mut keepalived, mut restored] =
+            [(); 4].map(|()| Distribution::default());
+        for _ in 0..self.rounds {
+            // With no service in its configuration: it has nothing to put there.
+            self.systems.start_quorate()?;
+            applied.add(self.systems.apply(shape)?);
+            self.systems.end_quorate()?;
+            self.systems.clear()?;
+            started.add(self.systems.start_quorate_with(shape)?);
+            self.systems.apply_nothing()?;
+            self.systems.end_quorate()?;
+            self.systems.clear()?;
+            keepalived.add(self.systems.start_keepalived(shape)?);
+            self.systems.kill_keepalived()?;
+            self.systems.clear()?;
+            restored.add(self.systems.restore(shape)?);
+            self.systems.clear()?;
         }
-        shown.add(systems.list()?);
+        let row = Row {
+            what: format!("{shape}: the daemon starts"),
+            quorate: started,
+            keepalived: Some(keepalived),
+            ipvsadm: Some(restored),
+        };
+        self.add(row);
+        let row = Row {
+            what: format!("{shape}: `quorate apply`, the daemon running"),
+            quorate: applied,
+            keepalived: None,
+            ipvsadm: None,
+        };
+        self.add(row);
+        // Left for what comes next.
+        self.systems.start_quorate()?;
+        self.systems.apply(shape).map(drop)
     }
-    let what = format!("{shape}: nothing to do, the table read from the kernel (`ipvsadm -Sn`)");
-    add(results, Row { what, quorate: observed, keepalived: None, ipvsadm: Some(shown) }, say);
-    let what = format!("{shape}: nothing to do, compared with what is wanted");
-    add(results, Row { what, quorate: planned, keepalived: None, ipvsadm: None }, say);
-    Ok(())
-}
 
-/// One weight of a large table.
-fn one_weight(
-    options: Options,
-    shape: Shape,
-    systems: &mut Systems,
-    results: &mut Results,
-    say: &mut dyn FnMut(&str),
-) -> Result<(), LabError> {
-    say(&format!("=== one weight of {shape}"));
-    let [mut applied, mut ordered, mut reloaded, mut edited] =
-        [(); 4].map(|()| Distribution::default());
-    systems.start_quorate()?;
-    systems.apply(shape)?;
-    for round in 0..options.rounds {
-        applied.add(systems.apply_weight(shape, 10 + round)?);
-        ordered.add(systems.order_weight(shape, 110 + round)?);
-        systems.end_order(shape, 10 + round)?;
+    /// What a look at a table that is right costs: the kernel's answer, and the comparison.
+    fn nothing_to_do(&mut self, shape: Shape) -> Result<(), LabError> {
+        (self.say)("=== a table that is right already");
+        let [mut observed, mut planned, mut shown] = [(); 3].map(|()| Distribution::default());
+        let failed = |error: &dyn std::fmt::Display| LabError::Unreadable {
+            what: "the IPVS table".to_owned(),
+            text: error.to_string(),
+        };
+        for _ in 0..self.rounds.max(5) {
+            let look = || {
+                let mut kernel = Linux::new()?;
+                let stopwatch = Stopwatch::start();
+                let table = kernel.observe_services()?;
+                Ok::<_, quorate_dataplane::DataplaneError>((stopwatch.elapsed(), table))
+            };
+            let (took, table) =
+                self.systems.namespace()?.enter(look)?.map_err(|error| failed(&error))?;
+            observed.add(took);
+            let desired: DesiredServices = table
+                .iter()
+                .filter_map(|(key, service)| {
+                    let destinations = service.destinations.iter();
+                    let destinations = destinations
+                        .filter_map(|(at, observed)| Some((*at, observed.destination?)))
+                        .collect();
+                    Some((*key, DesiredService { settings: service.settings?, destinations }))
+                })
+                .collect();
+            let ours = desired.keys().copied().collect();
+            let stopwatch = Stopwatch::start();
+            let actions = plan(&desired, &table, &ours);
+            planned.add(stopwatch.elapsed());
+            let found: usize = desired.values().map(|service| service.destinations.len()).sum();
+            if !actions.is_empty() || found != shape.real_servers() {
+                return Err(failed(&format!("{found} real servers, {} to do", actions.len())));
+            }
+            shown.add(self.systems.list()?);
+        }
+        let what =
+            format!("{shape}: nothing to do, the table read from the kernel (`ipvsadm -Sn`)");
+        self.add(Row { what, quorate: observed, keepalived: None, ipvsadm: Some(shown) });
+        let what = format!("{shape}: nothing to do, compared with what is wanted");
+        self.add(Row { what, quorate: planned, keepalived: None, ipvsadm: None });
+        Ok(())
     }
-    systems.end_quorate()?;
-    systems.clear()?;
-    systems.start_keepalived(shape)?;
-    for round in 0..options.rounds {
-        reloaded.add(systems.reload_keepalived(shape, 10 + round)?);
-        edited.add(systems.edit(shape, 110 + round)?);
-    }
-    systems.kill_keepalived()?;
-    systems.clear()?;
-    let what = format!("one weight of {shape}: `apply`; Keepalived: reload; `ipvsadm -e`");
-    let (keepalived, ipvsadm) = (Some(reloaded), Some(edited));
-    add(results, Row { what, quorate: applied, keepalived, ipvsadm }, say);
-    let what = format!("one weight of {shape}: `quorate realserver weight`");
-    add(results, Row { what, quorate: ordered, keepalived: None, ipvsadm: None }, say);
-    systems.start_quorate_with(shape).map(drop)
-}
 
-/// What the daemon that runs takes; then Keepalived beside it.
-fn memory(
-    shape: Shape,
-    systems: &mut Systems,
-    results: &mut Results,
-    say: &mut dyn FnMut(&str),
-) -> Result<(), LabError> {
-    let (daemon_kib, peak_kib) = systems.memory_of_quorate()?;
-    let data_bytes = systems.data_bytes()?;
-    systems.apply_nothing()?;
-    systems.end_quorate()?;
-    systems.clear()?;
-    systems.start_keepalived(shape)?;
-    let keepalived_kib = systems.memory_of_keepalived()?;
-    systems.kill_keepalived()?;
-    systems.clear()?;
-    let text_bytes = u64::try_from(shape.toml(1).len()).unwrap_or(u64::MAX);
-    let memory = Memory { shape, daemon_kib, peak_kib, keepalived_kib, text_bytes, data_bytes };
-    say(&report::taken(&memory));
-    results.memory.push(memory);
-    Ok(())
+    /// One weight of a large table.
+    fn one_weight(&mut self, shape: Shape) -> Result<(), LabError> {
+        (self.say)(&format!("=== one weight of {shape}"));
+        let [mut applied, mut ordered, mut reloaded, mut edited] =
+            [(); 4].map(|()| Distribution::default());
+        self.systems.start_quorate()?;
+        self.systems.apply(shape)?;
+        for round in 0..self.rounds {
+            applied.add(self.systems.apply_weight(shape, 10 + round)?);
+            ordered.add(self.systems.order_weight(shape, 110 + round)?);
+            self.systems.end_order(shape, 10 + round)?;
+        }
+        self.systems.end_quorate()?;
+        self.systems.clear()?;
+        self.systems.start_keepalived(shape)?;
+        for round in 0..self.rounds {
+            reloaded.add(self.systems.reload_keepalived(shape, 10 + round)?);
+            edited.add(self.systems.edit(shape, 110 + round)?);
+        }
+        self.systems.kill_keepalived()?;
+        self.systems.clear()?;
+        let what = format!("one weight of {shape}: `apply`; Keepalived: reload; `ipvsadm -e`");
+        let (keepalived, ipvsadm) = (Some(reloaded), Some(edited));
+        self.add(Row { what, quorate: applied, keepalived, ipvsadm });
+        let what = format!("one weight of {shape}: `quorate realserver weight`");
+        self.add(Row { what, quorate: ordered, keepalived: None, ipvsadm: None });
+        self.systems.start_quorate_with(shape).map(drop)
+    }
+
+    /// What the daemon that runs takes; then Keepalived beside it.
+    fn memory(&mut self, shape: Shape) -> Result<(), LabError> {
+        let (daemon_kib, peak_kib) = self.systems.memory_of_quorate()?;
+        let data_bytes = self.systems.data_bytes()?;
+        self.systems.apply_nothing()?;
+        self.systems.end_quorate()?;
+        self.systems.clear()?;
+        self.systems.start_keepalived(shape)?;
+        let keepalived_kib = self.systems.memory_of_keepalived()?;
+        self.systems.kill_keepalived()?;
+        self.systems.clear()?;
+        let text_bytes = u64::try_from(shape.toml(1).len()).unwrap_or(u64::MAX);
+        let memory = Memory { shape, daemon_kib, peak_kib, keepalived_kib, text_bytes, data_bytes };
+        (self.say)(&report::taken(&memory));
+        self.results.memory.push(memory);
+        Ok(())
+    }
 }
 
 /// A number behind a name in a file of `/proc/PID`.

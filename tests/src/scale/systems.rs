@@ -2,18 +2,17 @@
 //! Keepalived's checker, `ipvsadm`. Each is told what to do, and timed until `ipvsadm` lists all of it.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::number_in;
 use super::shape::{Shape, group};
 use crate::failover::{DIRECTORS, hosts, vip};
-use crate::lab::clock::{Deadline, Stopwatch};
+use crate::lab::clock::Stopwatch;
 use crate::lab::deployment::Deployment;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::Process;
@@ -103,20 +102,9 @@ impl Systems {
     /// Waits until the table is whole; the time since the stopwatch was started, which looking at the
     /// whole of it is not counted in.
     fn whole(&self, shape: Shape, stopwatch: Stopwatch) -> Result<Duration, LabError> {
-        let deadline = Deadline::after(LIMIT);
-        loop {
-            let last = self.last_service(shape)?;
-            let elapsed = stopwatch.elapsed();
-            if last.len() == shape.servers {
-                let all = self.ipvsadm("-Sn")?;
-                if all.lines().filter(|line| line.starts_with("-a ")).count()
-                    == shape.real_servers()
-                {
-                    return Ok(elapsed);
-                }
-            }
-            self.patience(deadline, &format!("{shape} in the kernel"))?;
-        }
+        self.timed(&format!("{shape} in the kernel"), shape, stopwatch, |last| {
+            Ok(last.len() == shape.servers && self.real_servers()? == shape.real_servers())
+        })
     }
 
     fn weight(
@@ -125,28 +113,32 @@ impl Systems {
         weight: u32,
         stopwatch: Stopwatch,
     ) -> Result<Duration, LabError> {
-        let deadline = Deadline::after(LIMIT);
-        let chosen: Ipv4Addr = shape.chosen();
-        let wanted = (format!("{chosen}:{}", shape.last_port()), weight);
-        loop {
-            let last = self.last_service(shape)?;
-            let elapsed = stopwatch.elapsed();
-            if last.contains(&wanted) {
-                return Ok(elapsed);
-            }
-            self.patience(deadline, &format!("weight {weight} of {chosen} in the kernel"))?;
-        }
+        let wanted = (format!("{}:{}", shape.chosen(), shape.last_port()), weight);
+        let what = format!("weight {weight} of {} in the kernel", shape.chosen());
+        self.timed(&what, shape, stopwatch, |last| Ok(last.contains(&wanted)))
     }
 
-    fn patience(&self, deadline: Deadline, what: &str) -> Result<(), LabError> {
-        if deadline.passed() {
-            let log = self.deployment.log(DIRECTOR)?;
-            let lines: Vec<&str> = log.lines().rev().take(20).collect();
-            let text = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
-            return Err(LabError::Unreadable { what: what.to_owned(), text });
-        }
-        std::thread::sleep(LOOK_EVERY);
-        Ok(())
+    /// Waits until the last service is such that something holds; how long after the stopwatch's start it
+    /// was read so.
+    fn timed(
+        &self,
+        what: &str,
+        shape: Shape,
+        stopwatch: Stopwatch,
+        holds: impl Fn(&[(String, u32)]) -> Result<bool, LabError>,
+    ) -> Result<Duration, LabError> {
+        let mut elapsed = Duration::ZERO;
+        self.deployment.wait_looking(what, LIMIT, LOOK_EVERY, |_| {
+            let last = self.last_service(shape)?;
+            elapsed = stopwatch.elapsed();
+            holds(&last)
+        })?;
+        Ok(elapsed)
+    }
+
+    /// The real servers of the whole table.
+    fn real_servers(&self) -> Result<usize, LabError> {
+        Ok(self.ipvsadm("-Sn")?.lines().filter(|line| line.starts_with("-a ")).count())
     }
 
     // Quorate.
@@ -177,12 +169,8 @@ impl Systems {
     /// Applies a configuration without services, and waits until none is left.
     pub(super) fn apply_nothing(&self) -> Result<(), LabError> {
         self.deployment.apply(DIRECTOR, &group())?;
-        let empty = |systems: &Self| Ok(systems.ipvsadm("-Sn")?.trim().is_empty());
-        let deadline = Deadline::after(LIMIT);
-        while !empty(self)? {
-            self.patience(deadline, "an empty table")?;
-        }
-        Ok(())
+        let empty = |_: &Deployment| Ok(self.ipvsadm("-Sn")?.trim().is_empty());
+        self.deployment.wait_looking("an empty table", LIMIT, LOOK_EVERY, empty)
     }
 
     pub(super) fn apply(&self, shape: Shape) -> Result<Duration, LabError> {
@@ -271,24 +259,16 @@ impl Systems {
         weight: u32,
     ) -> Result<Duration, LabError> {
         self.file("keepalived.conf", &shape.keepalived(weight))?;
-        let id = self.keepalived()?.id();
-        let id = i32::try_from(id).ok().and_then(Pid::from_raw);
         let stopwatch = Stopwatch::start();
-        if let Some(id) = id {
-            kill_process(id, Signal::HUP)
-                .map_err(std::io::Error::from)
-                .map_err(LabError::io("have keepalived reload"))?;
-        }
+        self.keepalived()?.signal(Signal::HUP)?;
         self.weight(shape, weight, stopwatch)
     }
 
     /// What its checker holds, in KiB.
     pub(super) fn memory_of_keepalived(&mut self) -> Result<u64, LabError> {
-        let id = self.keepalived()?.id();
-        let path = format!("/proc/{id}/task/{id}/children");
-        let children = fs::read_to_string(&path).map_err(LabError::io(format!("read {path}")))?;
-        let child = children.split_whitespace().next().and_then(|word| word.parse().ok());
-        number_in(child.unwrap_or(id), "VmRSS")
+        let keepalived = self.keepalived()?;
+        let checker = keepalived.children()?.first().copied();
+        number_in(checker.unwrap_or(keepalived.id()), "VmRSS")
     }
 
     // ipvsadm.

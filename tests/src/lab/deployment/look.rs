@@ -72,6 +72,20 @@ impl Deployment {
         &self,
         what: &str,
         limit: Duration,
+        holds: impl FnMut(&Self) -> Result<bool, LabError>,
+    ) -> Result<(), LabError> {
+        self.wait_looking(what, limit, LOOK_EVERY, holds)
+    }
+
+    /// [`Self::wait_for`], with so long between two looks.
+    ///
+    /// # Errors
+    /// When it does not hold within the limit.
+    pub fn wait_looking(
+        &self,
+        what: &str,
+        limit: Duration,
+        every: Duration,
         mut holds: impl FnMut(&Self) -> Result<bool, LabError>,
     ) -> Result<(), LabError> {
         let deadline = Deadline::after(limit);
@@ -82,7 +96,7 @@ impl Deployment {
                     text: self.ends_of_logs(),
                 });
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(every);
         }
         Ok(())
     }
