@@ -201,6 +201,7 @@ fn every_way_that_ipvs_has_carries_traffic() {
     a_drained_real_server_gets_no_new_connection(&deployment);
     connections_are_listed(&deployment);
     ipvsadm_restores_what_is_exported(&deployment);
+    what_leaves_the_configuration_keeps_its_connections(&deployment);
 }
 
 /// Persistence holds across the ports: all go where the first went.
@@ -298,6 +299,49 @@ fn a_drained_real_server_gets_no_new_connection(deployment: &Deployment) {
     }
     let again = |d: &Deployment| Ok(given(d, "six")[0] > 3);
     deployment.wait_for("the real server to be given connections again", LIMIT, again).unwrap();
+}
+
+/// As long as `drain` says, here until that is taken back; the last, since it changes the configuration.
+fn what_leaves_the_configuration_keeps_its_connections(deployment: &Deployment) {
+    let with = |drain: &str, servers: &str| {
+        let six = format!("[service.six]\ndrain = \"{drain}\"");
+        let both = "{ address = \"2001:db8:10::16\" }, { address = \"2001:db8:10::17\" }";
+        CONFIGURATION.replace("[service.six]", &six).replace(both, servers)
+    };
+    let one = "{ address = \"2001:db8:10::17\" }";
+    let client = deployment.network().namespace("client").unwrap();
+    let to = format!("[{VIP6}]:8000").parse().unwrap();
+    let before = given(deployment, "six");
+    let mut open = [(); 2].map(|()| client::connect(client, to, LIMIT).unwrap());
+    let one_each =
+        |d: &Deployment| Ok(servers(d, "six").iter().all(|server| server["active"] == 1));
+    deployment.wait_for("a connection to each real server", LIMIT, one_each).unwrap();
+    deployment.apply("d1", &with("1h", one)).unwrap();
+    let leaving = |d: &Deployment| {
+        let six = servers(d, "six");
+        let [stays, leaves] = &six[..] else { return Ok(false) };
+        let reason = leaves["reason"].as_str().unwrap_or_default();
+        let told = reason.starts_with("left the configuration, deleted in ");
+        Ok(stays["kernel_weight"] == 1 && leaves["kernel_weight"] == 0 && told)
+    };
+    deployment.wait_for("one real server to be leaving", LIMIT, leaving).unwrap();
+    for stream in &mut open {
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(b"still?").unwrap();
+        stream.read_exact(&mut [0; 6]).unwrap();
+    }
+    for _ in 0..4 {
+        echo(deployment, &format!("[{VIP6}]:8000"), 100);
+    }
+    // One each for those that stay open.
+    wait_until_given(deployment, "six", &[before[1] + 1 + 4, before[0] + 1]);
+    deployment.apply("d1", &with("0s", one)).unwrap();
+    let gone = |d: &Deployment| Ok(servers(d, "six").len() == 1);
+    deployment.wait_for("its time to be taken back", LIMIT, gone).unwrap();
+    let d1 = deployment.network().namespace("d1").unwrap();
+    let table = d1.run_ok("ipvsadm -Sn", LIMIT).unwrap();
+    let has = |host: &str| table.contains(&format!("[2001:db8:10::{host}]:8000"));
+    assert_eq!((has("16"), has("17")), (false, true), "{table}");
 }
 
 fn connections_are_listed(deployment: &Deployment) {

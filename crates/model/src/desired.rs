@@ -157,12 +157,6 @@ pub fn sorry<'s>(service: &'s VirtualService, verdicts: &Verdicts) -> Option<&'s
 pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
     let mut desired = DesiredServices::new();
     for service in spec.services.values() {
-        let mut settings = ServiceSettings {
-            scheduler: service.scheduler,
-            flags: service.flags,
-            persistence: service.persistence,
-            one_packet: service.one_packet,
-        };
         let mut destinations: BTreeMap<_, _> = service
             .real_servers
             .iter()
@@ -174,17 +168,35 @@ pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
         if let Some(sorry) = sorry(service, verdicts) {
             destinations.insert(sorry.address, destination(sorry, sorry.weight));
         }
-        // These two give a real server of weight 0 its clients too, and refuse them then.
-        if service.scheduler.hashes() && destinations.values().any(|to| to.weight == 0) {
-            settings.flags = settings.flags.iter().chain([SchedulerFlag::One]).collect();
-        }
         for key in keys(service) {
-            let settings = settings.of_family(key.family());
-            let service = DesiredService { settings, destinations: destinations.clone() };
+            let settings = settings(service, key.family());
+            let mut service = DesiredService { settings, destinations: destinations.clone() };
+            heed_idle(&mut service);
             desired.insert(key, service);
         }
     }
     desired
+}
+
+/// The service's own settings under a key of this family.
+#[must_use]
+pub fn settings(service: &VirtualService, family: Family) -> ServiceSettings {
+    let settings = ServiceSettings {
+        scheduler: service.scheduler,
+        flags: service.flags,
+        persistence: service.persistence,
+        one_packet: service.one_packet,
+    };
+    settings.of_family(family)
+}
+
+/// A hashing scheduler gives a real server of weight 0 its clients too, and refuses them then, unless
+/// it falls back.
+pub fn heed_idle(service: &mut DesiredService) {
+    let DesiredService { settings, destinations } = service;
+    if settings.scheduler.hashes() && destinations.values().any(|to| to.weight == 0) {
+        settings.flags = settings.flags.iter().chain([SchedulerFlag::One]).collect();
+    }
 }
 
 fn destination(server: &RealServer, weight: u32) -> Destination {

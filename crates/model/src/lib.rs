@@ -13,6 +13,7 @@ pub mod director;
 pub mod id;
 pub mod kernel;
 pub mod leadership;
+pub mod leaving;
 pub mod membership;
 pub mod overrides;
 pub mod ownership;

@@ -85,6 +85,7 @@ impl Member {
                 &state.spec,
                 &state.overrides,
                 &view.verdicts,
+                &view.leaving,
                 observed.as_ref(),
             ),
             api: self.api.map(|address| address.to_string()).unwrap_or_default(),

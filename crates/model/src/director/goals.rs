@@ -64,18 +64,26 @@ pub struct ServiceGoal {
 }
 
 impl Director {
-    pub(super) fn services_found(&mut self, found: ObservedServices, effects: &mut Vec<Effect>) {
+    pub(super) fn services_found(
+        &mut self,
+        now: Instant,
+        found: ObservedServices,
+        effects: &mut Vec<Effect>,
+    ) {
         self.found = Some(found);
-        self.configuration_changed(effects);
+        self.configuration_changed(now, effects);
     }
 
     /// The configuration, or what is known of the kernel, is another: probes and services follow.
-    pub(super) fn configuration_changed(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn configuration_changed(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         // A witness has no dataplane and probes nothing.
         if self.config.role == Role::Witness {
             return;
         }
         let Some(found) = &self.found else { return };
+        if self.service_goal.is_none() {
+            self.leaving.found(now, found, &self.state.spec);
+        }
         let targets = desired::probe_targets(&self.weighted);
         let before = std::mem::take(&mut self.verdicts);
         // By the real server, since another check may look at another port of it.
@@ -123,14 +131,16 @@ impl Director {
         }
     }
 
-    fn aim_services(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn aim_services(&mut self, effects: &mut Vec<Effect>) {
         if self.state.configuration.is_none() {
             return;
         }
         let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);
+        let mut services = desired::services(&self.weighted, &self.verdicts);
+        self.leaving.add_to(&mut services);
         let mut goal = ServiceGoal {
             sequence,
-            services: desired::services(&self.weighted, &self.verdicts),
+            services,
             nat: desired::nat_families(&self.state.spec),
             timeouts: self.state.spec.timeouts,
             marks: desired::marks(&self.state.spec),

@@ -37,14 +37,17 @@ impl Director {
         if state.grants != self.state.grants {
             self.last_grant = Some(now);
         }
-        self.state = state;
+        let before = std::mem::replace(&mut self.state, state);
         self.watch(effects);
         self.claims_configured();
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
         if configured || weighed || peopled {
             self.weighted = self.state.overrides.over(&self.state.spec);
-            self.configuration_changed(effects);
+            if configured && let Some(goal) = &self.service_goal {
+                self.leaving.configured(now, &goal.services, &before.spec, &self.state.spec);
+            }
+            self.configuration_changed(now, effects);
         }
         if configured && self.config.role == Role::Director {
             self.know_vips(now, effects);

@@ -23,6 +23,7 @@ use crate::id::{DeviceName, Epoch, GroupName, Incarnation, InterfaceName, NodeId
 use crate::kernel::{
     DesiredServices, DeviceAddress, DeviceAddresses, ObservedServices, ServiceKey,
 };
+use crate::leaving::Leaving;
 use crate::ownership::message::{Message, Obstacle};
 use crate::ownership::owner::Owner;
 use crate::ownership::quorum::Membership;
@@ -213,6 +214,8 @@ pub struct Director {
     refused: BTreeMap<DeviceAddress, Instant>,
     found: Option<ObservedServices>,
     service_goal: Option<ServiceGoal>,
+    /// The real servers that left the configuration, and still have connections.
+    leaving: Leaving,
     services: Option<ServiceReport>,
     /// Since when the kernel runs both sync daemons.
     synced_since: Option<Instant>,
@@ -255,6 +258,7 @@ impl Director {
             refused: BTreeMap::new(),
             found: None,
             service_goal: None,
+            leaving: Leaving::default(),
             services: None,
             synced_since: None,
             verdicts: Verdicts::new(),
@@ -281,7 +285,7 @@ impl Director {
             }
             Event::Persisted(written) => self.persisted(now, written, &mut effects),
             Event::Proposed => self.proposing = false,
-            Event::ServicesFound(found) => self.services_found(found, &mut effects),
+            Event::ServicesFound(found) => self.services_found(now, found, &mut effects),
             Event::Services(report) => self.services_applied(now, report),
             Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
             Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
@@ -308,7 +312,8 @@ impl Director {
         let announce = carried.map(|(_, serving)| serving.announcements.due());
         let times = lapse.chain(announce).chain([self.next_round]);
         let refresh = open().next().is_some().then_some(self.next_refresh);
-        times.chain(refresh).chain(self.suspicion_due()).min().unwrap_or(self.next_round)
+        let times = times.chain(refresh).chain(self.leaving.next_end());
+        times.chain(self.suspicion_due()).min().unwrap_or(self.next_round)
     }
 
     /// Whether a group is on its way to another owner: one was granted lately, and some owner's
@@ -363,6 +368,9 @@ impl Director {
                 self.proposing = true;
                 effects.push(Effect::Grant(grants));
             }
+        }
+        if self.leaving.expire(now) {
+            self.aim_services(effects);
         }
         self.serve(now, effects);
         self.announce(now, effects);

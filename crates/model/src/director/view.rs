@@ -7,6 +7,7 @@ use super::{AddressReport, Director, ServiceReport};
 use crate::desired::Verdicts;
 use crate::id::{Epoch, GroupName, NodeId};
 use crate::kernel::DeviceAddress;
+use crate::leaving::Leaver;
 use crate::ownership::message::Obstacle;
 use crate::placement::PlacementView;
 use crate::time::Instant;
@@ -28,6 +29,8 @@ pub struct DirectorView {
     pub candidates: BTreeMap<GroupName, Vec<NodeId>>,
     /// What is known of the real servers.
     pub verdicts: Verdicts,
+    /// The real servers that left the configuration, and keep their connections for a while.
+    pub leaving: Vec<Leaver>,
     /// What this node found out about itself that an operator should know, in words.
     pub problems: BTreeSet<String>,
     /// Whether the disk of its data directory counts as full.
@@ -89,6 +92,7 @@ impl Director {
             candidates: groups.map(|group| (group.clone(), view.candidates(group))).collect(),
             reachable,
             verdicts: self.verdicts.clone(),
+            leaving: self.leaving.leavers(now),
             problems: self.fact_problems(now),
             disk_full: self.full.is_some(),
             addresses: self.addresses.clone(),

@@ -369,6 +369,8 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
     fields.optional("persistence", persistence(old), persistence(new), true);
     let check = |service: &VirtualService| service.check.as_ref().map(check);
     fields.optional("check", check(old), check(new), true);
+    let drain = |service: &VirtualService| duration_text(service.drain);
+    fields.value("drain", drain(old), drain(new), true);
     fields.value("inhibit", old.inhibit.to_string(), new.inhibit.to_string(), true);
     let servers = |service: &VirtualService| -> BTreeMap<SocketAddr, RealServer> {
         service.real_servers.iter().map(|server| (server.address, *server)).collect()

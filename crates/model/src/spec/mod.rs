@@ -167,6 +167,9 @@ pub struct VirtualService {
     pub check: Option<Check>,
     /// Whether a failed real server stays in the table with weight 0 instead of leaving it.
     pub inhibit: bool,
+    /// For how long a real server that leaves the configuration keeps its connections, with weight 0;
+    /// zero: they end with it.
+    pub drain: Duration,
     /// Its real servers, in the order of the file, no address twice.
     pub real_servers: Vec<RealServer>,
     /// Who answers while no real server takes connections.

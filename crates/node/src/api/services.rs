@@ -1,13 +1,18 @@
 //! This node's own view of its services, as `status` and `services` show it. Tests:
 //! `services/tests.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_api::v1::{self, Counters, Rates, RealServerState, RealServerStatus, ServiceStatus};
 use quorate_model::desired::{self, Knowledge, Verdicts};
+use quorate_model::id::ServiceName;
 use quorate_model::kernel::{ObservedServices, Statistics, Traffic};
+use quorate_model::leaving::Leaver;
 use quorate_model::overrides::{Override, Overrides};
 use quorate_model::probe::Verdict;
+use quorate_model::spec::document::duration_text;
 use quorate_model::spec::{ClusterSpec, RealServer, VirtualService};
 
 use super::status::rfc3339;
@@ -20,40 +25,76 @@ pub(crate) fn local(
     spec: &Arc<ClusterSpec>,
     overrides: &Overrides,
     verdicts: &Verdicts,
+    leaving: &[Leaver],
     observed: Option<&ObservedServices>,
 ) -> Vec<ServiceStatus> {
+    let mut left: BTreeMap<&ServiceName, Vec<&Leaver>> = BTreeMap::new();
+    for leaver in leaving {
+        left.entry(&leaver.service.0).or_default().push(leaver);
+    }
     let weighted = overrides.over(spec);
     let services = weighted.services.iter().zip(spec.services.values());
-    services
-        .map(|((name, service), configured)| ServiceStatus {
-            name: name.to_string(),
-            group: service.group.to_string(),
-            listen: service.listen.iter().map(ToString::to_string).collect(),
-            scheduler: service.scheduler.to_string(),
-            forward: forward(service),
-            real_servers: service
-                .real_servers
-                .iter()
-                .zip(&configured.real_servers)
-                .map(|(server, configured)| {
-                    let ordered = overrides.get(name, &server.address);
-                    let status = real_server(service, server, ordered, verdicts, observed);
-                    RealServerStatus { weight: configured.weight, ..status }
-                })
-                .collect(),
-            persistence_s: service.persistence.map(|persistence| persistence.timeout_s),
-            flags: flags(service),
-            mark: service.mark.map(std::num::NonZeroU32::get),
-            sorry_server: service
-                .sorry_server
-                .as_ref()
-                .map(|server| sorry_server(service, server, verdicts, observed)),
-            counters: observed.map(|observed| counters(traffic(service, observed).total)),
-            rates: observed.map(|observed| rates(traffic(service, observed).rate)),
-            // Whoever composes the status knows the name.
-            seen_by: String::new(),
+    let mut statuses: Vec<ServiceStatus> = services
+        .map(|((name, service), configured)| {
+            let servers = service.real_servers.iter().zip(&configured.real_servers);
+            let servers = servers.map(|(server, configured)| {
+                let ordered = overrides.get(name, &server.address);
+                let status = real_server(service, server, ordered, verdicts, observed);
+                RealServerStatus { weight: configured.weight, ..status }
+            });
+            let others = left.remove(name).unwrap_or_default().into_iter().filter(|leaver| {
+                service.real_servers.iter().all(|server| server.address != leaver.server.address)
+            });
+            let sorry = service.sorry_server.as_ref();
+            ServiceStatus {
+                real_servers: servers.chain(others.map(|l| leaver(l, observed))).collect(),
+                sorry_server: sorry.map(|s| sorry_server(service, s, verdicts, observed)),
+                ..own(name, service, observed)
+            }
         })
-        .collect()
+        .collect();
+    // Those that left whole.
+    statuses.extend(left.into_iter().filter_map(|(name, leavers)| {
+        let service = &leavers.first()?.service.1;
+        let real_servers = leavers.iter().map(|l| leaver(l, observed)).collect();
+        let servers = leavers.iter().map(|leaver| &leaver.server);
+        let forward = forward(servers);
+        Some(ServiceStatus { real_servers, forward, ..own(name, service, observed) })
+    }));
+    statuses
+}
+
+/// What concerns the service itself.
+fn own(
+    name: &ServiceName,
+    service: &VirtualService,
+    observed: Option<&ObservedServices>,
+) -> ServiceStatus {
+    ServiceStatus {
+        name: name.to_string(),
+        group: service.group.to_string(),
+        listen: service.listen.iter().map(ToString::to_string).collect(),
+        scheduler: service.scheduler.to_string(),
+        forward: forward(service.real_servers.iter()),
+        persistence_s: service.persistence.map(|persistence| persistence.timeout_s),
+        flags: flags(service),
+        mark: service.mark.map(std::num::NonZeroU32::get),
+        counters: observed.map(|observed| counters(traffic(service, observed).total)),
+        rates: observed.map(|observed| rates(traffic(service, observed).rate)),
+        // Whoever composes the status knows who sees it so, and adds the real servers.
+        ..ServiceStatus::default()
+    }
+}
+
+/// A real server that is of the configuration no more.
+fn leaver(leaver: &Leaver, observed: Option<&ObservedServices>) -> RealServerStatus {
+    let Leaver { service: (_, service), server, left } = leaver;
+    let left = Duration::from_secs(left.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
+    RealServerStatus {
+        state: RealServerState::Draining.into(),
+        reason: format!("left the configuration, deleted in {}", duration_text(left)),
+        ..found(service, server, observed)
+    }
 }
 
 /// Of all its keys.
@@ -125,9 +166,8 @@ fn found(
 }
 
 /// The method of all real servers, or each that occurs.
-fn forward(service: &VirtualService) -> String {
-    let methods: std::collections::BTreeSet<String> =
-        service.real_servers.iter().map(|server| server.forward.word().to_owned()).collect();
+fn forward<'s>(servers: impl Iterator<Item = &'s RealServer>) -> String {
+    let methods: BTreeSet<String> = servers.map(|s| s.forward.word().to_owned()).collect();
     methods.into_iter().collect::<Vec<_>>().join("+")
 }
 

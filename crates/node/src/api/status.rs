@@ -275,11 +275,19 @@ impl Knowledge<'_> {
             let service = answer.services.iter().find(|service| service.name == name)?.clone();
             Some(ServiceStatus { seen_by: self.name(node).unwrap_or_default(), ..service })
         };
-        let services = self.state.spec.services.iter();
-        services
-            .filter_map(|(name, service)| {
-                let owner = self.holder(&service.group).map(|(id, _)| id);
-                let name = name.as_str();
+        let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        // Services that left the configuration, and keep their connections for a while.
+        for service in self.answers.get(&self.me).iter().flat_map(|answer| &answer.services) {
+            names.insert(&service.name, &service.group);
+        }
+        for (name, service) in &self.state.spec.services {
+            names.insert(name.as_str(), service.group.as_str());
+        }
+        names
+            .into_iter()
+            .filter_map(|(name, group)| {
+                let group: Option<GroupName> = group.parse().ok();
+                let owner = group.and_then(|group| self.holder(&group)).map(|(id, _)| id);
                 owner.and_then(|owner| of(owner, name)).or_else(|| of(self.me, name))
             })
             .collect()

@@ -120,3 +120,34 @@ fn a_check_of_another_port_changes_no_verdict_before_it_has_spoken() {
     world.configure(&CONFIGURATION.replace("interval = \"2s\"", "port = 8080, interval = \"2s\""));
     assert_eq!(world.weights(1), weights(&[(11, 1)]));
 }
+
+/// On every director, for the time that the configuration gives it, and through a restart.
+#[test]
+fn a_real_server_that_leaves_the_configuration_keeps_its_connections_for_its_time() {
+    let drained = format!("{CONFIGURATION}drain = \"30s\"\n");
+    let mut world = World::with(&drained, Role::Director, &ObservedServices::new());
+    world.configure(&drained.replace(", { address = \"10.0.0.12:80\" }", ""));
+    for id in [1, 2] {
+        assert_eq!(world.weights(id), weights(&[(11, 1), (12, 0)]));
+    }
+    world.nodes.get_mut(&1).unwrap().found = found(&[(11, 1), (12, 0)]);
+    world.restart(1, 10);
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 0)]));
+    world.run(Duration::from_secs(29));
+    assert_eq!(world.weights(2), weights(&[(11, 1), (12, 0)]));
+    world.run(Duration::from_secs(2));
+    for id in [1, 2] {
+        assert_eq!(world.weights(id), weights(&[(11, 1)]));
+    }
+}
+
+/// It had no connections that go on.
+#[test]
+fn a_real_server_that_was_down_leaves_at_once() {
+    let drained = format!("{CONFIGURATION}drain = \"30s\"\n");
+    let mut world = World::with(&drained, Role::Director, &ObservedServices::new());
+    world.verdict(1, 12, down());
+    world.configure(&drained.replace(", { address = \"10.0.0.12:80\" }", ""));
+    assert_eq!(world.weights(1), weights(&[(11, 1)]));
+    assert_eq!(world.weights(2), weights(&[(11, 1), (12, 0)]));
+}

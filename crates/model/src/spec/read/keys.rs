@@ -160,6 +160,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         Key::optional("persistence"),
         Key::optional("check"),
         Key::with_default("inhibit", "false"),
+        Key::with_default("drain", "\"0s\""),
         Key::optional("real_servers"),
         Key::optional("pool"),
         Key::optional("sorry_server"),
@@ -254,9 +255,10 @@ pub(super) const REAL_SERVER: TableKeys = TableKeys {
         ("lb_kind", "forward"),
         ("lvs_method", "forward"),
         ("inhibit_on_failure", "inhibit = true in [service.NAME]"),
+        ("drain", "drain = \"5m\" in [service.NAME]: what leaves has no keys left"),
         ("TCP_CHECK", "check = { type = \"tcp\" } in [service.NAME]"),
     ],
-    later: &["check", "drain", "inhibit"],
+    later: &["check", "inhibit"],
 };
 
 pub(super) const TUNNEL: TableKeys = TableKeys {

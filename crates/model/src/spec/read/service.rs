@@ -19,6 +19,9 @@ use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, check, ipvs, ke
 /// which 50 days overflow at 1000 Hz (`svc->timeout = u->timeout * HZ`, ip_vs_ctl.c).
 pub const PERSISTENCE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
+/// Longest `drain`.
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// What several services name: checks and pools.
 #[derive(Debug, Default)]
 pub(super) struct Shared<'d> {
@@ -133,10 +136,9 @@ fn service(
         group.map_or(Some(()), |name| in_group(&listen, name, groups, out))?;
         Some(listen.into_iter().map(|(listen, _)| listen).collect::<Vec<_>>())
     });
-    let mark = match table.get("mark") {
-        Some(field) => mark(&field, entry.text, taken, out).map(Some),
-        None => Some(None),
-    };
+    let mark = table
+        .get("mark")
+        .map_or(Some(None), |field| mark(&field, entry.text, taken, out).map(Some));
     let scheduler = table
         .get("scheduler")
         .map_or_else(|| Scheduler::named("wlc"), |field| ipvs::scheduler(&field, out));
@@ -151,16 +153,16 @@ fn service(
         (Some(field), listen) => persistence(&field, listen.as_deref(), out).map(Some),
         (None, _) => Some(None),
     };
-    let check = match table.get("check") {
-        Some(field) => check_of(&field, shared, out).map(Some),
-        None => Some(None),
-    };
+    let check =
+        table.get("check").map_or(Some(None), |field| check_of(&field, shared, out).map(Some));
     let inhibit = table.get("inhibit").map_or(Some(false), |field| field.flag(out));
+    let drain = table
+        .get("drain")
+        .map_or(Some(Duration::ZERO), |d| d.duration("drain", Duration::ZERO..=DRAIN_MAX, out));
     let given = given(&table, groups, shared, out);
-    let sorry = match table.get("sorry_server") {
-        Some(field) => sorry_server(&field, groups, out).map(Some),
-        None => Some(None),
-    };
+    let sorry = table
+        .get("sorry_server")
+        .map_or(Some(None), |field| sorry_server(&field, groups, out).map(Some));
     let resolved = match (&listen, forward, &given, &sorry) {
         (Some(listen), Some(forward), Some(given), Some(sorry)) => {
             let servers = given.len() + usize::from(sorry.is_some());
@@ -191,6 +193,7 @@ fn service(
         persistence: persistence?,
         check,
         inhibit: inhibit?,
+        drain: drain?,
         real_servers,
         sorry_server,
     })
@@ -224,6 +227,12 @@ fn fits(
     {
         let message = format!("NAT needs connections, for the answers of {}", server.address);
         refuse(field.problem(message).help("forward = \"DR\" or \"TUN\", or one_packet = false"));
+    }
+    if let (Some(field), Some("dh")) =
+        (table.get("drain"), scheduler.as_ref().map(Scheduler::as_str))
+    {
+        let problem = field.problem("scheduler dh does not heed weights: clients would be refused");
+        refuse(problem.help("another scheduler, such as sh or mh, or no drain"));
     }
     if let (Some(field), Some(scheduler), Some(sorry)) =
         (table.get("sorry_server"), scheduler, sorry)

@@ -38,6 +38,7 @@ fn shown(spec: &Arc<ClusterSpec>, knowledge: &Knowledge) -> Vec<(RealServerState
         spec,
         &Overrides::default(),
         &verdicts(spec, knowledge),
+        &[],
         Some(&ObservedServices::new()),
     );
     let servers = services[0].real_servers.iter();
@@ -48,7 +49,7 @@ fn shown(spec: &Arc<ClusterSpec>, knowledge: &Knowledge) -> Vec<(RealServerState
 fn a_service_is_shown_as_it_is_configured() {
     let spec = spec(CONFIGURATION);
     let service =
-        local(&spec, &Overrides::default(), &Verdicts::new(), Some(&ObservedServices::new()))
+        local(&spec, &Overrides::default(), &Verdicts::new(), &[], Some(&ObservedServices::new()))
             .remove(0);
     assert_eq!((service.name.as_str(), service.group.as_str()), ("web", "web"));
     assert_eq!(service.listen, ["tcp/10.0.0.100:80", "tcp/10.0.0.100:81"]);
@@ -65,6 +66,7 @@ fn a_sorry_server_stands_by_until_no_real_server_takes_connections() {
             &spec,
             &Overrides::default(),
             &verdicts(&spec, knowledge),
+            &[],
             Some(&ObservedServices::new()),
         )
         .remove(0);
@@ -111,7 +113,7 @@ fn connections_are_those_of_every_address_that_the_service_listens_on() {
         ..ObservedService::default()
     };
     let observed = desired::keys(service).into_iter().map(|key| (key, observed.clone())).collect();
-    let servers = local(&spec, &Overrides::default(), &Verdicts::new(), Some(&observed))
+    let servers = local(&spec, &Overrides::default(), &Verdicts::new(), &[], Some(&observed))
         .remove(0)
         .real_servers;
     let connections: Vec<_> = servers.iter().map(|s| (s.active, s.inactive)).collect();
@@ -121,7 +123,7 @@ fn connections_are_those_of_every_address_that_the_service_listens_on() {
 #[test]
 fn what_was_not_read_is_absent_and_not_nothing() {
     let spec = spec(CONFIGURATION);
-    let service = local(&spec, &Overrides::default(), &Verdicts::new(), None).remove(0);
+    let service = local(&spec, &Overrides::default(), &Verdicts::new(), &[], None).remove(0);
     assert_eq!((service.counters, service.rates), (None, None));
     assert!(service.real_servers.iter().all(|s| s.counters.is_none() && s.kernel_weight.is_none()));
 }
@@ -140,8 +142,9 @@ fn an_override_is_shown_beside_the_configured_weight() {
     overrides.set(&name, ([10, 0, 0, 11], 80).into(), Some(to(0, Some(3_600_000))));
     overrides.set(&name, ([10, 0, 0, 12], 80).into(), Some(to(9, None)));
     let verdicts = verdicts(&spec, &Knowledge::Known(Verdict::Up));
-    let servers =
-        local(&spec, &overrides, &verdicts, Some(&ObservedServices::new())).remove(0).real_servers;
+    let servers = local(&spec, &overrides, &verdicts, &[], Some(&ObservedServices::new()))
+        .remove(0)
+        .real_servers;
     let drained = &servers[0];
     assert_eq!((drained.weight, drained.effective_weight), (1, 0));
     assert_eq!((drained.state(), drained.reason.as_str()), (RealServerState::Draining, "by ada"));
@@ -153,4 +156,39 @@ fn an_override_is_shown_beside_the_configured_weight() {
         (heavier.state(), heavier.r#override.clone().unwrap().until),
         (RealServerState::Up, None)
     );
+}
+
+/// It has no place in the configuration any more, but still has connections.
+#[test]
+fn a_real_server_that_left_the_configuration_is_shown_until_its_time_is_over() {
+    let spec = spec(CONFIGURATION);
+    let former = Arc::new(spec.services.values().next().unwrap().clone());
+    let leaver = |name: &str, host: u8, left: u64| Leaver {
+        service: (name.parse().unwrap(), Arc::clone(&former)),
+        server: RealServer {
+            address: ([10, 0, 0, host], 80).into(),
+            weight: 0,
+            ..former.real_servers[0]
+        },
+        left: Duration::from_millis(left),
+    };
+    let active = ObservedDestination {
+        destination: Some(Destination::new(Forward::Nat, 0)),
+        active: 4,
+        ..Default::default()
+    };
+    let key = *desired::keys(&former).iter().next().unwrap();
+    let mut observed = ObservedServices::new();
+    let server = ([10, 0, 0, 13], 80).into();
+    observed.entry(key).or_default().destinations.insert(server, active);
+    // One that is back under another key is shown as what it is.
+    let leavers = [leaver("web", 11, 9_000), leaver("web", 13, 21_500), leaver("old", 13, 1_000)];
+    let services = local(&spec, &Overrides::default(), &Verdicts::new(), &leavers, Some(&observed));
+    let names: Vec<_> = services.iter().map(|s| (s.name.as_str(), s.forward.as_str())).collect();
+    assert_eq!(names, [("web", "NAT"), ("old", "NAT")]);
+    let [_, _, left] = &services[0].real_servers[..] else { panic!("{services:?}") };
+    assert_eq!((left.address.as_str(), left.active), ("10.0.0.13:80", 4));
+    assert_eq!(left.state(), RealServerState::Draining);
+    assert_eq!(left.reason, "left the configuration, deleted in 22s");
+    assert_eq!(services[1].real_servers.len(), 1);
 }

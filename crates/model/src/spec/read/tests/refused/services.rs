@@ -433,10 +433,17 @@ scheduler = "ovf"
 }
 
 #[test]
-fn a_check_that_cant_be_made() {
+fn a_check_or_drain_that_cant_be() {
     refused(
         in_service,
         r#"
+drain = "25h"
+=> 5:9: service.web.drain: drain is 0s to 24h, not 25h
+
+scheduler = "dh"
+drain = "5m"
+=> 6:9: service.web.drain: scheduler dh does not heed weights: clients would be refused (another scheduler, such as sh or mh, or no drain)
+
 check = { }
 => 5:9: service.web.check.type: "type" is missing (type = "tcp")
 
