@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &TestArguments, report: &mut Report) -> Result<(), 
     let built = build()?;
     let outcome = if built.is_some() { Outcome::Passed } else { Outcome::Failed };
     let name = "build of the lab tests".to_owned();
-    report.add(Step { name, outcome, count: Count::default(), took: stopwatch.elapsed() });
+    let (count, output) = (Count::default(), String::new());
+    report.add(Step { name, outcome, count, took: stopwatch.elapsed(), output });
     for (name, executable) in built.unwrap_or_default() {
         if !arguments.wants(&name) {
             continue;
@@ -66,23 +67,25 @@ fn run_one(name: &str, executable: &Path) -> Result<Step, TaskError> {
         Place::Host => on_host(executable),
         Place::Vm => in_machine(executable),
     };
-    let (passed, count) = result.unwrap_or_else(|error| {
-        complain(&format!("xtask: {name}: {error}"));
-        (false, Count::default())
+    let (passed, output) = result.unwrap_or_else(|error| {
+        let why = format!("xtask: {name}: {error}");
+        complain(&why);
+        (false, why)
     });
+    let count = Count::read(&output);
     let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
-    Ok(Step { name: name.to_owned(), outcome, count, took: stopwatch.elapsed() })
+    Ok(Step { name: name.to_owned(), outcome, count, took: stopwatch.elapsed(), output })
 }
 
-fn on_host(executable: &Path) -> Result<(bool, Count), TaskError> {
+fn on_host(executable: &Path) -> Result<(bool, String), TaskError> {
     packages::ensure(&[packages::NETWORK, packages::IPVS], &mut packages::say_on_stderr)?;
     let mut command = Command::new(executable);
     command.args(["--test-threads=1", "--show-output"]).envs(programs::environment(Profile::Dev));
     let (status, output) = shown(&mut command)?;
-    Ok((status.success(), Count::read(&output)))
+    Ok((status.success(), output))
 }
 
-fn in_machine(executable: &Path) -> Result<(bool, Count), TaskError> {
+fn in_machine(executable: &Path) -> Result<(bool, String), TaskError> {
     packages::ensure(&[packages::NETWORK, packages::IPVS], &mut packages::say_on_stderr)?;
     let arguments = vec!["--test-threads=1".to_owned(), "--show-output".to_owned()];
     let mut command = VmCommand::new(executable.to_string_lossy(), arguments);
@@ -95,7 +98,7 @@ fn in_machine(executable: &Path) -> Result<(bool, Count), TaskError> {
         vm::to_stdout(bytes);
         output.extend_from_slice(bytes);
     })?;
-    Ok((status.success(), Count::read(&String::from_utf8_lossy(&output))))
+    Ok((status.success(), String::from_utf8_lossy(&output).into_owned()))
 }
 
 /// The files of lab tests, whether or not they can be built.

@@ -21,9 +21,24 @@ pub(crate) struct Step {
     pub(crate) outcome: Outcome,
     pub(crate) count: Count,
     pub(crate) took: Duration,
+    /// What it printed, repeated at the end where it failed.
+    pub(crate) output: String,
 }
 
+/// How much of a failed step's output the end of a run repeats: a log that is cut at its front
+/// still says why.
+const REPEATED_LINES: usize = 60;
+
 impl Step {
+    /// The end of its output; of libtest's, the part that tells of the failures.
+    fn last_words(&self) -> String {
+        let lines: Vec<&str> = self.output.lines().collect();
+        let told = lines.iter().position(|line| line.trim_end() == "failures:");
+        let from = told.unwrap_or_else(|| lines.len().saturating_sub(REPEATED_LINES));
+        let words = lines.iter().skip(from).take(REPEATED_LINES);
+        words.map(|line| format!("{line}\n")).collect()
+    }
+
     /// What it adds to the sum: its tests; one where it is itself the check, or where it failed
     /// and no test of it did.
     fn counted(&self) -> Count {
@@ -60,11 +75,14 @@ impl Report {
         })
     }
 
-    /// The closing table, and the sum alone on the last line.
+    /// Why what failed did, the closing table, and the sum alone on the last line.
     pub(crate) fn table(&self, skips_count: bool) -> String {
         let width = self.steps.iter().map(|step| step.name.len()).max().unwrap_or(0);
         let mut sum = Count::default();
         let mut table = String::new();
+        for step in self.steps.iter().filter(|step| step.outcome == Outcome::Failed) {
+            table.push_str(&format!("=== why {} failed\n{}\n", step.name, step.last_words()));
+        }
         for step in &self.steps {
             sum += step.counted();
             table.push_str(&format!("{:width$}  {}\n", step.name, describe(step)));
@@ -115,7 +133,7 @@ mod tests {
 
     fn step(outcome: Outcome, passed: u64, failed: u64) -> Step {
         let count = Count { passed, failed, skipped: 0 };
-        Step { name: "step".into(), outcome, count, took: Duration::ZERO }
+        Step { name: "step".into(), outcome, count, took: Duration::ZERO, output: String::new() }
     }
 
     fn last_line(steps: Vec<Step>) -> String {
@@ -132,6 +150,19 @@ mod tests {
     fn a_failed_step_is_never_a_sum_without_failures() {
         let steps = vec![step(Outcome::Failed, 3, 0), step(Outcome::Failed, 1, 2)];
         assert_eq!(last_line(steps), "4 passed, 3 failed");
+    }
+
+    #[test]
+    fn the_end_tells_why_a_step_failed() {
+        let mut failed = step(Outcome::Failed, 0, 1);
+        failed.output = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nnobody\n".into();
+        let mut long = step(Outcome::Failed, 0, 1);
+        long.output = (0..=REPEATED_LINES).map(|line| format!("line {line}\n")).collect();
+        let table = Report { steps: vec![failed, long] }.table(true);
+        assert!(table.starts_with("=== why step failed\nfailures:\n\n---- a stdout"), "{table}");
+        assert!(table.contains("nobody") && !table.contains("test a ..."), "{table}");
+        assert!(table.contains("line 1\n") && table.contains("line 60"), "{table}");
+        assert!(!table.contains("line 0\n"), "{table}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn checks() -> Vec<(&'static str, Command)> {
     let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     let tests = if has_cargo("nextest") {
-        cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])
+        cargo(&["nextest", "run", "--workspace", "--no-fail-fast", "--failure-output=final"])
     } else {
         cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
     };
@@ -84,6 +84,7 @@ pub(crate) fn step(name: &str, command: &mut Command) -> Result<Step, TaskError>
         outcome: if status.success() { Outcome::Passed } else { Outcome::Failed },
         count: Count::read(&output),
         took: stopwatch.elapsed(),
+        output,
     })
 }
 
@@ -94,5 +95,6 @@ pub(crate) fn skipped(name: &str, reason: &'static str) -> Step {
         outcome: Outcome::Skipped(reason),
         count: Count::default(),
         took: std::time::Duration::ZERO,
+        output: String::new(),
     }
 }
