@@ -241,6 +241,14 @@ fn tunnels_reach_across_a_router(deployment: &Deployment) {
         echo(deployment, &format!("{VIP}:7000"), 200_000);
     }
     wait_until_given(deployment, "far", &[2, 2]);
+    // Before any such packet: the real server told it in its first answer (12 bytes are timestamps).
+    let client = deployment.network().namespace("client").unwrap();
+    let to = format!("{VIP}:7000").parse().unwrap();
+    client.run_ok("ip route flush cache", LIMIT).unwrap();
+    let open = client::connect(client, to, LIMIT).unwrap();
+    let told = client.run_ok(&format!("ss -tinH dst {VIP}"), LIMIT).unwrap();
+    assert!(told.contains(" mss:1428 "), "{told}");
+    drop(open);
     let d1 = deployment.network().namespace("d1").unwrap();
     let route = d1.run_ok("ip route get 10.10.0.16", LIMIT).unwrap();
     assert!(route.contains(&format!("via {ROUTER} dev {INTERFACE}")), "{route}");

@@ -55,9 +55,9 @@ fn all(steps: &[Step], outcome: &Outcome) -> bool {
 fn setting_up_twice_is_setting_up_once_and_undoing_leaves_nothing() {
     for (vip, mode, parts) in [
         ("198.51.100.1", Mode::Dr, 6),
-        ("198.51.100.1", Mode::Tun, 9),
+        ("198.51.100.1", Mode::Tun, 10),
         ("2001:db8:100::1", Mode::Dr, 2),
-        ("2001:db8:100::1", Mode::Tun, 3),
+        ("2001:db8:100::1", Mode::Tun, 4),
     ] {
         let server = RealServer::new();
         let before = server.does(realserver::check, vip, mode);
@@ -98,6 +98,12 @@ fn administrators_see_the_address_its_route_and_the_sysctls() {
     ] {
         assert_eq!(server.conf(name), value, "{name}");
     }
+    // What tunl0 carries, without the headers of IP and TCP.
+    let clamp = server.prints("nft list table inet quorate_rs_198.51.100.1");
+    assert!(
+        clamp.contains("ip saddr 198.51.100.1") && clamp.contains("maxseg size set 1440"),
+        "{clamp}"
+    );
     server.does(realserver::setup, "2001:db8:100::1", Mode::Dr);
     assert!(server.prints("ip -o -6 address show dev lo").contains("inet6 2001:db8:100::1/128 "));
     assert!(server.prints("ip -6 route show dev lo").contains("2001:db8:100::1 "));

@@ -50,6 +50,8 @@ pub enum Operation {
     ReadRules,
     /// Setting Quorate's rules of the packet filter, with so many of firewall marks.
     SetRules(usize),
+    /// Seeing to it that what leaves from this address tells of segments that fit a tunnel.
+    Clamp(IpAddr),
     /// Looking for the device that has an address.
     FindDevice(IpAddr),
     /// Reading which sync daemons run.
@@ -101,6 +103,9 @@ impl fmt::Display for Operation {
             Self::ReadRules => f.write_str("read table inet quorate of nftables"),
             Self::SetRules(marks) => {
                 write!(f, "set table inet quorate of nftables ({marks} rules for firewall marks)")
+            }
+            Self::Clamp(vip) => {
+                write!(f, "see to the segment length that {vip} tells clients of (nftables)")
             }
             Self::FindDevice(address) => write!(f, "find the device that has {address}"),
             Self::ReadSync => f.write_str("read which sync daemons of IPVS run"),
@@ -176,7 +181,7 @@ pub enum DataplaneError {
     },
     /// nft(8) can't be run.
     #[error(
-        "cannot {doing}: nft can't be run ({cause}); services with `mark`, and `[cluster] sync`, need it: install nftables"
+        "cannot {doing}: nft can't be run ({cause}); services with `mark`, `[cluster] sync`, and real servers behind a tunnel need it: install nftables"
     )]
     NoNft {
         /// What was tried.

@@ -43,6 +43,8 @@ pub enum Part {
     Address(IpNet),
     /// The VIP's route through `lo`.
     Route(IpNet),
+    /// Clients are told of segments that fit the tunnel.
+    Segments(IpAddr),
 }
 
 impl fmt::Display for Part {
@@ -52,6 +54,7 @@ impl fmt::Display for Part {
             Self::Tunnel(device) => write!(f, "device {device} up"),
             Self::Address(net) => write!(f, "address {net} on lo"),
             Self::Route(net) => write!(f, "route {net} through lo"),
+            Self::Segments(vip) => write!(f, "segments to {vip} that fit the tunnel"),
         }
     }
 }
@@ -154,11 +157,12 @@ enum Need {
     Tunnel { device: DeviceName, module: &'static str },
     Address(DeviceAddress),
     Route(IpNet),
+    Segments { vip: IpAddr, device: DeviceName },
 }
 
 impl Need {
     fn is_of_one_vip(&self) -> bool {
-        matches!(self, Self::Address(_) | Self::Route(_))
+        matches!(self, Self::Address(_) | Self::Route(_) | Self::Segments { .. })
     }
 
     fn becomes(self, outcome: Outcome) -> Step {
@@ -169,6 +173,7 @@ impl Need {
             Self::Tunnel { device, .. } => Part::Tunnel(device),
             Self::Address(address) => Part::Address(address.net),
             Self::Route(net) => Part::Route(net),
+            Self::Segments { vip, .. } => Part::Segments(vip),
         };
         Step { part, outcome }
     }
@@ -182,7 +187,7 @@ fn needs(vip: IpAddr, mode: Mode, lo: &DeviceName) -> Vec<Need> {
         let key = ["net", "ipv4", "conf", place, name].map(str::to_owned);
         Need::Sysctl(Want { key: key.into(), value: value.to_owned() })
     };
-    let mut needs = Vec::new();
+    let (mut needs, mut tunnel) = (Vec::new(), None);
     if vip.is_ipv4() {
         for place in ["lo", "all"] {
             needs.push(conf(place, "arp_ignore", "1"));
@@ -192,7 +197,8 @@ fn needs(vip: IpAddr, mode: Mode, lo: &DeviceName) -> Vec<Need> {
     if mode == Mode::Tun {
         let (name, module) =
             if vip.is_ipv4() { ("tunl0", "ipip") } else { ("ip6tnl0", "ip6_tunnel") };
-        if let Ok(device) = name.parse() {
+        if let Ok(device) = name.parse::<DeviceName>() {
+            tunnel = Some(device.clone());
             needs.push(Need::Tunnel { device, module });
         }
         if vip.is_ipv4() {
@@ -204,6 +210,8 @@ fn needs(vip: IpAddr, mode: Mode, lo: &DeviceName) -> Vec<Need> {
     let net = IpNet::from(vip);
     needs.push(Need::Address(DeviceAddress { device: lo.clone(), net }));
     needs.push(Need::Route(net));
+    // Last: where it fails, clients find out themselves what fits, if their networks let them.
+    needs.extend(tunnel.map(|device| Need::Segments { vip, device }));
     needs
 }
 
@@ -245,6 +253,7 @@ impl RealServer {
             }
             Need::Address(address) => self.has_address(address),
             Need::Route(net) => self.linux.has_host_route(net.addr(), &self.lo),
+            Need::Segments { vip, device } => self.linux.is_clamped(*vip, device),
         };
         let outcome = match found {
             Ok(true) => Outcome::Already,
@@ -275,6 +284,7 @@ impl RealServer {
                 Err(error) => Err(error),
             },
             Need::Route(net) => self.linux.add_host_route(net.addr(), &self.lo),
+            Need::Segments { vip, device } => self.linux.clamp(*vip, device),
         };
         need.becomes(outcome(changed))
     }
@@ -292,6 +302,7 @@ impl RealServer {
                 other => other,
             },
             Need::Route(net) => self.linux.remove_host_route(net.addr(), &self.lo),
+            Need::Segments { vip, .. } => self.linux.unclamp(*vip),
         };
         need.becomes(outcome(changed))
     }

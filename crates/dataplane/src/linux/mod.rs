@@ -28,8 +28,10 @@ use crate::{
 };
 
 mod ask;
+mod clamp;
 mod ipvs;
 pub(crate) mod module;
+mod nft;
 mod route;
 mod rules;
 
@@ -76,6 +78,48 @@ impl Linux {
     /// Sets a device up or down; whether it had to.
     pub(crate) fn set_up(&mut self, device: &DeviceName, up: bool) -> Result<bool, DataplaneError> {
         self.route()?.set_up(device, up)
+    }
+
+    /// Whether what leaves from this address tells its peers of segments that fit the device.
+    pub(crate) fn is_clamped(
+        &mut self,
+        vip: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        match self.longest_segment(vip, device)? {
+            Some(mss) => clamp::stands(vip, mss),
+            None => Ok(false),
+        }
+    }
+
+    /// Makes it so; whether it had to.
+    pub(crate) fn clamp(
+        &mut self,
+        vip: IpAddr,
+        device: &DeviceName,
+    ) -> Result<bool, DataplaneError> {
+        let mss = self.longest_segment(vip, device)?.ok_or_else(|| DataplaneError::NoDevice {
+            doing: Operation::Clamp(vip),
+            device: device.clone(),
+        })?;
+        if clamp::stands(vip, mss)? {
+            return Ok(false);
+        }
+        clamp::set(vip, mss).map(|()| true)
+    }
+
+    /// Takes that away; whether it was there.
+    pub(crate) fn unclamp(&mut self, vip: IpAddr) -> Result<bool, DataplaneError> {
+        clamp::unset(vip)
+    }
+
+    fn longest_segment(
+        &mut self,
+        vip: IpAddr,
+        device: &DeviceName,
+    ) -> Result<Option<u16>, DataplaneError> {
+        let mtu = self.route()?.mtu(device)?;
+        Ok(mtu.and_then(|mtu| clamp::longest_segment(vip, mtu)))
     }
 
     /// Whether the main table has a route to this one address through this device.

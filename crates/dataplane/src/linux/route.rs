@@ -112,6 +112,17 @@ impl Route {
         Ok(DeviceState::Up { index: link.header.index, mac })
     }
 
+    /// The longest packet that a device carries; `None` where there is no such device.
+    pub(super) fn mtu(&self, device: &DeviceName) -> Result<Option<u32>, DataplaneError> {
+        let doing = || Operation::ReadDevice(device.clone());
+        let link = self.link(device).map_err(|failure| failure.during(doing()))?;
+        let attributes = link.map(|link| link.attributes).unwrap_or_default();
+        Ok(attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        }))
+    }
+
     /// Sets a device up or down; whether it had to.
     pub(super) fn set_up(&self, device: &DeviceName, up: bool) -> Result<bool, DataplaneError> {
         let doing = || Operation::SetDeviceUp(device.clone(), up);
