@@ -289,7 +289,8 @@ fn raft_event(status: &RaftStatus) -> Event {
         configs: status.membership.configs.clone(),
         nodes: status.membership.nodes.keys().copied().collect(),
     };
-    Event::Raft { leads: status.role == RaftRole::Leader, membership }
+    let leads = status.role == RaftRole::Leader;
+    Event::Raft { leads, heard: status.heard, membership }
 }
 
 async fn wait_until(deadline: Instant) {

@@ -348,7 +348,8 @@ impl World {
         if self.plan.mutant == Some(Mutant::Minority) {
             membership.configs = vec![BTreeSet::from([id])];
         }
-        self.step(id, Event::Raft { leads, membership });
+        // A simulated kernel has no table before its daemon starts: there is none to wait for.
+        self.step(id, Event::Raft { leads, heard: None, membership });
     }
 
     fn look_at_kernels(&mut self) {

@@ -27,6 +27,11 @@ const LIFETIME: Duration = Duration::from_secs(10);
 /// How often it is refreshed while the lease holds.
 const REFRESH_EVERY: Duration = Duration::from_millis(2_500);
 
+/// For how long a director that starts over a table that stands already waits to hear of a leader. What
+/// the daemon before applied last it may not have written (design §7), and by the configuration before
+/// it would take real servers out, and end their connections, only to put them back.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
 /// Which VIPs the kernel shall carry. The newest goal replaces all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AddressGoal {
@@ -70,8 +75,20 @@ impl Director {
         found: ObservedServices,
         effects: &mut Vec<Effect>,
     ) {
+        self.waits = (!found.is_empty() && !self.is_current()).then_some(now + CATCH_UP_MAX);
         self.found = Some(found);
         self.configuration_changed(now, effects);
+    }
+
+    /// Once this node has applied what the cluster has, the kernel's table may be touched.
+    pub(super) fn catch_up(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_current() && self.waits.take().is_some() {
+            self.aim_services(effects);
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        self.heard.is_some_and(|heard| self.state.applied >= heard)
     }
 
     /// The configuration, or what is known of the kernel, is another: probes and services follow.
@@ -132,7 +149,7 @@ impl Director {
     }
 
     pub(super) fn aim_services(&mut self, effects: &mut Vec<Effect>) {
-        if self.state.configuration.is_none() {
+        if self.state.configuration.is_none() || self.waits.is_some() {
             return;
         }
         let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);

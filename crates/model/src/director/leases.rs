@@ -49,6 +49,7 @@ impl Director {
             }
             self.configuration_changed(now, effects);
         }
+        self.catch_up(effects);
         if configured && self.config.role == Role::Director {
             self.know_vips(now, effects);
         }

@@ -19,7 +19,7 @@ use crate::announce::Announcements;
 use crate::claim::{Answer, Question};
 use crate::command::Grant;
 use crate::desired::Verdicts;
-use crate::id::{DeviceName, Epoch, GroupName, Incarnation, InterfaceName, NodeId, Role};
+use crate::id::{DeviceName, Epoch, GroupName, Incarnation, InterfaceName, LogIndex, NodeId, Role};
 use crate::kernel::{
     DesiredServices, DeviceAddress, DeviceAddresses, ObservedServices, ServiceKey,
 };
@@ -110,6 +110,8 @@ pub enum Event {
     Raft {
         /// Whether this node leads.
         leads: bool,
+        /// How far the log is committed, as a leader has said since this daemon started.
+        heard: Option<LogIndex>,
         /// The membership in effect, committed or not.
         membership: Membership,
     },
@@ -214,6 +216,11 @@ pub struct Director {
     refused: BTreeMap<DeviceAddress, Instant>,
     found: Option<ObservedServices>,
     service_goal: Option<ServiceGoal>,
+    /// How far the log is committed, as a leader has said since this daemon started.
+    heard: Option<LogIndex>,
+    /// Until when the kernel's table is left as the daemon before it had it, if no leader is heard of
+    /// sooner.
+    waits: Option<Instant>,
     /// The real servers that left the configuration, and still have connections.
     leaving: Leaving,
     services: Option<ServiceReport>,
@@ -258,6 +265,8 @@ impl Director {
             refused: BTreeMap::new(),
             found: None,
             service_goal: None,
+            heard: None,
+            waits: None,
             leaving: Leaving::default(),
             services: None,
             synced_since: None,
@@ -279,7 +288,11 @@ impl Director {
         match event {
             Event::Tick => {}
             Event::State(state) => self.state_changed(now, state, &mut effects),
-            Event::Raft { leads, membership } => self.raft_changed(now, leads, membership),
+            Event::Raft { leads, heard, membership } => {
+                self.heard = heard;
+                self.catch_up(&mut effects);
+                self.raft_changed(now, leads, membership);
+            }
             Event::Message(from, message) => {
                 decisive = self.message(now, from, message, &mut effects);
             }
@@ -312,7 +325,7 @@ impl Director {
         let announce = carried.map(|(_, serving)| serving.announcements.due());
         let times = lapse.chain(announce).chain([self.next_round]);
         let refresh = open().next().is_some().then_some(self.next_refresh);
-        let times = times.chain(refresh).chain(self.leaving.next_end());
+        let times = times.chain(refresh).chain(self.leaving.next_end()).chain(self.waits);
         times.chain(self.suspicion_due()).min().unwrap_or(self.next_round)
     }
 
@@ -369,7 +382,9 @@ impl Director {
                 effects.push(Effect::Grant(grants));
             }
         }
-        if self.leaving.expire(now) {
+        let expired = self.leaving.expire(now);
+        let waited = self.waits.take_if(|until| now >= *until).is_some();
+        if expired || waited {
             self.aim_services(effects);
         }
         self.serve(now, effects);

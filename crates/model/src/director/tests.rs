@@ -405,7 +405,7 @@ fn a_leader_proposes_again_only_after_its_proposal_has_ended() {
         configs: vec![voters.clone()],
         nodes: voters,
     };
-    world.event(1, Event::Raft { leads: true, membership });
+    world.event(1, Event::Raft { leads: true, heard: Some(LogIndex(10)), membership });
     world.run(SECOND);
     let groups = |grants: &Vec<Grant>| grants.iter().map(|g| g.group.clone()).collect::<Vec<_>>();
     let proposed: Vec<_> = world.nodes[&1].proposed.iter().map(groups).collect();

@@ -38,6 +38,9 @@ pub struct RaftStatus {
     pub last_log: LogIndex,
     /// The last entry that this node knows to be committed.
     pub committed: LogIndex,
+    /// The last entry that the leader of this term has said to be committed; `None`: since this
+    /// daemon started, this node has heard of no such leader.
+    pub heard: Option<LogIndex>,
     /// The last entry that this node applied.
     pub applied: LogIndex,
     /// The membership in force here: that of the last such entry in the log, committed or not.
@@ -75,6 +78,11 @@ pub(crate) fn translate(metrics: &RaftMetrics<TypeConfig>, before: &RaftStatus) 
         leader: metrics.current_leader.map(NodeId),
         last_log: LogIndex(metrics.last_log_index.unwrap_or(0)),
         committed: index(metrics.local_committed.as_ref()),
+        heard: metrics
+            .cluster_committed
+            .as_ref()
+            .filter(|id| id.committed_leader_id().term == metrics.current_term)
+            .map(|id| LogIndex(id.index)),
         applied: index(metrics.last_applied.as_ref()),
         membership: if *before.membership == fresh {
             Arc::clone(&before.membership)

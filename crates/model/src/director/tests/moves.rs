@@ -10,7 +10,10 @@ impl World {
         let membership = self.director(leader).membership.clone();
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             let leads = id == leader;
-            self.event(id, Event::Raft { leads, membership: membership.clone() });
+            self.event(
+                id,
+                Event::Raft { leads, heard: Some(LogIndex(10)), membership: membership.clone() },
+            );
         }
     }
 
@@ -228,7 +231,7 @@ fn a_leader_that_is_lost_moves_no_vip() {
     // Nobody leads for a while; then another does.
     world.cut = BTreeSet::from([3]);
     let membership = world.director(1).membership.clone();
-    world.event(3, Event::Raft { leads: false, membership });
+    world.event(3, Event::Raft { leads: false, heard: Some(LogIndex(10)), membership });
     world.run(SECOND * 2);
     world.lead(2);
     assert_eq!(world.govern(2, SECOND), []);

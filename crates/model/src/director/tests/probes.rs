@@ -151,3 +151,44 @@ fn a_real_server_that_was_down_leaves_at_once() {
     assert_eq!(world.weights(1), weights(&[(11, 1)]));
     assert_eq!(world.weights(2), weights(&[(11, 1), (12, 0)]));
 }
+
+/// Else a daemon that died just after an entry would take out what that had brought, and end its
+/// connections, until it hears of the entry again.
+#[test]
+fn a_table_that_stands_is_left_alone_until_the_state_is_as_new_as_the_clusters() {
+    let mut world = World::with(CONFIGURATION, Role::Director, &found(&[(11, 1), (12, 1)]));
+    let newest = CONFIGURATION.replace("10.0.0.12:80", "10.0.0.13:80");
+    world.configure(&newest);
+    world.nodes.get_mut(&1).unwrap().found = found(&[(11, 1), (13, 1)]);
+    // It comes back with the entry before, and hears of nobody yet.
+    let (new, heard) = (world.state.clone(), world.heard.take());
+    world.state.spec =
+        Arc::new(crate::spec::parse(CONFIGURATION, crate::spec::Format::Toml).unwrap());
+    world.state.applied = LogIndex(9);
+    world.restart(1, 10);
+    world.run(Duration::from_secs(4));
+    assert!(world.nodes[&1].services.is_empty());
+    // The leader's word comes before its entry.
+    let membership = world.membership();
+    world.event(1, Event::Raft { leads: false, heard, membership });
+    assert!(world.nodes[&1].services.is_empty());
+    world.event(1, Event::State(Arc::new(new)));
+    assert_eq!(world.weights(1), weights(&[(11, 1), (13, 1)]));
+    assert_eq!(world.nodes[&1].services.len(), 1);
+}
+
+/// A cluster that has no leader for long has to mend its tables all the same.
+#[test]
+fn a_table_is_not_left_alone_for_ever() {
+    let mut world = World::with(CONFIGURATION, Role::Director, &ObservedServices::new());
+    world.heard = None;
+    world.nodes.get_mut(&1).unwrap().found = found(&[(11, 1), (14, 1)]);
+    world.restart(1, 10);
+    assert!(world.nodes[&1].services.is_empty());
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.weights(1), weights(&[(11, 1)]));
+    // One that stands empty has nothing to lose.
+    world.nodes.get_mut(&2).unwrap().found = ObservedServices::new();
+    world.restart(2, 11);
+    assert_eq!(world.weights(2), weights(&[(11, 1), (12, 1)]));
+}

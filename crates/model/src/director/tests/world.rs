@@ -83,6 +83,8 @@ pub(super) struct World {
     pub(super) nodes: BTreeMap<u64, Node>,
     /// Nodes that nothing is heard of and that hear nothing.
     pub(super) cut: BTreeSet<u64>,
+    /// What a node that starts has heard of the log.
+    pub(super) heard: Option<LogIndex>,
     pub(super) sent: Vec<Sent>,
     /// Hosts that are no nodes and have a VIP, by its last octet.
     pub(super) strangers: BTreeMap<u8, MacAddress>,
@@ -115,6 +117,7 @@ impl World {
             },
             nodes: BTreeMap::new(),
             cut: BTreeSet::new(),
+            heard: Some(LogIndex(10)),
             sent: Vec::new(),
             strangers: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -169,12 +172,15 @@ impl World {
         }
     }
 
+    pub(super) fn membership(&self) -> Membership {
+        let voters: BTreeSet<NodeId> = self.state.nodes.keys().copied().collect();
+        Membership { index: LogIndex(1), configs: vec![voters.clone()], nodes: voters }
+    }
+
     /// What a daemon tells its director at the start.
     fn boot(&mut self, id: u64) {
-        let voters: BTreeSet<NodeId> = self.state.nodes.keys().copied().collect();
-        let membership =
-            Membership { index: LogIndex(1), configs: vec![voters.clone()], nodes: voters };
-        self.event(id, Event::Raft { leads: false, membership });
+        let membership = self.membership();
+        self.event(id, Event::Raft { leads: false, heard: self.heard, membership });
         self.event(id, Event::State(Arc::new(self.state.clone())));
         if self.nodes[&id].role == Role::Director {
             self.event(id, Event::ServicesFound(self.nodes[&id].found.clone()));
