@@ -1,5 +1,5 @@
 //! What IPVS can be asked for besides direct routing of TCP over IPv4, each with real traffic: a
-//! firewall mark over several ports, UDP, IPv6, tunnels across a routed hop, a sorry server, weights
+//! firewall mark over several ports, UDP, IPv6, tunnels of three kinds across a routed hop, a sorry server, weights
 //! ordered at run time. One director is enough. NAT is in `lab_ipvs_connections`. Needs root and
 //! ip_vs; on hosts without ip_vs `cargo xtask test` runs it in the virtual machine.
 #![forbid(unsafe_code)]
@@ -69,6 +69,17 @@ forward = "TUN"
 check = "tcp"
 real_servers = [{ address = "10.10.0.16" }, { address = "10.10.0.17" }]
 
+[service.wrapped]
+group = "web"
+listen = "tcp/192.168.10.180:7001"
+scheduler = "rr"
+forward = "TUN"
+check = "tcp"
+real_servers = [
+  { address = "10.10.0.16", tunnel = { type = "gue", port = 6080 } },
+  { address = "10.10.0.17", tunnel = "gre" },
+]
+
 [service.sorry]
 group = "web"
 listen = "tcp/192.168.10.180:7100"
@@ -122,7 +133,17 @@ fn deployment() -> Deployment {
         let setup = ["realserver", "setup", "--vip", VIP, "--mode", "TUN"];
         deployment.quorate_on(host, &setup).unwrap();
         deployment.serve_echo(host, "0.0.0.0:7000", host).unwrap();
+        deployment.serve_echo(host, "0.0.0.0:7001", host).unwrap();
     }
+    // Other tunnels are the administrator's own: one unpacks GUE, the other GRE.
+    let on = |host: &str| deployment.network().namespace(host).unwrap();
+    for line in ["modprobe fou", "ip fou add port 6080 gue"] {
+        on("rs3").run_ok(line, LIMIT).unwrap();
+    }
+    for line in ["modprobe ip_gre", "ip link set gre0 up"] {
+        on("rs4").run_ok(line, LIMIT).unwrap();
+    }
+    on("rs4").set_parameter("net/ipv4/conf/gre0/rp_filter", "0").unwrap();
     deployment.add_director("d1", "192.168.10.80").unwrap();
     deployment.form(&["d1"], if in_vm() { "wan" } else { "lan" }).unwrap();
     deployment.apply("d1", CONFIGURATION).unwrap();
@@ -132,7 +153,8 @@ fn deployment() -> Deployment {
                 let servers = servers(d, service);
                 servers.iter().filter(|server| server["state"] == "up").count() == up
             };
-            let whole = ["marked", "six", "far", "datagrams"].iter().all(|name| known(name, 2));
+            let whole =
+                ["marked", "six", "far", "wrapped", "datagrams"].iter().all(|name| known(name, 2));
             let sorry = servers(d, "sorry").iter().all(|server| server["state"] == "down");
             Ok(d.owner("d1", "web").is_some() && whole && sorry)
         })
@@ -192,7 +214,7 @@ fn datagram(deployment: &Deployment, to: &str) -> String {
 
 #[test]
 fn every_way_that_ipvs_has_carries_traffic() {
-    let deployment = deployment();
+    let mut deployment = deployment();
     a_mark_makes_one_service_of_its_ports(&deployment);
     datagrams_are_spread_one_by_one(&deployment);
     ipv6_is_routed_directly(&deployment);
@@ -202,6 +224,7 @@ fn every_way_that_ipvs_has_carries_traffic() {
     connections_are_listed(&deployment);
     ipvsadm_restores_what_is_exported(&deployment);
     what_leaves_the_configuration_keeps_its_connections(&deployment);
+    a_daemon_that_dies_just_after_an_apply_keeps_what_it_brought(&mut deployment);
 }
 
 /// Persistence holds across the ports: all go where the first went.
@@ -249,6 +272,10 @@ fn tunnels_reach_across_a_router(deployment: &Deployment) {
     let told = client.run_ok(&format!("ss -tinH dst {VIP}"), LIMIT).unwrap();
     assert!(told.contains(" mss:1428 "), "{told}");
     drop(open);
+    for _ in 0..4 {
+        echo(deployment, &format!("{VIP}:7001"), 200_000);
+    }
+    wait_until_given(deployment, "wrapped", &[2, 2]);
     let d1 = deployment.network().namespace("d1").unwrap();
     let route = d1.run_ok("ip route get 10.10.0.16", LIMIT).unwrap();
     assert!(route.contains(&format!("via {ROUTER} dev {INTERFACE}")), "{route}");
@@ -350,6 +377,26 @@ fn what_leaves_the_configuration_keeps_its_connections(deployment: &Deployment) 
     let table = d1.run_ok("ipvsadm -Sn", LIMIT).unwrap();
     let has = |host: &str| table.contains(&format!("[2001:db8:10::{host}]:8000"));
     assert_eq!((has("16"), has("17")), (false, true), "{table}");
+}
+
+/// It may not have written yet that the entry counts, and starts from the one before.
+fn a_daemon_that_dies_just_after_an_apply_keeps_what_it_brought(deployment: &mut Deployment) {
+    let has_it = |d: &Deployment| {
+        let d1 = d.network().namespace("d1").unwrap();
+        let table = d1.run_ok("ipvsadm -Sn", LIMIT).unwrap();
+        table.contains("-r [2001:db8:10::16]:8000")
+    };
+    assert!(!has_it(deployment));
+    deployment.apply("d1", CONFIGURATION).unwrap();
+    deployment.wait_for("the table to be as applied", LIMIT, |d| Ok(has_it(d))).unwrap();
+    deployment.kill("d1").unwrap();
+    deployment.launch("d1").unwrap();
+    let serves = |d: &Deployment| {
+        assert!(has_it(d), "what was applied was taken out");
+        Ok(d.owner("d1", "web").is_some())
+    };
+    deployment.wait_for("d1 to own the group again", LIMIT, serves).unwrap();
+    assert!(has_it(deployment));
 }
 
 fn connections_are_listed(deployment: &Deployment) {

@@ -79,7 +79,8 @@ impl Watch {
 
     /// Takes what was seen since; gives only that.
     pub fn refresh(&mut self) -> Record {
-        let record = self.observer.take();
+        let mut record = self.observer.take();
+        record.forget_before(self.record.from);
         self.record.append(record.clone());
         record
     }
@@ -98,9 +99,9 @@ impl Watch {
         let found = wait_until(LIMIT, || {
             let new = self.refresh();
             missing.retain(|vip| {
-                !new.answers.iter().any(|answer| {
-                    answer.vip == *vip && answer.by != than && answer.received > since
-                })
+                !new.answers
+                    .iter()
+                    .any(|answer| answer.vip == *vip && answer.by != than && answer.sent > since)
             });
             missing.is_empty().then_some(())
         });

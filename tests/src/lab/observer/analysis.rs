@@ -6,8 +6,9 @@
 //!
 //! - **Handovers**: the fewest changes of the answering director that explain the record, if no two
 //!   ever answered at one instant. A record that needs more of them than there were moves shows
-//!   that two did. This is exact: it is the least number of pieces of a timeline with one director
-//!   each in which every answer finds an instant of its own.
+//!   that two did. It is the least number of pieces of a timeline with one director each in which
+//!   every answer finds an instant of its own, if no answer comes so late that others to later
+//!   questions came before it; one that does, of a director that gave no other, may cost two more.
 //! - **Double answers**: answers of one director with answers of another one certainly before and
 //!   certainly after, both close by. Unless the group went there and back within that time, two
 //!   directors were answering. Where each director's answers enclose some of the other's, it did
@@ -103,10 +104,12 @@ impl Record {
         self.answers.iter().find(given).copied()
     }
 
-    /// Who gave the last answer for a VIP.
+    /// Who answered the last question for a VIP that was answered: not who was heard last, since
+    /// answers may come late.
     #[must_use]
     pub fn last_by(&self, vip: u16) -> Option<Director> {
-        self.answers.iter().rev().find(|answer| answer.vip == vip).map(|answer| answer.by)
+        let of = self.answers.iter().filter(|answer| answer.vip == vip);
+        of.max_by_key(|answer| answer.sent).map(|answer| answer.by)
     }
 }
 

@@ -2,6 +2,14 @@
 
 use super::*;
 
+#[test]
+fn who_answered_last_is_told_by_the_questions() {
+    let answer =
+        |by, sent, received| Answer { sent, received, vip: 0, by: Director(by), kind: Kind::Tcp };
+    let answers = vec![answer(1, 10, 11), answer(0, 1, 12)];
+    assert_eq!(Record { answers, ..Record::default() }.last_by(0), Some(Director(1)));
+}
+
 const A: Director = Director(0);
 const B: Director = Director(1);
 const C: Director = Director(2);

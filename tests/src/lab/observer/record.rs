@@ -74,6 +74,13 @@ impl Record {
         }
     }
 
+    /// Forgets the answers to what was asked before this instant: they may have been given before it,
+    /// and come late. A real server repeats its answer to a SYN for a minute where the end of that
+    /// connection got lost, as in a failover.
+    pub fn forget_before(&mut self, instant: u64) {
+        self.answers.retain(|answer| answer.sent >= instant);
+    }
+
     /// Puts a later record behind this one.
     pub fn append(&mut self, later: Self) {
         self.to = later.to;
@@ -89,6 +96,16 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_asked_before_is_no_evidence_of_what_came_after() {
+        let answer =
+            |sent, received| Answer { sent, received, vip: 0, by: Director(0), kind: Kind::Tcp };
+        let answers = vec![answer(10, 11), answer(1, 12), answer(13, 14)];
+        let mut record = Record { answers, ..Record::default() };
+        record.forget_before(10);
+        assert_eq!(record.answers, [answer(10, 11), answer(13, 14)]);
+    }
 
     #[test]
     fn what_does_not_fit_is_counted() {
