@@ -108,6 +108,9 @@ struct ScaleArguments {
     /// Without the failovers
     #[arg(long)]
     quick: bool,
+    /// Only the failovers
+    #[arg(long, conflicts_with_all = ["quick", "write"])]
+    failovers: bool,
     /// Writes the page to docs/benchmarks/ipvs.md
     #[arg(long)]
     write: bool,
@@ -186,6 +189,7 @@ fn bench_ipvs(scale: &ScaleArguments) -> Result<ExitCode, TaskError> {
         words.extend(["--rounds".to_owned(), rounds.to_string()]);
     }
     words.extend(scale.quick.then(|| "--quick".to_owned()));
+    words.extend(scale.failovers.then(|| "--failovers".to_owned()));
     let code = start(Profile::Release, "lab-bench", words, kernel_for_ipvs(), false)?;
     if scale.write && code == ExitCode::SUCCESS {
         let page = workspace_dir().join("docs/benchmarks").join(SCALE_PAGE);

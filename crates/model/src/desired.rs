@@ -33,10 +33,20 @@ pub enum Standing {
 }
 
 impl Knowledge {
+    /// What it does to the table: the standing that it gives the real server.
+    #[must_use]
+    pub fn effect(&self) -> Standing {
+        match self {
+            Self::Known(Verdict::Up) => Standing::Taking,
+            Self::Known(Verdict::Down(_)) => Standing::Out,
+            Self::Inherited(standing) => *standing,
+        }
+    }
+
     /// Whether the real server takes new connections.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        matches!(self, Self::Known(Verdict::Up) | Self::Inherited(Standing::Taking))
+        self.effect() == Standing::Taking
     }
 }
 

@@ -13,7 +13,7 @@ use quorate_tests::scale;
 
 const USAGE: &str =
     "usage: lab-bench failover [--rounds N] [--seed N] [--quick | --many] [--json] [--write]
-       lab-bench ipvs [--rounds N] [--quick]";
+       lab-bench ipvs [--rounds N] [--quick | --failovers]";
 /// Where the page stands among the others.
 const PAGE: &str = "docs/benchmarks/failover.md";
 
@@ -105,13 +105,15 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
 }
 
 fn of_scale(mut words: impl Iterator<Item = String>) -> Option<scale::Options> {
-    let (mut rounds, mut quick) = (None, false);
+    let (mut rounds, mut quick, mut only_failovers) = (None, false, false);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--rounds" => rounds = Some(words.next()?.parse().ok()?),
             "--quick" => quick = true,
+            "--failovers" => only_failovers = true,
             _ => return None,
         }
     }
-    Some(scale::Options { rounds: rounds.unwrap_or(if quick { 1 } else { 3 }), quick })
+    let rounds = rounds.unwrap_or(if quick { 1 } else { 3 });
+    Some(scale::Options { rounds, quick, only_failovers })
 }

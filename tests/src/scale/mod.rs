@@ -33,6 +33,8 @@ pub struct Options {
     pub rounds: u32,
     /// Leaves out what takes longest: the failovers.
     pub quick: bool,
+    /// Leaves out all but them.
+    pub only_failovers: bool,
 }
 
 /// One thing, measured of each system that can do it.
@@ -92,6 +94,10 @@ pub struct Results {
 /// # Errors
 /// When the lab can't be set up, or a table is never whole.
 pub fn run(options: Options, say: &mut dyn FnMut(&str)) -> Result<Results, LabError> {
+    if options.only_failovers {
+        let failovers = failovers::run(options, say)?;
+        return Ok(Results { failovers, ..Results::default() });
+    }
     let (systems, results) = (Systems::new()?, Results::default());
     let mut bench = Bench { rounds: options.rounds, systems, results, say };
     bench.onto_empty(Shape::WIDE)?;

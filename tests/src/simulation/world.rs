@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use quorate_model::command::{Command, UnixMillis};
 use quorate_model::director::{AddressGoal, Effect, Event, ServiceReport};
-use quorate_model::id::{Epoch, GroupName, NodeId};
+use quorate_model::id::{Epoch, GroupName, LogIndex, NodeId};
 use quorate_model::ownership::message::Message;
 use quorate_model::ownership::quorum::Membership;
 use quorate_model::time::Instant;
@@ -348,8 +348,7 @@ impl World {
         if self.plan.mutant == Some(Mutant::Minority) {
             membership.configs = vec![BTreeSet::from([id])];
         }
-        // A simulated kernel has no table before its daemon starts: there is none to wait for.
-        self.step(id, Event::Raft { leads, heard: None, membership });
+        self.step(id, Event::Raft { leads, heard: Some(LogIndex(0)), membership });
     }
 
     fn look_at_kernels(&mut self) {

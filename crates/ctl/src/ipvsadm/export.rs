@@ -78,11 +78,11 @@ fn destination_words(to: &Destination) -> String {
 fn tunnel_words(tunnel: Tunnel) -> String {
     match tunnel {
         Tunnel::Ipip => " --tun-type ipip".to_owned(),
-        Tunnel::Gre { checksum: false } => " --tun-type gre".to_owned(),
+        Tunnel::Gre { checksum: false } => " --tun-type gre --tun-nocsum".to_owned(),
         Tunnel::Gre { checksum: true } => " --tun-type gre --tun-csum".to_owned(),
         Tunnel::Gue { port, checksum } => {
             let checksum = match checksum {
-                TunnelChecksum::None => "",
+                TunnelChecksum::None => " --tun-nocsum",
                 TunnelChecksum::Full => " --tun-csum",
                 TunnelChecksum::Remote => " --tun-remcsum",
             };

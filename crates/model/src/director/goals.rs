@@ -137,14 +137,19 @@ impl Director {
     ) {
         // A probe that ended as the configuration changed may speak of what is gone.
         if let Some(known) = self.verdicts.get_mut(&target) {
+            let before = known.effect();
             *known = Knowledge::Known(verdict);
+            let changes = known.effect() != before;
             let is_known = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Known(_));
             let starting = self.found.as_ref().is_some_and(|found| !found.is_empty());
             if starting && self.verdicts.values().all(is_known) {
                 // What the kernel held at the start says nothing of a real server that comes later.
                 self.found = Some(ObservedServices::new());
             }
-            self.aim_services(effects);
+            // Ten thousand first verdicts that say what was taken for so already cost nothing more.
+            if changes {
+                self.aim_services(effects);
+            }
         }
     }
 
@@ -181,6 +186,27 @@ impl Director {
             (false, _) => None,
         };
         self.services = Some(report);
+        self.look_what_is_programmed();
+    }
+
+    /// Which groups have services, and whether the kernel took all of each. Not looked at anew for each
+    /// round: there may be ten thousand services.
+    pub(super) fn look_what_is_programmed(&mut self) {
+        self.programmed.clear();
+        let failed = self.services.as_ref().map(|report| &report.failed);
+        let failed = failed.filter(|failed| !failed.is_empty());
+        let took = |service: &VirtualService| {
+            failed
+                .is_none_or(|failed| !desired::keys(service).iter().any(|k| failed.contains_key(k)))
+        };
+        for service in self.state.spec.services.values() {
+            match self.programmed.get_mut(&service.group) {
+                Some(all) => *all &= took(service),
+                None => {
+                    self.programmed.insert(service.group.clone(), took(service));
+                }
+            }
+        }
     }
 
     /// Whether connections are synchronised, and this node has not listened for long enough.
@@ -296,13 +322,8 @@ impl Director {
 
     /// What keeps this node from owning each group that it knows, if anything does.
     pub(super) fn obstacles(&self, now: Instant) -> BTreeMap<GroupName, BTreeSet<Obstacle>> {
-        let mut services: BTreeMap<&GroupName, Vec<&VirtualService>> = BTreeMap::new();
-        for service in self.state.spec.services.values() {
-            services.entry(&service.group).or_default().push(service);
-        }
         let of = |(group, settings): (&GroupName, &VipGroup)| {
-            let services = services.get(group).map_or(&[][..], Vec::as_slice);
-            (group.clone(), self.obstacles_of(now, (group, settings), services))
+            (group.clone(), self.obstacles_of(now, group, settings))
         };
         self.state.spec.groups.iter().map(of).collect()
     }
@@ -310,8 +331,8 @@ impl Director {
     fn obstacles_of(
         &self,
         now: Instant,
-        (group, settings): (&GroupName, &VipGroup),
-        services: &[&VirtualService],
+        group: &GroupName,
+        settings: &VipGroup,
     ) -> BTreeSet<Obstacle> {
         let mut obstacles = BTreeSet::new();
         if self.config.role == Role::Witness {
@@ -332,7 +353,7 @@ impl Director {
         for vip in &settings.addresses {
             obstacles.extend(self.address_obstacle(now, vip));
         }
-        obstacles.extend(self.service_obstacles(services));
+        obstacles.extend(self.service_obstacles(group));
         obstacles.extend(self.fact_obstacles(now, group, settings));
         obstacles
     }
@@ -351,25 +372,24 @@ impl Director {
         refused.then_some(Obstacle::AddressRefused)
     }
 
-    fn service_obstacles(&self, services: &[&VirtualService]) -> BTreeSet<Obstacle> {
+    fn service_obstacles(&self, group: &GroupName) -> BTreeSet<Obstacle> {
         let mut obstacles = BTreeSet::new();
         let Some(report) = &self.services else {
             obstacles.insert(Obstacle::Starting);
             return obstacles;
         };
-        let refused =
-            |service| desired::keys(service).iter().any(|key| report.failed.contains_key(key));
+        let programmed = self.programmed.get(group);
         // Without services the group needs no ip_vs, but every VIP needs CAP_NET_ADMIN.
         match report.obstacle {
-            Some(Obstacle::NoIpvs) if services.is_empty() => {}
+            Some(Obstacle::NoIpvs) if programmed.is_none() => {}
             Some(obstacle) => {
                 obstacles.insert(obstacle);
             }
-            None if services.is_empty() => {}
+            None if programmed.is_none() => {}
             None if report.sequence == 0 => {
                 obstacles.insert(Obstacle::Starting);
             }
-            None if services.iter().any(|service| refused(service)) => {
+            None if programmed == Some(&false) => {
                 obstacles.insert(Obstacle::NotProgrammed);
             }
             None => {}

@@ -42,6 +42,9 @@ impl Director {
         self.claims_configured();
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
+        if configured {
+            self.look_what_is_programmed();
+        }
         if configured || weighed || peopled {
             self.weighted = self.state.overrides.over(&self.state.spec);
             if configured && let Some(goal) = &self.service_goal {

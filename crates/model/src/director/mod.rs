@@ -224,6 +224,8 @@ pub struct Director {
     /// The real servers that left the configuration, and still have connections.
     leaving: Leaving,
     services: Option<ServiceReport>,
+    /// The groups that have services, and whether the kernel took all of each.
+    programmed: BTreeMap<GroupName, bool>,
     /// Since when the kernel runs both sync daemons.
     synced_since: Option<Instant>,
     verdicts: Verdicts,
@@ -269,6 +271,7 @@ impl Director {
             waits: None,
             leaving: Leaving::default(),
             services: None,
+            programmed: BTreeMap::new(),
             synced_since: None,
             verdicts: Verdicts::new(),
             weighted: Arc::default(),
