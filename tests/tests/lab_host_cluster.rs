@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quorate_tests::lab::deployment::{Deployment, VIP};
+use quorate_tests::scale::Shape;
 
 const NODES: [&str; 3] = ["d1", "d2", "d3"];
 /// Long past any lease, promise and election of the `lan` profile.
@@ -72,6 +73,40 @@ fn a_plain_vip_survives_the_loss_of_each_daemon() {
         // The group returns to the preferred.
         wait_for(&deployment, "d1", &NODES);
     }
+}
+
+/// Fifty thousand real servers are one entry of the log, of some megabytes; nobody may take its
+/// writer or its readers for dead, and no owner's lease may lapse for it.
+#[test]
+fn a_large_configuration_is_taken_and_moves_nothing() {
+    let deployment = Deployment::of_three("lab_host_cluster_large", "fast", 1).unwrap();
+    deployment.apply("d1", PLAIN_VIP).unwrap();
+    wait_for(&deployment, "d1", &NODES);
+    let epoch = |deployment: &Deployment| {
+        deployment.status("d1").and_then(|status| status["groups"][1]["epoch"].as_u64())
+    };
+    let large = "\n[group.large]\ninterface = \"public\"\naddresses = [\"192.168.10.181/32\"]\n";
+    let services = Shape::LARGE.services_toml(1);
+    let services = services.replace("\"web\"", "\"large\"").replace(VIP, "192.168.10.181");
+    deployment.apply("d1", &format!("{PLAIN_VIP}{large}")).unwrap();
+    let before = epoch(&deployment);
+    for from in ["d2", "d3"] {
+        let weight = if from == "d2" { "weight = 1" } else { "weight = 2" };
+        let text = format!("{PLAIN_VIP}{large}{}", services.replace("weight = 1", weight));
+        deployment.apply(from, &text).unwrap();
+    }
+    deployment
+        .wait_for("every director to have it", SECONDS, |deployment| {
+            let has = |node: &&str| {
+                let status = deployment.status(node)?;
+                (status["cluster"]["revision"] == 4).then_some(())
+            };
+            Ok(NODES.iter().all(|node| has(node).is_some()))
+        })
+        .unwrap();
+    assert!(before.is_some());
+    assert_eq!(epoch(&deployment), before, "the group was granted anew");
+    assert_eq!(only_carrier(&deployment).as_deref(), Some("d1"));
 }
 
 #[test]

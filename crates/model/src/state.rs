@@ -15,7 +15,7 @@ use crate::id::{
     Epoch, GroupName, Incarnation, LogIndex, NodeId, NodeName, Revision, Role, ServiceName,
 };
 use crate::overrides::Overrides;
-use crate::spec::{self, ClusterSpec, Format, KnownNode};
+use crate::spec::{self, ClusterSpec, Diagnostics, Format, KnownNode};
 use crate::time::{Timing, promise};
 
 mod orders;
@@ -235,6 +235,9 @@ pub enum ApplyError {
     ConfigurationNotReadable(String),
 }
 
+/// Reads a configuration's text: says what [`spec::parse`] does.
+pub type Read<'r> = dyn Fn(&str, Format) -> Result<Arc<ClusterSpec>, Diagnostics> + 'r;
+
 impl ClusterState {
     /// Applies the command at `index` of the log.
     ///
@@ -242,12 +245,28 @@ impl ClusterState {
     ///
     /// If this node can't compute the new state, and must stop.
     pub fn apply(&mut self, index: LogIndex, command: &Command) -> Result<Reply, ApplyError> {
+        self.apply_reading(index, command, &|source, format| {
+            spec::parse(source, format).map(Arc::new)
+        })
+    }
+
+    /// The same, with configurations read by `read`.
+    ///
+    /// # Errors
+    ///
+    /// If this node can't compute the new state, and must stop.
+    pub fn apply_reading(
+        &mut self,
+        index: LogIndex,
+        command: &Command,
+        read: &Read<'_>,
+    ) -> Result<Reply, ApplyError> {
         self.applied = index;
         let outcome = match command {
             Command::Found { cluster_id, name, timing, authority, node } => {
                 self.found(*cluster_id, name, *timing, authority, node)
             }
-            Command::Configure(configure) => self.configure(configure)?,
+            Command::Configure(configure) => self.configure(configure, read)?,
             Command::Grant { at, grants } => Ok(self.grant(index, *at, grants)),
             Command::AddToken { secret, at, expires } => self.add_token(*secret, *at, *expires),
             Command::Admit { secret, at, node } => self.admit(secret, *at, node),
@@ -343,7 +362,11 @@ impl ClusterState {
         self.longest_lease = self.longest_lease.max(timing.lease());
     }
 
-    fn configure(&mut self, new: &Configure) -> Result<Result<Reply, Refused>, ApplyError> {
+    fn configure(
+        &mut self,
+        new: &Configure,
+        read: &Read<'_>,
+    ) -> Result<Result<Reply, Refused>, ApplyError> {
         if let Some(taken) = self.requests.iter().find(|taken| taken.request == new.request) {
             let (revision, changed) = (taken.revision, taken.changed);
             return Ok(Ok(Reply::Configured { revision, changed }));
@@ -354,7 +377,7 @@ impl ClusterState {
         {
             return Ok(Err(Refused::Conflict { current, expected }));
         }
-        let spec = spec::parse(&new.source, new.format).map_err(|diagnostics| {
+        let spec = read(&new.source, new.format).map_err(|diagnostics| {
             ApplyError::ConfigurationNotReadable(diagnostics.render("cluster", &new.source))
         })?;
         // Nodes may have joined since the proposer checked: this check is the one that counts.
@@ -362,7 +385,7 @@ impl ClusterState {
         if problems.has_errors() {
             return Ok(Err(Refused::Configuration(problems.render("cluster", &new.source))));
         }
-        let changed = *self.spec != spec || self.configuration.is_none();
+        let changed = self.spec != spec || self.configuration.is_none();
         let revision = if changed { Revision(current.0 + 1) } else { current };
         if changed {
             if let Some(timing) = spec.timing {
@@ -371,7 +394,7 @@ impl ClusterState {
             self.grants.retain(|group, _| spec.groups.contains_key(group));
             self.pins.retain(|group, _| spec.groups.contains_key(group));
             self.overrides.retain(|name, server, _| spec.service_with(name, server).is_some());
-            self.spec = Arc::new(spec);
+            self.spec = spec;
             self.configuration = Some(Configuration {
                 revision,
                 source: new.source.clone(),

@@ -11,6 +11,7 @@ pub mod machine;
 mod membership;
 pub mod node;
 mod overrides;
+pub(crate) mod reader;
 pub mod status;
 pub mod store;
 pub mod types;

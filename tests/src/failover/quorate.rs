@@ -14,7 +14,7 @@ use super::{CLIENT, DIRECTORS, hosts, vip};
 use crate::lab::clock::{Deadline, Stopwatch, now};
 use crate::lab::deployment::Deployment;
 use crate::lab::observer::{Observer, Plan};
-use crate::lab::{LabError, Network};
+use crate::lab::{LabError, Network, in_vm};
 
 /// Within this time all must be as it should be again; far past any lease and election.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
@@ -22,8 +22,11 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 const TRANSFER_TRIES: u32 = 10;
 /// The lead is handed over some ten seconds after the last grant.
 const CALM_LIMIT: Duration = Duration::from_secs(60);
-/// The profile that the cluster begins with; its own timing comes with its configuration.
-const INIT_PROFILE: &str = "fast";
+/// The profile that the cluster begins with; its own timing comes with its configuration. An emulated
+/// machine keeps no short times.
+fn init_profile() -> &'static str {
+    if in_vm() { "wan" } else { "fast" }
+}
 
 /// A cluster's times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +152,7 @@ impl Quorate {
             deployment.add_director(name, &address.to_string())?;
         }
         // No promise longer than the configuration's is ever given: there is no group before it.
-        deployment.form(&directors, INIT_PROFILE)?;
+        deployment.form(&directors, init_profile())?;
         deployment.apply(DIRECTORS[0].0, &setup.configuration())?;
         let vips: Vec<Ipv4Addr> = setup.observed.iter().map(|number| vip(*number)).collect();
         let plan = Plan::new(deployment.network(), CLIENT, &directors, &vips)?;

@@ -6,7 +6,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 
 use super::change::{Changes, Entry};
-use super::configuration::{Candidate, InForce};
+use super::configuration::{Candidate, InForce, both};
 use super::confirm::confirm;
 use super::{Ended, Scene};
 use crate::cli::Apply;
@@ -23,9 +23,7 @@ struct Applied<'a> {
 }
 
 pub(super) async fn run(scene: &Scene<'_>, arguments: Apply) -> Ended {
-    let candidate = Candidate::read(&arguments.file)?;
-    let client = scene.cluster()?;
-    let in_force = InForce::read(&client).await?;
+    let (candidate, client, in_force) = both(scene, &arguments.file).await?;
     let changes = Changes::between(&in_force, &candidate);
     if !changes.none() {
         scene.output.remark(&format!("Revision {} is in force.", in_force.revision));

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use quorate_api::v1;
 use quorate_model::spec::{self, ClusterSpec, Format};
 
+use super::Scene;
 use crate::client::{Admin, Client, Kind};
 use crate::exit::{Exit, Failure};
 
@@ -55,6 +56,27 @@ impl Candidate {
             dry_run,
         }
     }
+}
+
+/// A file and the configuration in force, read side by side: either may be long.
+pub(super) async fn both(
+    scene: &Scene<'_>,
+    file: &str,
+) -> Result<(Candidate, Client, InForce), Failure> {
+    let file = file.to_owned();
+    let reading = tokio::task::spawn_blocking(move || Candidate::read(&file));
+    let candidate =
+        async { reading.await.map_err(|error| Failure::new(Exit::Failed, error.to_string()))? };
+    // What is wrong in the file comes before where the cluster is.
+    let client = match scene.cluster() {
+        Ok(client) => client,
+        Err(failure) => {
+            candidate.await?;
+            return Err(failure);
+        }
+    };
+    let (candidate, in_force) = tokio::try_join!(candidate, InForce::read(&client))?;
+    Ok((candidate, client, in_force))
 }
 
 /// A file's text, or stdin's for `-`.

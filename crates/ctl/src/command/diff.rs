@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::change::{Changes, Entry};
-use super::configuration::{Candidate, InForce};
+use super::configuration::both;
 use super::{Ended, Scene};
 use crate::cli::Diff;
 use crate::client::{Admin, Kind};
@@ -18,9 +18,7 @@ struct Difference<'a> {
 }
 
 pub(super) async fn run(scene: &Scene<'_>, arguments: Diff) -> Ended {
-    let candidate = Candidate::read(&arguments.file)?;
-    let client = scene.cluster()?;
-    let in_force = InForce::read(&client).await?;
+    let (candidate, client, in_force) = both(scene, &arguments.file).await?;
     let changes = Changes::between(&in_force, &candidate);
     let request = candidate.request(true);
     let call = |mut admin: Admin| {

@@ -76,11 +76,11 @@ impl Member {
     ) -> Result<v1::ApplyResponse, Status> {
         let state = self.state();
         let format = format(request.format)?;
-        let (spec, mut warnings) = check(&state, &request.source, format)?;
+        let (spec, mut warnings) = self.check(&state, &request.source, format)?;
         warnings.extend(state.overrides.warnings(&spec).into_iter().take(WARNINGS_MAX));
         let current = state.revision();
         if request.dry_run {
-            let changed = *state.spec != spec || state.configuration.is_none();
+            let changed = state.spec != spec || state.configuration.is_none();
             return Ok(v1::ApplyResponse { revision: current.0, changed, warnings });
         }
         let Ok(id) = <[u8; 16]>::try_from(request.request_id.as_slice()) else {
@@ -271,28 +271,29 @@ impl Member {
         Ok(v1::CreateClientResponse { certificate, authority, endpoints })
     }
 
+    /// Checks a configuration against itself and against the nodes that this node knows.
+    fn check(
+        &self,
+        state: &ClusterState,
+        source: &str,
+        format: Format,
+    ) -> Result<(Arc<ClusterSpec>, Vec<String>), Status> {
+        let invalid = |problems: &spec::Diagnostics| {
+            error(Kind::Invalid, problems.render("configuration", source))
+        };
+        let spec = self.raft.read(source, format).map_err(|problems| invalid(&problems))?;
+        let problems = spec::against_nodes(&spec, &state.known_nodes());
+        if problems.has_errors() {
+            return Err(invalid(&problems));
+        }
+        let warnings = problems.render("configuration", source);
+        let warnings = if warnings.is_empty() { Vec::new() } else { vec![warnings] };
+        Ok((spec, warnings))
+    }
+
     pub(crate) fn state(&self) -> Arc<ClusterState> {
         Arc::clone(&self.raft.state().borrow())
     }
-}
-
-/// Checks a configuration against itself and against the nodes that this node knows.
-fn check(
-    state: &ClusterState,
-    source: &str,
-    format: Format,
-) -> Result<(ClusterSpec, Vec<String>), Status> {
-    let invalid = |problems: &spec::Diagnostics| {
-        error(Kind::Invalid, problems.render("configuration", source))
-    };
-    let spec = spec::parse(source, format).map_err(|problems| invalid(&problems))?;
-    let problems = spec::against_nodes(&spec, &state.known_nodes());
-    if problems.has_errors() {
-        return Err(invalid(&problems));
-    }
-    let warnings = problems.render("configuration", source);
-    let warnings = if warnings.is_empty() { Vec::new() } else { vec![warnings] };
-    Ok((spec, warnings))
 }
 
 fn format(found: i32) -> Result<Format, Status> {

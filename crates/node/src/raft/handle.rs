@@ -12,10 +12,12 @@ use openraft::{ChangeMembers, ReadPolicy};
 use quorate_model::command::Command;
 use quorate_model::id::NodeId;
 use quorate_model::membership::Step;
+use quorate_model::spec::{ClusterSpec, Diagnostics, Format};
 use quorate_model::state::{ClusterState, Reply};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::reader::Reader;
 use super::status::RaftStatus;
 use super::store::space::{LowSpace, Space};
 use super::types::{Member, Raft, TypeConfig};
@@ -55,6 +57,7 @@ pub struct RaftHandle {
     pub(super) state: watch::Receiver<Arc<ClusterState>>,
     pub(super) status: watch::Receiver<Arc<RaftStatus>>,
     pub(super) space: Space,
+    pub(super) reader: Arc<Reader>,
     pub(super) limit: Duration,
     /// How long a leader whom nobody has answered yet may wait for that.
     pub(super) quorum_limit: Duration,
@@ -184,6 +187,19 @@ impl RaftHandle {
         let lately =
             heartbeats.filter(|(_, at)| at.as_ref().is_some_and(|at| at.elapsed() < within));
         lately.map(|(&node, _)| NodeId(node)).collect()
+    }
+
+    /// What a configuration's text says.
+    ///
+    /// # Errors
+    ///
+    /// If it is wrong, with every reason.
+    pub(crate) fn read(
+        &self,
+        source: &str,
+        format: Format,
+    ) -> Result<Arc<ClusterSpec>, Diagnostics> {
+        self.reader.read(source, format)
     }
 
     /// The replicated state, as this node has applied it; a new value after every apply.

@@ -16,6 +16,7 @@ use quorate_model::id::LogIndex;
 use quorate_model::state::{ApplyError, ClusterState, Reply};
 use tokio::sync::watch;
 
+use super::reader::Reader;
 use super::store::database::invalid;
 use super::store::snapshots::Snapshots;
 use super::store::space::Space;
@@ -44,6 +45,7 @@ impl Applied {
         &mut self,
         log_id: LogId,
         payload: EntryPayload<quorate_model::command::Command, u64, super::types::Member>,
+        reader: &Reader,
     ) -> Result<Reply, ApplyError> {
         let index = LogIndex(log_id.index);
         self.last = Some(log_id);
@@ -53,7 +55,10 @@ impl Applied {
                 self.state.skip(index);
                 self.membership = StoredMembership::new(Some(log_id), membership);
             }
-            EntryPayload::Normal(command) => return self.state.apply(index, &command),
+            EntryPayload::Normal(command) => {
+                let read = |source: &str, format| reader.read(source, format);
+                return self.state.apply_reading(index, &command, &read);
+            }
         }
         Ok(Reply::Done)
     }
@@ -63,6 +68,7 @@ impl Applied {
 #[derive(Debug)]
 pub struct StateMachine {
     applied: Applied,
+    reader: Arc<Reader>,
     published: watch::Sender<Arc<ClusterState>>,
     snapshots: Arc<Snapshots>,
     space: Space,
@@ -75,12 +81,18 @@ impl StateMachine {
         let (published, receiver) = watch::channel(Arc::default());
         let machine = Self {
             applied: Applied::default(),
+            reader: Arc::default(),
             published,
             snapshots: store.snapshots(),
             space: store.space(),
             fatal: store.fatal_sender(),
         };
         (machine, receiver)
+    }
+
+    /// What it reads configurations with.
+    pub(crate) fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader)
     }
 
     fn publish(&self) {
@@ -104,7 +116,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut replies = Vec::new();
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let reply = self.applied.apply(entry.log_id, entry.payload).map_err(|error| {
+            let reply = self.applied.apply(entry.log_id, entry.payload, &self.reader);
+            let reply = reply.map_err(|error| {
                 self.fatal.tell(&error.to_string());
                 io::Error::other(error)
             })?;

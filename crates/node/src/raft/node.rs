@@ -126,6 +126,7 @@ impl RaftNode {
         let identity = Arc::new(identity);
         let me = identity.node_id;
         let (machine, state) = StateMachine::new(&store);
+        let reader = machine.reader();
         let (status_sender, status) = watch::channel(Arc::<RaftStatus>::default());
         let directory = PeerDirectory::new(Arc::clone(&identity), state.clone(), status.clone());
         let tls_client = tls::client(&identity, directory.clone())?;
@@ -148,6 +149,7 @@ impl RaftNode {
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let limit = Duration::from_millis(timers.election_max * 8).max(Duration::from_secs(3));
         let handle = RaftHandle {
+            reader,
             raft: raft.clone(),
             state: state.clone(),
             status,

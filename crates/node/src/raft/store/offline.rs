@@ -16,6 +16,7 @@ use super::snapshots::Snapshots;
 use super::{Store, StoreError, damaged, log, open_database, owner};
 use crate::identity::Identity;
 use crate::raft::machine::Applied;
+use crate::raft::reader::Reader;
 use crate::raft::types::{LogId, SnapshotMeta, Vote};
 use crate::raft::wire;
 
@@ -42,7 +43,7 @@ pub(crate) fn read(directory: &DataDirectory, identity: &Identity) -> Result<Sto
     let database = open_database(path)?;
     Store::check_owner(&database, path, identity)?;
     let wrong = |cause: std::io::Error| damaged(path, &cause);
-    let mut applied = Applied::default();
+    let (mut applied, reader) = (Applied::default(), Reader::default());
     if let Some(snapshot) = Snapshots::open(&path.join("snapshots")).map_err(wrong)?.current() {
         applied = Applied::from_snapshot(&snapshot.meta, &snapshot.snapshot).map_err(wrong)?;
     }
@@ -60,9 +61,8 @@ pub(crate) fn read(directory: &DataDirectory, identity: &Identity) -> Result<Sto
         return Err(missing());
     }
     for entry in entries {
-        applied.apply(entry.log_id, entry.payload).map_err(|error| StoreError::Damaged {
-            path: path.to_owned(),
-            cause: error.to_string(),
+        applied.apply(entry.log_id, entry.payload, &reader).map_err(|error| {
+            StoreError::Damaged { path: path.to_owned(), cause: error.to_string() }
         })?;
     }
     let promises = super::read_promises(&database).and_then(|stored| match stored {
