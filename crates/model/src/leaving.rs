@@ -18,7 +18,8 @@ use crate::time::Instant;
 #[cfg(test)]
 mod tests;
 
-/// Real servers that may be leaving at once; more than these leave without their time.
+/// Real servers that may be leaving at once, counted for each address that their service listens on;
+/// more than these leave without their time.
 pub const LEAVING_MAX: usize = 10_000;
 
 /// A real server that leaves a service.
@@ -42,7 +43,11 @@ struct Remains {
 
 /// The real servers that are leaving.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Leaving(BTreeMap<(ServiceKey, SocketAddr), Remains>);
+pub struct Leaving {
+    remains: BTreeMap<(ServiceKey, SocketAddr), Remains>,
+    /// When the next one's time is over: it is asked for with each message.
+    next_end: Option<Instant>,
+}
 
 /// The services of a configuration by the keys that the kernel knows them by.
 struct ByKey<'s>(BTreeMap<ServiceKey, (&'s ServiceName, &'s VirtualService)>);
@@ -109,76 +114,99 @@ impl Leaving {
         after: &ClusterSpec,
     ) {
         let (old, new) = (ByKey::new(before), ByKey::new(after));
-        if self.0.is_empty() && !old.drains() && !new.drains() {
+        if self.remains.is_empty() && !old.drains() && !new.drains() {
             return;
         }
         let stays = new.servers();
         let groups = after.groups.values().flat_map(|group| &group.addresses);
         let vips: BTreeSet<IpAddr> = groups.map(|vip| vip.net.addr()).collect();
         // Else nothing comes for it.
-        let is_served = |service: &VirtualService| {
-            service.listen.iter().any(|listen| vips.contains(&listen.address.ip()))
+        let is_served = |key: &ServiceKey, service: &VirtualService| match key {
+            ServiceKey::At { address, .. } => vips.contains(&address.ip()),
+            ServiceKey::Marked { .. } => {
+                service.listen.iter().any(|listen| vips.contains(&listen.address.ip()))
+            }
+        };
+        // Who has the key now, else who had it; how long counts by the name, where that is still there.
+        let of_key = |key: &ServiceKey| new.0.get(key).or_else(|| old.0.get(key)).copied();
+        let drain = |name: &ServiceName, service: &VirtualService| {
+            after.services.get(name).map_or(service.drain, |service| service.drain)
         };
         // A kernel that synchronises connections takes no real server of another family.
         let mixed = |key: &ServiceKey, server: &SocketAddr| {
             after.sync.is_some() && key.family() != Family::of(server.ip())
         };
-        self.0.retain(|place, remains| {
+        self.remains.retain(|place, remains| {
             let (key, server) = place;
-            if let Some((_, service)) = new.0.get(key) {
+            let by = new.0.get(key).map_or(&remains.service.0, |(name, _)| *name);
+            if let Some(service) = after.services.get(by) {
                 remains.until = remains.until.min(now + service.drain);
             }
-            !stays.contains(place) && !mixed(key, server) && is_served(&remains.service.1)
+            !stays.contains(place) && !mixed(key, server) && is_served(key, &remains.service.1)
         });
-        let mut formers: BTreeMap<&ServiceName, Arc<VirtualService>> = BTreeMap::new();
+        let mut formers: BTreeMap<(&ServiceName, bool), Arc<VirtualService>> = BTreeMap::new();
         for (place, destination) in table {
             let (key, server) = &place;
-            if self.0.contains_key(&place) || stays.contains(&place) || mixed(key, server) {
+            if self.remains.contains_key(&place) || stays.contains(&place) || mixed(key, server) {
                 continue;
             }
-            let Some(&(name, service)) = new.0.get(key).or_else(|| old.0.get(key)) else {
-                continue;
-            };
-            if service.drain.is_zero() || !is_served(service) {
+            let Some((name, service)) = of_key(key) else { continue };
+            let drain = drain(name, service);
+            if drain.is_zero() || !is_served(key, service) {
                 continue;
             }
-            if self.0.len() >= LEAVING_MAX {
+            if self.remains.len() >= LEAVING_MAX {
                 break;
             }
             let bare = || Arc::new(VirtualService { real_servers: Vec::new(), ..service.clone() });
-            let former = Arc::clone(formers.entry(name).or_insert_with(bare));
+            let former =
+                Arc::clone(formers.entry((name, new.0.contains_key(key))).or_insert_with(bare));
             let remains = Remains {
                 service: (name.clone(), former),
                 destination: Destination { weight: 0, ..destination },
-                until: now + service.drain,
+                until: now + drain,
             };
-            self.0.insert(place, remains);
+            self.remains.insert(place, remains);
         }
+        self.look_when_next_ends();
         self.expire(now);
     }
 
     /// Forgets those whose time is over; says whether there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
-        let before = self.0.len();
-        self.0.retain(|_, remains| remains.until > now);
-        self.0.len() < before
+        if self.next_end.is_none_or(|end| end > now) {
+            return false;
+        }
+        self.remains.retain(|_, remains| remains.until > now);
+        self.look_when_next_ends();
+        true
+    }
+
+    fn look_when_next_ends(&mut self) {
+        self.next_end = self.remains.values().map(|remains| remains.until).min();
     }
 
     /// When the next one's time is over.
     #[must_use]
     pub fn next_end(&self) -> Option<Instant> {
-        self.0.values().map(|remains| remains.until).min()
+        self.next_end
     }
 
     /// Puts them beside what the configuration wants.
     pub fn add_to(&self, desired: &mut DesiredServices) {
-        for ((key, server), remains) in &self.0 {
+        let mut touched = BTreeSet::new();
+        for ((key, server), remains) in &self.remains {
             let service = desired.entry(*key).or_insert_with(|| {
                 let settings = desired::settings(&remains.service.1, key.family());
                 DesiredService { settings, destinations: BTreeMap::new() }
             });
             service.destinations.entry(*server).or_insert(remains.destination);
-            desired::heed_idle(service);
+            touched.insert(*key);
+        }
+        for key in touched {
+            if let Some(service) = desired.get_mut(&key) {
+                desired::heed_idle(service);
+            }
         }
     }
 
@@ -186,7 +214,7 @@ impl Leaving {
     #[must_use]
     pub fn leavers(&self, now: Instant) -> Vec<Leaver> {
         let mut leavers: BTreeMap<(&ServiceName, SocketAddr), Leaver> = BTreeMap::new();
-        for ((_, address), remains) in &self.0 {
+        for ((_, address), remains) in &self.remains {
             let Destination { forward, weight, thresholds } = remains.destination;
             let left = remains.until.since(now);
             let leaver = leavers.entry((&remains.service.0, *address)).or_insert_with(|| Leaver {

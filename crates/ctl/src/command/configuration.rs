@@ -75,8 +75,8 @@ pub(super) async fn both(
             return Err(failure);
         }
     };
-    let (candidate, in_force) = tokio::try_join!(candidate, InForce::read(&client))?;
-    Ok((candidate, client, in_force))
+    let (candidate, in_force) = tokio::join!(candidate, InForce::read(&client));
+    Ok((candidate?, client, in_force?))
 }
 
 /// A file's text, or stdin's for `-`.

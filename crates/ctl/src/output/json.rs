@@ -145,6 +145,7 @@ pub struct RealServer {
     pub counters: Option<Traffic>,
     pub rates: Option<Traffic>,
     pub kernel_weight: Option<u32>,
+    pub leaves_in_s: Option<u64>,
 }
 
 /// A weight that an operator ordered in place of the configured one.
@@ -350,6 +351,7 @@ impl From<v1::RealServerStatus> for RealServer {
             counters: server.counters.map(Traffic::from),
             rates: server.rates.map(Traffic::from),
             kernel_weight: server.kernel_weight,
+            leaves_in_s: server.leaves_in_s,
         }
     }
 }

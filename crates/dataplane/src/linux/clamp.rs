@@ -35,8 +35,11 @@ pub(super) fn set(vip: IpAddr, mss: u16) -> Result<(), DataplaneError> {
 pub(super) fn unset(vip: IpAddr) -> Result<bool, DataplaneError> {
     let doing = || Operation::Clamp(vip);
     let table = table(vip);
-    if list(&table, doing)?.is_none() {
-        return Ok(false);
+    match list(&table, doing) {
+        // Without nft there was none to set it with.
+        Ok(None) | Err(DataplaneError::NoNft { .. }) => return Ok(false),
+        Ok(Some(_)) => {}
+        Err(error) => return Err(error),
     }
     nft(&["delete", "table", "inet", &table], None, doing).map(|_| true)
 }

@@ -83,7 +83,18 @@ impl Director {
     /// Once this node has applied what the cluster has, the kernel's table may be touched.
     pub(super) fn catch_up(&mut self, effects: &mut Vec<Effect>) {
         if self.is_current() && self.waits.take().is_some() {
+            self.forget_found();
             self.aim_services(effects);
+        }
+    }
+
+    /// What the kernel held at the start says nothing of a real server that comes later: once all are
+    /// known, and it was aimed at what the cluster has, it is not looked at any more.
+    pub(super) fn forget_found(&mut self) {
+        let is_known = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Known(_));
+        let starting = self.found.as_ref().is_some_and(|found| !found.is_empty());
+        if starting && self.waits.is_none() && self.verdicts.values().all(is_known) {
+            self.found = Some(ObservedServices::new());
         }
     }
 
@@ -140,12 +151,7 @@ impl Director {
             let before = known.effect();
             *known = Knowledge::Known(verdict);
             let changes = known.effect() != before;
-            let is_known = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Known(_));
-            let starting = self.found.as_ref().is_some_and(|found| !found.is_empty());
-            if starting && self.verdicts.values().all(is_known) {
-                // What the kernel held at the start says nothing of a real server that comes later.
-                self.found = Some(ObservedServices::new());
-            }
+            self.forget_found();
             // Ten thousand first verdicts that say what was taken for so already cost nothing more.
             if changes {
                 self.aim_services(effects);

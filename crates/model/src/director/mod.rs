@@ -387,6 +387,9 @@ impl Director {
         }
         let expired = self.leaving.expire(now);
         let waited = self.waits.take_if(|until| now >= *until).is_some();
+        if waited {
+            self.forget_found();
+        }
         if expired || waited {
             self.aim_services(effects);
         }

@@ -111,6 +111,19 @@ fn a_service_that_leaves_takes_no_connection_and_keeps_those_it_has() {
     let mut table = Table::new(SOURCE);
     table.configure(START, &SOURCE.replace("192.0.2.80:80", "192.0.2.80:81"));
     assert_eq!(table.desired().len(), 2);
+    table.configure(
+        after(1),
+        &SOURCE.replace("192.0.2.80:80", "192.0.2.80:81").replace("30s", "0s"),
+    );
+    assert_eq!(table.desired().len(), 1);
+    // Of two addresses, the one that is a VIP no more.
+    let two = SOURCE.replace("[\"192.0.2.80\"", "[\"192.0.2.80\", \"192.0.2.81\"").replace(
+        "listen = \"tcp/192.0.2.80:80\"",
+        "listen = [\"tcp/192.0.2.80:80\", \"tcp/192.0.2.81:80\"]",
+    );
+    let mut table = Table::new(&two);
+    table.configure(START, SOURCE);
+    assert_eq!(table.desired().len(), 1);
     // Where the VIP goes too, nothing comes for it.
     let mut table = Table::new(SOURCE);
     table.configure(START, "");

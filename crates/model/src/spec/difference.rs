@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::document::duration_text;
 use super::{
@@ -46,6 +47,8 @@ pub struct FieldChange {
     pub new: String,
     /// Whether connections that pass through it go on.
     pub in_place: bool,
+    /// Of what is removed: for how long its connections go on, with none new.
+    pub drains: Option<Duration>,
 }
 
 /// One object that is not as it was.
@@ -99,7 +102,10 @@ impl fmt::Display for FieldChange {
         }?;
         match (self.in_place, self.turn) {
             (true, Turn::Changed) => f.write_str("  (in place, connections kept)"),
-            (true, _) => Ok(()),
+            (true, _) => match self.drains {
+                Some(drain) => write!(f, "  (drains for {})", duration_text(drain)),
+                None => Ok(()),
+            },
             (false, _) => f.write_str("  (ends its connections)"),
         }
     }
@@ -197,7 +203,17 @@ impl Fields {
     }
 
     fn note(&mut self, field: &'static str, turn: Turn, old: String, new: String, in_place: bool) {
-        self.0.push(FieldChange { field, turn, old, new, in_place });
+        self.0.push(FieldChange { field, turn, old, new, in_place, drains: None });
+    }
+
+    /// What was removed of this field keeps its connections for that long.
+    fn drain(&mut self, field: &'static str, drain: Duration) {
+        let removed = |change: &&mut FieldChange| {
+            change.field == field && change.turn == Turn::Removed && !drain.is_zero()
+        };
+        for change in self.0.iter_mut().filter(removed) {
+            (change.in_place, change.drains) = (true, Some(drain));
+        }
     }
 
     fn value(&mut self, field: &'static str, old: String, new: String, in_place: bool) {
@@ -348,6 +364,10 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
         fields.moved("listen", &old.listen, &new.listen);
     } else {
         fields.members("listen", &listen(old), &listen(new), |()| String::new(), true);
+        // With another group another VIP goes, maybe, and its connections with it.
+        if old.group == new.group && old.mark == new.mark {
+            fields.drain("listen", new.drain);
+        }
     }
     fields.order("listen", &old.listen, &new.listen);
     let mark = |service: &VirtualService| service.mark.map(|mark| mark.to_string());
@@ -376,6 +396,7 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
         service.real_servers.iter().map(|server| (server.address, *server)).collect()
     };
     fields.members("real_server", &servers(old), &servers(new), settings, true);
+    fields.drain("real_server", new.drain);
     let sorry = |service: &VirtualService| {
         service.sorry_server.map(|server| format!("{}{}", server.address, settings(&server)))
     };

@@ -89,10 +89,14 @@ fn own(
 /// A real server that is of the configuration no more.
 fn leaver(leaver: &Leaver, observed: Option<&ObservedServices>) -> RealServerStatus {
     let Leaver { service: (_, service), server, left } = leaver;
-    let left = Duration::from_secs(left.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
+    let left = u64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
     RealServerStatus {
+        leaves_in_s: Some(left),
         state: RealServerState::Draining.into(),
-        reason: format!("left the configuration, deleted in {}", duration_text(left)),
+        reason: format!(
+            "left the configuration, deleted in {}",
+            duration_text(Duration::from_secs(left))
+        ),
         ..found(service, server, observed)
     }
 }

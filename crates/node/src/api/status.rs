@@ -277,7 +277,7 @@ impl Knowledge<'_> {
         };
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
         // Services that left the configuration, and keep their connections for a while.
-        for service in self.answers.get(&self.me).iter().flat_map(|answer| &answer.services) {
+        for service in self.answers.values().flat_map(|answer| &answer.services) {
             names.insert(&service.name, &service.group);
         }
         for (name, service) in &self.state.spec.services {
@@ -288,7 +288,10 @@ impl Knowledge<'_> {
             .filter_map(|(name, group)| {
                 let group: Option<GroupName> = group.parse().ok();
                 let owner = group.and_then(|group| self.holder(&group)).map(|(id, _)| id);
-                owner.and_then(|owner| of(owner, name)).or_else(|| of(self.me, name))
+                let seen = owner.and_then(|owner| of(owner, name)).or_else(|| of(self.me, name));
+                // One that left may be known to others only: to directors, and to those that did not
+                // start meanwhile.
+                seen.or_else(|| self.answers.keys().find_map(|node| of(*node, name)))
             })
             .collect()
     }

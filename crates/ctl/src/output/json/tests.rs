@@ -30,6 +30,7 @@ fn real_server() -> v1::RealServerStatus {
         }),
         rates: None,
         kernel_weight: Some(0),
+        leaves_in_s: None,
     }
 }
 
@@ -154,7 +155,7 @@ fn the_status_has_every_promised_key() {
                     "connections": 1, "packets_in": 2, "packets_out": 3, "bytes_in": 4,
                     "bytes_out": 5
                 },
-                "rates": null, "kernel_weight": 0
+                "rates": null, "kernel_weight": 0, "leaves_in_s": null
             }]
         }],
         "answered_by": "lb2"

@@ -106,8 +106,8 @@ pub fn troubles(status: &StatusResponse) -> Vec<String> {
     let unowned = status.groups.iter().filter(|group| !held(group));
     troubles.extend(unowned.map(|group| format!("{} has no owner", group.name)));
     for service in &status.services {
-        let all = &service.real_servers;
-        if !all.is_empty() && !all.iter().any(takes_traffic) {
+        let mut all = service.real_servers.iter().filter(|server| stays(server)).peekable();
+        if all.peek().is_some() && !all.any(takes_traffic) {
             troubles.push(format!("{} has no real server", service.name));
         }
     }
@@ -117,6 +117,11 @@ pub fn troubles(status: &StatusResponse) -> Vec<String> {
 /// Whether an owner holds a lease of this group now, as far as is known.
 fn held(group: &GroupStatus) -> bool {
     group.owner.is_some() && group.lease_remaining_ms.is_some_and(|left| left > 0)
+}
+
+/// Whether it is of the configuration still: one that left it, and drains, is missed by nobody.
+fn stays(server: &quorate_api::v1::RealServerStatus) -> bool {
+    server.leaves_in_s.is_none()
 }
 
 fn takes_traffic(server: &quorate_api::v1::RealServerStatus) -> bool {
@@ -265,7 +270,8 @@ pub(super) fn span(seconds: i64) -> String {
 
 fn real_servers_up(status: &StatusResponse, group: &str) -> Cell {
     let services = status.services.iter().filter(|service| service.group == group);
-    let servers: Vec<_> = services.flat_map(|service| &service.real_servers).collect();
+    let servers = services.flat_map(|service| &service.real_servers);
+    let servers: Vec<_> = servers.filter(|server| stays(server)).collect();
     if servers.is_empty() {
         return "-".into();
     }

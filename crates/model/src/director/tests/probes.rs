@@ -192,3 +192,23 @@ fn a_table_is_not_left_alone_for_ever() {
     world.restart(2, 11);
     assert_eq!(world.weights(2), weights(&[(11, 1), (12, 1)]));
 }
+
+/// While it waits to be current, what the probes say must not make it forget what the kernel held.
+#[test]
+fn what_was_draining_as_the_daemon_died_goes_on_though_probes_speak_first() {
+    let drained = format!("{CONFIGURATION}drain = \"30s\"\n");
+    let less = drained.replace(", { address = \"10.0.0.12:80\" }", "");
+    let mut world = World::with(&drained, Role::Director, &ObservedServices::new());
+    world.configure(&less);
+    let (new, heard) = (world.state.clone(), world.heard.take());
+    world.state.spec = Arc::new(crate::spec::parse(&drained, crate::spec::Format::Toml).unwrap());
+    world.state.applied = LogIndex(9);
+    world.nodes.get_mut(&1).unwrap().found = found(&[(11, 1), (12, 0)]);
+    world.restart(1, 10);
+    world.verdict(1, 11, Verdict::Up);
+    world.verdict(1, 12, Verdict::Up);
+    world.event(1, Event::State(Arc::new(new)));
+    let membership = world.membership();
+    world.event(1, Event::Raft { leads: false, heard, membership });
+    assert_eq!(world.weights(1), weights(&[(11, 1), (12, 0)]));
+}

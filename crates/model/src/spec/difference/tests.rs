@@ -104,3 +104,19 @@ fn ports_of_a_service_by_mark_come_and_go_in_place() {
          tcp/192.168.10.180:80-91\n"
     );
 }
+
+#[test]
+fn what_drains_ends_no_connections() {
+    let told = |drain: &str| {
+        let with = EXAMPLE.replacen("[service.web]\n", &format!("[service.web]\n{drain}"), 1);
+        let less = with.replace("  { address = \"192.168.10.17:80\" },\n", "");
+        assert_ne!(with, less);
+        let changes = difference(&spec(&with), &spec(&less));
+        let removed = changes.iter().flat_map(|change| &change.fields).next().unwrap();
+        (removed.to_string(), removed.in_place)
+    };
+    let (text, kept) = told("drain = \"5m\"\n");
+    assert!(kept && text.ends_with("(drains for 5m)"), "{text}");
+    let (text, kept) = told("");
+    assert!(!kept && text.ends_with("(ends its connections)"), "{text}");
+}

@@ -190,5 +190,6 @@ fn a_real_server_that_left_the_configuration_is_shown_until_its_time_is_over() {
     assert_eq!((left.address.as_str(), left.active), ("10.0.0.13:80", 4));
     assert_eq!(left.state(), RealServerState::Draining);
     assert_eq!(left.reason, "left the configuration, deleted in 22s");
+    assert_eq!((left.leaves_in_s, services[0].real_servers[0].leaves_in_s), (Some(22), None));
     assert_eq!(services[1].real_servers.len(), 1);
 }
