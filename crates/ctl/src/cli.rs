@@ -220,6 +220,9 @@ pub struct Status {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "5m")]
     pub wait: Option<Duration>,
+    /// Without services: cheap however many there are, for whoever asks often
+    #[arg(long)]
+    pub brief: bool,
 }
 
 /// `quorate services`.

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::peer::v1::forward_request::Request as Write;
 use quorate_api::peer::v1::forward_response::Response as Written;
 use quorate_api::peer::v1::{HeldGroup, ObserveResponse, ObservedLink};
-use quorate_api::v1;
+use quorate_api::v1::{self, ServiceStatus};
 use quorate_model::director::DirectorView;
 use quorate_model::id::NodeId;
 use quorate_model::kernel::ObservedServices;
@@ -67,11 +68,11 @@ impl Member {
         tokio::time::timeout(limit, led).await.ok()?.ok()?.leader
     }
 
-    /// What this node says of itself.
-    pub(crate) async fn observe(&self) -> Result<ObserveResponse, Status> {
-        let view = self.view().await?;
+    /// What this node says of itself; in brief without services.
+    pub(crate) async fn observe(&self, brief: bool) -> Result<ObserveResponse, Status> {
+        let view = Arc::new(self.view().await?);
         let state = self.state();
-        let observed = self.counters().await;
+        let services = if brief { Vec::new() } else { self.observe_services(&state, &view).await };
         let held = view.held.iter().map(|(group, (epoch, left))| HeldGroup {
             group: group.to_string(),
             epoch: epoch.0,
@@ -81,18 +82,28 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             problems: self.problems(&view),
             held: held.collect(),
-            services: services::local(
-                &state.spec,
-                &state.overrides,
-                &view.verdicts,
-                &view.leaving,
-                observed.as_ref(),
-            ),
+            services,
             api: self.api.map(|address| address.to_string()).unwrap_or_default(),
             links: self.links.view().into_iter().map(observed_link).collect(),
             disk_full: view.disk_full,
             sync: sync_status(&state, &view),
         })
+    }
+
+    /// Ten thousand real servers take a while: not on a thread that Raft needs.
+    async fn observe_services(
+        &self,
+        state: &Arc<ClusterState>,
+        view: &Arc<DirectorView>,
+    ) -> Vec<ServiceStatus> {
+        let observed = self.counters().await;
+        let (state, view) = (Arc::clone(state), Arc::clone(view));
+        let composed = tokio::task::spawn_blocking(move || {
+            let DirectorView { verdicts, leaving, .. } = &*view;
+            services::local(&state.spec, &state.overrides, verdicts, leaving, observed.as_ref())
+        });
+        // It ends early only with the daemon.
+        composed.await.unwrap_or_default()
     }
 
     /// The kernel's table; `None` where it could not be read in time.
@@ -120,8 +131,8 @@ impl Member {
     }
 
     /// What another node says of itself.
-    pub(crate) async fn ask(&self, node: NodeId) -> Result<ObserveResponse, Status> {
-        self.calls.observe(node, ASK_TIMEOUT).await
+    pub(crate) async fn ask(&self, node: NodeId, brief: bool) -> Result<ObserveResponse, Status> {
+        self.calls.observe(node, brief, ASK_TIMEOUT).await
     }
 
     /// Has the leader do a write.
@@ -152,7 +163,7 @@ impl Member {
         let mut endpoints: BTreeSet<String> =
             self.api.map(|address| address.to_string()).into_iter().collect();
         for &node in state.nodes.keys().filter(|&&node| node != self.me) {
-            if let Ok(answer) = self.ask(node).await
+            if let Ok(answer) = self.ask(node, true).await
                 && !answer.api.is_empty()
             {
                 endpoints.insert(answer.api);

@@ -376,9 +376,9 @@ struct Handler(Arc<Node>);
 
 #[tonic::async_trait]
 impl PeerHandler for Handler {
-    async fn observe(&self) -> peer::ObserveResponse {
+    async fn observe(&self, brief: bool) -> peer::ObserveResponse {
         match self.0.member() {
-            Some(member) => member.observe().await.unwrap_or_default(),
+            Some(member) => member.observe(brief).await.unwrap_or_default(),
             None => peer::ObserveResponse::default(),
         }
     }

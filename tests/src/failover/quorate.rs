@@ -188,7 +188,7 @@ impl Quorate {
     #[must_use]
     pub fn statuses(&self) -> Option<Vec<Value>> {
         let status = |director: &&str| {
-            let status = self.deployment.status(director)?;
+            let status = self.deployment.status_in_brief(director)?;
             status.pointer("/cluster/leader")?.as_str().is_some().then_some(status)
         };
         self.directors.iter().map(status).collect()
@@ -350,7 +350,7 @@ impl Bed for Quorate {
     }
 
     fn move_from(&mut self, director: &str) -> Result<(), LabError> {
-        let status = self.deployment.status(director).unwrap_or_default();
+        let status = self.deployment.status_in_brief(director).unwrap_or_default();
         let groups = status["groups"].as_array().cloned().unwrap_or_default();
         let to = others(&self.directors, director);
         let mut to = to.iter().cycle();

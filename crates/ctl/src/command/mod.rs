@@ -86,15 +86,20 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
     }
 }
 
-async fn read_status(client: &Client) -> Result<StatusResponse, Failure> {
-    let request =
-        |mut admin: crate::client::Admin| async move { admin.status(StatusRequest {}).await };
+/// In brief it is without services, and cheap.
+async fn read_status(client: &Client, brief: bool) -> Result<StatusResponse, Failure> {
+    let request = |mut admin: crate::client::Admin| async move {
+        admin.status(StatusRequest { brief }).await
+    };
     Ok(client.call(Kind::Read, "read the status", request).await?.body)
 }
 
 /// The status of a cluster; a node that belongs to none is a failure.
 async fn read_member_status(client: &Client) -> Result<StatusResponse, Failure> {
-    let status = read_status(client).await?;
+    member(read_status(client, false).await?)
+}
+
+fn member(status: StatusResponse) -> Result<StatusResponse, Failure> {
     if status.member {
         return Ok(status);
     }

@@ -4,7 +4,7 @@ use quorate_api::v1::{NodeState, RemoveNodeRequest, StatusResponse};
 use serde::Serialize;
 
 use super::confirm::confirm;
-use super::{Ended, Scene, read_member_status};
+use super::{Ended, Scene, member, read_member_status, read_status};
 use crate::cli::{Node, NodeRemove};
 use crate::client::{Admin, Kind};
 use crate::exit::{Exit, Failure};
@@ -28,7 +28,7 @@ pub(super) async fn run(scene: &Scene<'_>, action: Node) -> Ended {
 }
 
 async fn list(scene: &Scene<'_>) -> Ended {
-    let status = read_member_status(&scene.cluster()?).await?;
+    let status = member(read_status(&scene.cluster()?, true).await?)?;
     let listed = Listed { nodes: status.nodes.iter().cloned().map(json::Node::from).collect() };
     scene.output.data(&listed, |style| table::nodes(&status.nodes, style))?;
     Ok(Exit::Ok)

@@ -22,12 +22,19 @@ pub(super) async fn run(scene: &Scene<'_>, arguments: Status) -> Ended {
     let client = scene.cluster()?;
     let deadline = arguments.wait.map(|wait| Instant::now() + wait);
     let status = loop {
-        let answer = read_status(&client).await;
+        // Only the last look has to show all.
+        let mut answer = read_status(&client, arguments.brief || deadline.is_some()).await;
         let Some(deadline) = deadline else { break answer? };
-        let settled = answer.as_ref().is_ok_and(is_settled);
-        // A daemon that is just starting is worth waiting for too; a wrong call is not.
-        let hopeless = answer.as_ref().is_err_and(|failure| failure.exit == Exit::Usage);
-        if settled || hopeless || Instant::now() + WAIT_INTERVAL >= deadline {
+        let ends = |answer: &Result<StatusResponse, Failure>| {
+            let settled = answer.as_ref().is_ok_and(is_settled);
+            // A daemon that is just starting is worth waiting for too; a wrong call is not.
+            let hopeless = answer.as_ref().is_err_and(|failure| failure.exit == Exit::Usage);
+            settled || hopeless || Instant::now() + WAIT_INTERVAL >= deadline
+        };
+        if answer.is_ok() && !arguments.brief && ends(&answer) {
+            answer = read_status(&client, false).await;
+        }
+        if ends(&answer) {
             break answer?;
         }
         tokio::time::sleep(WAIT_INTERVAL).await;

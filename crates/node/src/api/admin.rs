@@ -226,7 +226,7 @@ impl v1::admin_server::Admin for AdminService {
 
     async fn status(
         &self,
-        _: Request<v1::StatusRequest>,
+        request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
         let Some(member) = self.node.member() else {
             let answered_by = self.node.config().name.to_string();
@@ -236,10 +236,11 @@ impl v1::admin_server::Admin for AdminService {
         let state = member.state();
         let others: Vec<NodeId> =
             state.nodes.keys().copied().filter(|&node| node != member.me).collect();
-        let asked = others.into_iter().map(|node| ask(&member, node));
+        let brief = request.get_ref().brief;
+        let asked = others.into_iter().map(|node| ask(&member, node, brief));
         let answers = join_all(asked).await.into_iter().flatten();
         let mut answers: BTreeMap<NodeId, ObserveResponse> = answers.collect();
-        answers.insert(member.me, member.observe().await?);
+        answers.insert(member.me, member.observe(brief).await?);
         let raft = Arc::clone(&member.raft.status().borrow());
         Ok(Response::new(compose(&Knowledge {
             me: member.me,
@@ -351,8 +352,8 @@ impl v1::admin_server::Admin for AdminService {
 }
 
 /// What another node says of itself; `None` if it does not answer in time.
-async fn ask(member: &Member, node: NodeId) -> Option<(NodeId, ObserveResponse)> {
-    Some((node, member.ask(node).await.ok()?))
+async fn ask(member: &Member, node: NodeId, brief: bool) -> Option<(NodeId, ObserveResponse)> {
+    Some((node, member.ask(node, brief).await.ok()?))
 }
 
 #[cfg(test)]

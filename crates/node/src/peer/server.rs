@@ -22,8 +22,8 @@ use crate::raft::wire;
 /// What the rest of the daemon answers to other nodes.
 #[tonic::async_trait]
 pub trait PeerHandler: Send + Sync + 'static {
-    /// What this node knows of itself that others show in `status`.
-    async fn observe(&self) -> peer::ObserveResponse;
+    /// What this node knows of itself that others show in `status`; in brief without services.
+    async fn observe(&self, brief: bool) -> peer::ObserveResponse;
 
     /// Some connections of a service, as this node's kernel knows them.
     async fn connections(
@@ -222,7 +222,7 @@ impl peer::peer_server::Peer for PeerService {
         request: Request<peer::ObserveRequest>,
     ) -> Result<Response<peer::ObserveResponse>, Status> {
         self.authorise(caller(&request), request.get_ref().route.as_ref())?;
-        Ok(Response::new(self.handler.observe().await))
+        Ok(Response::new(self.handler.observe(request.get_ref().brief).await))
     }
 
     async fn connections(

@@ -282,7 +282,7 @@ impl RaftNode {
 pub struct PeerCalls(Channels);
 
 impl PeerCalls {
-    /// Asks a node what it knows of itself.
+    /// Asks a node what it knows of itself; in brief without services.
     ///
     /// # Errors
     ///
@@ -290,11 +290,12 @@ impl PeerCalls {
     pub async fn observe(
         &self,
         node: NodeId,
+        brief: bool,
         limit: Duration,
     ) -> Result<peer::ObserveResponse, tonic::Status> {
         let route = Some(crate::peer::network::route(&self.0, node));
         self.call(node, limit, |mut client| async move {
-            client.observe(peer::ObserveRequest { route }).await
+            client.observe(peer::ObserveRequest { route, brief }).await
         })
         .await
     }

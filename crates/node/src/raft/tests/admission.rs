@@ -120,7 +120,10 @@ fn ask_as(member: &Member, from: NodeId, with: &Member, cluster_id: u128) -> ton
     member.block_on(async {
         let to = member.id();
         let lane = channels.lane(to, crate::peer::channel::Purpose::Calls);
-        let request = quorate_api::peer::v1::ObserveRequest { route: Some(route(&channels, to)) };
+        let request = quorate_api::peer::v1::ObserveRequest {
+            route: Some(route(&channels, to)),
+            brief: true,
+        };
         client(&lane).observe(request).await.unwrap_err()
     })
 }

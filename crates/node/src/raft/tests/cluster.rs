@@ -123,7 +123,8 @@ fn a_removed_node_is_forgotten_and_refused() {
     for member in members.iter().filter(|member| member.id() != gone.id()) {
         member.wait_state("the node being forgotten", |s| !s.nodes.contains_key(&gone.id()));
         let calls = gone.node().calls();
-        let refused = gone.block_on(calls.observe(member.id(), super::member::LIMIT)).unwrap_err();
+        let refused =
+            gone.block_on(calls.observe(member.id(), true, super::member::LIMIT)).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
     }
     // What is left works.

@@ -51,7 +51,7 @@ struct Handler;
 
 #[tonic::async_trait]
 impl PeerHandler for Handler {
-    async fn observe(&self) -> peer::ObserveResponse {
+    async fn observe(&self, _: bool) -> peer::ObserveResponse {
         peer::ObserveResponse { version: "test".to_owned(), ..Default::default() }
     }
 
