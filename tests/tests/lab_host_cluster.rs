@@ -79,7 +79,7 @@ fn a_plain_vip_survives_the_loss_of_each_daemon() {
 /// writer or its readers for dead, and no owner's lease may lapse for it.
 #[test]
 fn a_large_configuration_is_taken_and_moves_nothing() {
-    let deployment = Deployment::of_three("lab_host_cluster_large", "fast", 1).unwrap();
+    let deployment = Deployment::of_three("lab_host_cluster_large", "lan", 1).unwrap();
     deployment.apply("d1", PLAIN_VIP).unwrap();
     wait_for(&deployment, "d1", &NODES);
     let epoch = |deployment: &Deployment| {
