@@ -89,14 +89,7 @@ impl Watch {
     #[must_use]
     pub fn owners(&self, vips: u16) -> Vec<Option<Director>> {
         (0..vips)
-            .map(|vip| {
-                let newest = self.observer.look(|record| {
-                    let mut record = record.clone();
-                    record.forget_before(record.from);
-                    record.last_by(vip)
-                });
-                newest.or_else(|| self.record.last_by(vip))
-            })
+            .map(|vip| self.observer.look(|r| r.last_by(vip)).or_else(|| self.record.last_by(vip)))
             .collect()
     }
 

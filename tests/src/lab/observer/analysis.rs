@@ -104,11 +104,12 @@ impl Record {
         self.answers.iter().find(given).copied()
     }
 
-    /// Who answered the last question for a VIP that was answered: not who was heard last, since
-    /// answers may come late.
+    /// Who answered the last question for a VIP that was answered, of those asked since the record
+    /// began: not who was heard last, since answers may come late.
     #[must_use]
     pub fn last_by(&self, vip: u16) -> Option<Director> {
-        let of = self.answers.iter().filter(|answer| answer.vip == vip);
+        let asked = |answer: &&Answer| answer.vip == vip && answer.sent >= self.from;
+        let of = self.answers.iter().filter(asked);
         of.max_by_key(|answer| answer.sent).map(|answer| answer.by)
     }
 }

@@ -228,8 +228,8 @@ fn fits(
         let message = format!("NAT needs connections, for the answers of {}", server.address);
         refuse(field.problem(message).help("forward = \"DR\" or \"TUN\", or one_packet = false"));
     }
-    if let (Some(field), Some("dh")) =
-        (table.get("drain"), scheduler.as_ref().map(Scheduler::as_str))
+    if let (Some(field), Some(scheduler)) = (table.get("drain"), scheduler)
+        && !scheduler.heeds_weights()
     {
         let problem = field.problem("scheduler dh does not heed weights: clients would be refused");
         refuse(problem.help("another scheduler, such as sh or mh, or no drain"));
