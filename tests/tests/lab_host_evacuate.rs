@@ -104,9 +104,14 @@ fn a_group_that_nobody_else_may_own_stays_on_its_evacuated_director() {
 fn a_paused_cluster_moves_nothing_but_what_an_operator_asks_for() {
     let mut deployment = deployment("lab_host_evacuate_pause");
     deployment.quorate_ok("d3", &["pause"]).unwrap();
-    let status = deployment.quorate("d2", &["status"]).unwrap();
-    assert_eq!(status.status.code(), Some(3), "{}", status.stdout);
-    assert!(status.stdout.contains("\nPAUSED by local uid 0"), "{}", status.stdout);
+    // A follower tells what it has applied: it learns a heartbeat later that this is committed.
+    deployment
+        .wait_for("d2 tells of the pause", LIMIT, |deployment| {
+            let status = deployment.quorate("d2", &["status"])?;
+            let paused = status.stdout.contains("\nPAUSED by local uid 0");
+            Ok(paused && status.status.code() == Some(3))
+        })
+        .unwrap();
     deployment.kill("d1").unwrap();
     deployment
         .wait_for("web has no owner, and nobody takes it", LIMIT, |deployment| {

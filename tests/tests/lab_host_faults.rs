@@ -64,14 +64,21 @@ impl Scene {
     /// Waits until all is as it should be; then at most so many handovers may have been.
     fn settles(&mut self, mut watch: Watch, handovers: usize) -> Watch {
         settle(&mut self.bed, &mut watch).unwrap();
-        let (seen, doubles) = (watch.record.handovers(0), watch.record.doubles(0));
-        let gap = watch.record.longest_silence(0).length();
-        println!("gap {gap:?}, {seen} handovers");
-        assert_eq!(doubles.answers, 0, "{doubles:?}");
+        let seen = assert_single(&watch);
         assert!(seen <= handovers, "{seen} handovers");
-        assert_eq!(watch.record.lost, 0);
         watch
     }
+}
+
+/// Never two at once, however often it changed hands; the number of handovers.
+#[track_caller]
+fn assert_single(watch: &Watch) -> usize {
+    let (seen, doubles) = (watch.record.handovers(0), watch.record.doubles(0));
+    let gap = watch.record.longest_silence(0).length();
+    println!("gap {gap:?}, {seen} handovers");
+    assert_eq!(doubles.answers, 0, "{doubles:?}");
+    assert_eq!(watch.record.lost, 0);
+    seen
 }
 
 #[track_caller]
@@ -271,7 +278,7 @@ fn a_flush_and_a_large_load_of_nftables_open_nothing() {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), rules).unwrap();
-    let (watch, owner) = scene.watch();
+    let (mut watch, owner) = scene.watch();
     let load = || {
         let namespace = scene.bed.network().namespace(owner).unwrap();
         let busy = Stopwatch::start();
@@ -286,7 +293,10 @@ fn a_flush_and_a_large_load_of_nftables_open_nothing() {
         println!("{loads} loads of {ELEMENTS} elements on {owner}");
     };
     load();
-    scene.settles(watch, 2);
+    // Its handovers are not limited: all directors share this kernel, and while it loads, a
+    // processor may run no thread, of whatever priority, for longer than a lease.
+    settle(&mut scene.bed, &mut watch).unwrap();
+    assert_single(&watch);
     assert_one(&scene.strike(Fault::Stop(Duration::from_secs(1))), 1);
 }
 
