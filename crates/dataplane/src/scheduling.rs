@@ -3,8 +3,9 @@
 //! Tests: below.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::mm::{MlockAllFlags, mlockall, munlockall};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -12,6 +13,9 @@ use crate::sys;
 
 /// The lowest real-time priority: above every ordinary thread, below the kernel's own.
 const PRIORITY: i32 = 1;
+
+/// Whether this process's memory is locked.
+static LOCKED: AtomicBool = AtomicBool::new(false);
 
 /// Gives the calling thread real-time priority (SCHED_RR, sched(7)).
 ///
@@ -40,12 +44,57 @@ pub fn lock_memory() -> Result<(), String> {
     }
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     mlockall(flags)
-        .map_err(|error| format!("memory is not locked: {}; {advice}", io::Error::from(error)))
+        .map_err(|error| format!("memory is not locked: {}; {advice}", io::Error::from(error)))?;
+    LOCKED.store(true, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Gives the system back what was allocated once, and is free now (malloc_trim(3)). For that,
+/// memory is unlocked for some milliseconds: locked pages refuse madvise(2). Where each page in use
+/// is needed all the while, nothing is read back, since none was written out.
+///
+/// # Errors
+/// With the reason and what to do, for a person, where memory can't be locked again.
+pub fn give_memory_back() -> Result<(), String> {
+    let locked = LOCKED.load(Ordering::SeqCst);
+    if locked {
+        munlockall().map_err(|error| format!("munlockall: {}", io::Error::from(error)))?;
+    }
+    sys::trim_heap();
+    if locked { lock_memory() } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// proc_pid_status(5).
+    fn resident_bytes() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+    }
+
+    #[test]
+    fn what_a_thread_no_longer_uses_is_given_back_though_memory_is_locked() {
+        const CHUNKS: usize = 200_000;
+        const BYTES: usize = 500;
+        // Where there is no right to lock memory there is less to do, and it has to be given back too.
+        let locked = lock_memory();
+        let kept: Vec<Vec<u8>> = std::thread::spawn(|| {
+            let chunks: Vec<Vec<u8>> = (0..CHUNKS).map(|_| vec![1; BYTES]).collect();
+            // What stays at the end keeps the allocator from giving back all before it by itself.
+            chunks.into_iter().skip(CHUNKS - 1).collect()
+        })
+        .join()
+        .unwrap();
+        let before = resident_bytes();
+        give_memory_back().unwrap();
+        let given = before.saturating_sub(resident_bytes());
+        assert!(given > CHUNKS * BYTES / 2, "{given} bytes of {before}, locked: {locked:?}");
+        assert_eq!(kept.len(), 1);
+        assert_eq!(LOCKED.load(Ordering::SeqCst), locked.is_ok());
+    }
 
     #[test]
     fn a_thread_gets_real_time_priority_or_a_reason_that_says_what_to_do() {

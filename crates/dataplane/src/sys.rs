@@ -1,7 +1,7 @@
 //! The only `unsafe` of the workspace: socket options that no safe crate of ours offers, frames
-//! over AF_PACKET, BPF maps mapped into memory, a thread's scheduling. Every function is safe to
-//! call with any argument. It decides nothing and knows no protocol. What needs it is tested by the
-//! contract suite (tests/src/contract.rs).
+//! over AF_PACKET, BPF maps mapped into memory, a thread's scheduling, the heap's free pages. Every
+//! function is safe to call with any argument. It decides nothing and knows no protocol. What needs
+//! it is tested by the contract suite (tests/src/contract.rs).
 #![allow(unsafe_code, reason = "this module is where the workspace keeps it")]
 
 use std::io;
@@ -217,6 +217,16 @@ impl Drop for MappedWords {
     fn drop(&mut self) {
         // SAFETY: exactly what `map` mapped; every reference into it borrows from `self`.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * size_of::<u64>()) };
+    }
+}
+
+/// Gives free pages of the heap back to the system (malloc_trim(3)); only glibc keeps many.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `malloc_trim` takes no pointers, and touches free memory only, under the allocator's
+    // own locks.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -81,24 +81,29 @@ pub fn target(service: &VirtualService, server: &RealServer) -> Option<ProbeTarg
     Some(ProbeTarget { address: SocketAddr::new(server.address.ip(), port), check })
 }
 
-/// What a starting daemon may take as known of a target: where the kernel already carries the
+/// What a starting daemon may take as known of its targets: where the kernel already carries the
 /// service, a real server that is missing there was found down by the daemon before, and putting it
 /// back unprobed would send clients to it. One that stands with weight 0 stays so: what drained it
-/// may not be applied here yet.
+/// may not be applied here yet. A target that is not named counts as [`Standing::Taking`].
 #[must_use]
-pub fn inherited(spec: &ClusterSpec, found: &ObservedServices, target: &ProbeTarget) -> Knowledge {
-    let mut standing = Standing::Taking;
+pub fn inherited(spec: &ClusterSpec, found: &ObservedServices) -> BTreeMap<ProbeTarget, Standing> {
+    let mut standings = BTreeMap::new();
     for service in spec.services.values() {
-        let probed = |server: &RealServer| self::target(service, server).as_ref() == Some(target);
-        for server in service.real_servers.iter().filter(|server| probed(server)) {
-            for key in keys(service) {
-                let Some(observed) = found.get(&key) else { continue };
-                let weight = observed
+        let keys = keys(service);
+        let observed: Vec<_> = keys.iter().filter_map(|key| found.get(key)).collect();
+        if observed.is_empty() {
+            continue;
+        }
+        for server in &service.real_servers {
+            let Some(target) = target(service, server) else { continue };
+            let standing = standings.entry(target).or_insert(Standing::Taking);
+            for table in &observed {
+                let weight = table
                     .destinations
                     .get(&server.address)
                     .and_then(|destination| destination.destination)
                     .map(|destination| destination.weight);
-                standing = standing.max(match weight {
+                *standing = (*standing).max(match weight {
                     None => Standing::Out,
                     Some(0) if server.weight > 0 => Standing::Idle,
                     Some(_) => Standing::Taking,
@@ -106,7 +111,7 @@ pub fn inherited(spec: &ClusterSpec, found: &ObservedServices, target: &ProbeTar
             }
         }
     }
-    Knowledge::Inherited(standing)
+    standings
 }
 
 /// The kernel's keys of a service: one for each address it listens on, or, by firewall mark, one for

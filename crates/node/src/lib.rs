@@ -16,6 +16,7 @@ mod http;
 pub mod identity;
 pub mod log;
 mod member;
+mod memory;
 mod node;
 mod notify;
 pub mod peer;

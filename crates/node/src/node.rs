@@ -24,6 +24,7 @@ use crate::config::{NodeConfig, Sysctl};
 use crate::director;
 use crate::identity::{self, Identity, NodeProfile, authority, file, token::Token};
 use crate::member::Member;
+use crate::memory;
 use crate::peer::datagrams::LinkSocket;
 use crate::peer::join::join;
 use crate::peer::server::PeerHandler;
@@ -252,6 +253,7 @@ impl Node {
         let cluster_name = identity.cluster_name.clone();
         let raft = RaftNode::start(store, identity, surroundings).await?;
         self.watch_fatal(&raft);
+        tokio::spawn(memory::keep(raft.handle().state()));
 
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
         let (services, addresses, questions) = self.keep_kernel(&sender)?;

@@ -201,9 +201,15 @@ impl Systems {
         self.weight(shape, weight, Stopwatch::start()).map(drop)
     }
 
-    /// What the daemon holds, and the most that it ever held, in KiB.
+    /// What the daemon holds once it gave back what it no longer needs, and the most that it ever
+    /// held, in KiB.
     pub(super) fn memory_of_quorate(&mut self) -> Result<(u64, u64), LabError> {
         let id = self.deployment.id_of(DIRECTOR)?;
+        self.deployment.wait_looking("the daemon gives memory back", LIMIT, LOOK_EVERY, |of| {
+            let log = of.log(DIRECTOR)?;
+            let this_start = log.rsplit("member of the cluster").next().unwrap_or_default();
+            Ok(this_start.contains("was given back"))
+        })?;
         Ok((number_in(id, "VmRSS")?, number_in(id, "VmHWM")?))
     }
 

@@ -32,6 +32,10 @@ const REFRESH_EVERY: Duration = Duration::from_millis(2_500);
 /// it would take real servers out, and end their connections, only to put them back.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
+/// How long after it followed a verdict the table follows the next ones, all together. Where a rack
+/// fails, a thousand come at once, and each time the whole table is reckoned.
+const FOLLOW_EVERY: Duration = Duration::from_millis(5);
+
 /// Which VIPs the kernel shall carry. The newest goal replaces all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AddressGoal {
@@ -126,14 +130,16 @@ impl Director {
         for (server, target) in desired::probed(&self.weighted) {
             servers.entry(target).or_insert(server);
         }
+        let found = desired::inherited(&self.weighted, found);
         for target in &targets {
-            let inherited = || match servers.get(target).and_then(|server| up_before.get(server)) {
+            let standing = || match servers.get(target).and_then(|server| up_before.get(server)) {
                 // Another check of it: until that has spoken, what the one before said counts.
-                Some(true) => Knowledge::Inherited(Standing::Taking),
-                Some(false) => Knowledge::Inherited(Standing::Out),
-                None => desired::inherited(&self.weighted, found, target),
+                Some(true) => Standing::Taking,
+                Some(false) => Standing::Out,
+                None => found.get(target).copied().unwrap_or(Standing::Taking),
             };
-            let knowledge = before.get(target).cloned().unwrap_or_else(inherited);
+            let known = before.get(target).cloned();
+            let knowledge = known.unwrap_or_else(|| Knowledge::Inherited(standing()));
             self.verdicts.insert(target.clone(), knowledge);
         }
         effects.push(Effect::Probe(targets));
@@ -142,6 +148,7 @@ impl Director {
 
     pub(super) fn verdict(
         &mut self,
+        now: Instant,
         target: ProbeTarget,
         verdict: Verdict,
         effects: &mut Vec<Effect>,
@@ -154,8 +161,29 @@ impl Director {
             self.forget_found();
             // Ten thousand first verdicts that say what was taken for so already cost nothing more.
             if changes {
+                self.follow_verdicts(now, effects);
+            }
+        }
+    }
+
+    /// Has the table follow the verdicts: at once, or soon where it did so just now.
+    fn follow_verdicts(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.verdicts_due.is_some() {
+            return;
+        }
+        match self.verdicts_followed.map(|followed| followed + FOLLOW_EVERY) {
+            Some(due) if due > now => self.verdicts_due = Some(due),
+            _ => {
+                self.verdicts_followed = Some(now);
                 self.aim_services(effects);
             }
+        }
+    }
+
+    /// Has the table follow the verdicts that came too close on others.
+    pub(super) fn follow_late_verdicts(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.verdicts_due.take_if(|due| now >= *due).is_some() {
+            self.follow_verdicts(now, effects);
         }
     }
 

@@ -229,6 +229,10 @@ pub struct Director {
     /// Since when the kernel runs both sync daemons.
     synced_since: Option<Instant>,
     verdicts: Verdicts,
+    /// When the table followed a verdict last.
+    verdicts_followed: Option<Instant>,
+    /// When it follows those that came since.
+    verdicts_due: Option<Instant>,
     /// The configuration with the weights that operators gave real servers.
     weighted: Arc<ClusterSpec>,
     /// That by which the verdicts are known.
@@ -274,6 +278,8 @@ impl Director {
             programmed: BTreeMap::new(),
             synced_since: None,
             verdicts: Verdicts::new(),
+            verdicts_followed: None,
+            verdicts_due: None,
             weighted: Arc::default(),
             probed: Arc::default(),
             full: None,
@@ -304,7 +310,7 @@ impl Director {
             Event::ServicesFound(found) => self.services_found(now, found, &mut effects),
             Event::Services(report) => self.services_applied(now, report),
             Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
-            Event::Verdict(target, verdict) => self.verdict(target, verdict, &mut effects),
+            Event::Verdict(target, verdict) => self.verdict(now, target, verdict, &mut effects),
             Event::Found(watched, verdict) => self.found(now, &watched, verdict),
             Event::Answered(answers) => self.answered(now, answers),
             Event::Disk(full) => self.full = full,
@@ -329,6 +335,7 @@ impl Director {
         let times = lapse.chain(announce).chain([self.next_round]);
         let refresh = open().next().is_some().then_some(self.next_refresh);
         let times = times.chain(refresh).chain(self.leaving.next_end()).chain(self.waits);
+        let times = times.chain(self.verdicts_due);
         times.chain(self.suspicion_due()).min().unwrap_or(self.next_round)
     }
 
@@ -393,6 +400,7 @@ impl Director {
         if expired || waited {
             self.aim_services(effects);
         }
+        self.follow_late_verdicts(now, effects);
         self.serve(now, effects);
         self.announce(now, effects);
     }

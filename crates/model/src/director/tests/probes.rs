@@ -47,6 +47,29 @@ fn a_verdict_that_changes_nothing_sets_no_goal() {
     assert_eq!(world.nodes[&1].services.len(), goals);
 }
 
+/// A rack fails: the whole table is not reckoned for each of its real servers.
+#[test]
+fn verdicts_that_come_together_change_the_table_at_once_and_once_more() {
+    let octets = 11..=90;
+    let server = |octet: u8| format!("{{ address = \"10.0.0.{octet}:80\" }}");
+    let servers: Vec<String> = octets.clone().map(server).collect();
+    let two = [11, 12].map(server).join(", ");
+    let many = CONFIGURATION.replace(&two, &servers.join(", "));
+    let mut world = World::with(&many, Role::Director, &ObservedServices::new());
+    world.run(Duration::from_secs(1));
+    let before = world.nodes[&1].services.len();
+    world.hear_verdict(1, 11, down());
+    assert_eq!(world.weights(1).len(), 79, "the first counts at once");
+    for octet in octets.skip(1).step_by(2) {
+        world.hear_verdict(1, octet, down());
+    }
+    assert_eq!(world.nodes[&1].services.len(), before + 1);
+    world.run(Duration::from_millis(5));
+    assert_eq!(world.nodes[&1].services.len(), before + 2);
+    let left: Vec<(u8, u32)> = (13..=89).step_by(2).map(|octet| (octet, 1)).collect();
+    assert_eq!(world.weights(1), weights(&left));
+}
+
 #[test]
 fn a_changed_check_changes_no_verdict_before_it_has_spoken() {
     // The kernel held none of them at the start, as after a time in which all were down.

@@ -421,8 +421,14 @@ impl World {
         self.apply_on(&[1, 2, 3]);
     }
 
-    /// Probing one of web's real servers came to a verdict.
+    /// Probing one of web's real servers came to a verdict, and the table follows.
     pub(super) fn verdict(&mut self, id: u64, octet: u8, verdict: Verdict) {
+        self.hear_verdict(id, octet, verdict);
+        self.run(Duration::from_millis(5));
+    }
+
+    /// Probing one of web's real servers came to a verdict, and no time goes by.
+    pub(super) fn hear_verdict(&mut self, id: u64, octet: u8, verdict: Verdict) {
         let address = std::net::SocketAddr::from(([10, 0, 0, octet], 80));
         let targets = desired::probe_targets(&self.state.spec);
         let target = targets.into_iter().find(|target| target.address == address).unwrap();
