@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::id::{DeviceName, InterfaceName};
 use crate::kernel::{
@@ -58,33 +59,31 @@ pub type Verdicts = BTreeMap<ProbeTarget, Knowledge>;
 pub fn probe_targets(spec: &ClusterSpec) -> BTreeSet<ProbeTarget> {
     let mut targets = BTreeSet::new();
     for service in spec.services.values() {
-        targets.extend(service.real_servers.iter().filter_map(|server| target(service, server)));
+        targets
+            .extend(service.real_servers.iter().flat_map(|server| self::targets(service, server)));
     }
     targets
 }
 
-/// Every real server that is probed, with what is probed for it; one of several services stands for
-/// each of them.
-pub fn probed(spec: &ClusterSpec) -> impl Iterator<Item = (SocketAddr, ProbeTarget)> {
-    let of = |service: &VirtualService| {
-        let probed = |server: &RealServer| Some((server.address, target(service, server)?));
-        service.real_servers.iter().filter_map(probed).collect::<Vec<_>>()
-    };
-    spec.services.values().flat_map(of)
+/// What is probed for one real server of a service: it is up while all of it is.
+pub fn targets(service: &VirtualService, server: &RealServer) -> impl Iterator<Item = ProbeTarget> {
+    let own = server.address;
+    service.checks_of(&own).iter().map(move |check| {
+        let (ip, port) = (check.address.unwrap_or(own.ip()), check.port.unwrap_or(own.port()));
+        ProbeTarget { address: SocketAddr::new(ip, port), check: Arc::clone(check) }
+    })
 }
 
-/// What is probed for one real server of a service.
-#[must_use]
-pub fn target(service: &VirtualService, server: &RealServer) -> Option<ProbeTarget> {
-    let check = service.check.clone()?;
-    let port = check.port.unwrap_or(server.address.port());
-    Some(ProbeTarget { address: SocketAddr::new(server.address.ip(), port), check })
+/// What the targets of a real server together say of it.
+fn standing(service: &VirtualService, server: &RealServer, verdicts: &Verdicts) -> Standing {
+    let known = targets(service, server).filter_map(|target| verdicts.get(&target));
+    known.map(Knowledge::effect).max().unwrap_or(Standing::Taking)
 }
 
 /// What a starting daemon may take as known of its targets: where the kernel already carries the
 /// service, a real server that is missing there was found down by the daemon before, and putting it
 /// back unprobed would send clients to it. One that stands with weight 0 stays so: what drained it
-/// may not be applied here yet. A target that is not named counts as [`Standing::Taking`].
+/// may not be applied here yet. A target that is not named counts as its check says.
 #[must_use]
 pub fn inherited(spec: &ClusterSpec, found: &ObservedServices) -> BTreeMap<ProbeTarget, Standing> {
     let mut standings = BTreeMap::new();
@@ -95,19 +94,19 @@ pub fn inherited(spec: &ClusterSpec, found: &ObservedServices) -> BTreeMap<Probe
             continue;
         }
         for server in &service.real_servers {
-            let Some(target) = target(service, server) else { continue };
-            let standing = standings.entry(target).or_insert(Standing::Taking);
-            for table in &observed {
-                let weight = table
-                    .destinations
-                    .get(&server.address)
-                    .and_then(|destination| destination.destination)
-                    .map(|destination| destination.weight);
-                *standing = (*standing).max(match weight {
+            let in_table = observed.iter().map(|table| {
+                let found = table.destinations.get(&server.address);
+                let weight = found.and_then(|found| found.destination).map(|to| to.weight);
+                match weight {
                     None => Standing::Out,
                     Some(0) if server.weight > 0 => Standing::Idle,
                     Some(_) => Standing::Taking,
-                });
+                }
+            });
+            let found = in_table.max().unwrap_or(Standing::Taking);
+            for target in targets(service, server) {
+                let standing = standings.entry(target).or_insert(found);
+                *standing = found.max(*standing);
             }
         }
     }
@@ -148,14 +147,10 @@ pub fn effective_weight(
     server: &RealServer,
     verdicts: &Verdicts,
 ) -> Option<u32> {
-    let known = target(service, server).and_then(|target| verdicts.get(&target));
-    if known == Some(&Knowledge::Inherited(Standing::Idle)) {
-        return Some(0);
-    }
-    match (known.is_none_or(Knowledge::is_up), service.inhibit) {
-        (true, _) => Some(server.weight),
-        (false, true) => Some(0),
-        (false, false) => None,
+    match (standing(service, server, verdicts), service.inhibit) {
+        (Standing::Taking, _) => Some(server.weight),
+        (Standing::Idle, _) | (Standing::Out, true) => Some(0),
+        (Standing::Out, false) => None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! Probe verdicts: when a real server is probed next, and what the outcomes so far say of it.
 //!
 //! The meaning is the one that LVS operators know (keepalived.conf(5)): a probe each `interval`;
-//! after a failed try `retry` further ones, `retry_delay` apart, before the real server counts as
-//! down; one success brings it back.
+//! after a failed try `retry` further ones, `retry_delay` apart, before the probe has failed. `fall`
+//! failed probes in a row make a real server down, `rise` good ones bring it back.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::spec::Check;
@@ -16,7 +17,7 @@ pub struct ProbeTarget {
     /// Address and port to connect to.
     pub address: SocketAddr,
     /// How.
-    pub check: Check,
+    pub check: Arc<Check>,
 }
 
 /// What probing a real server has shown.
@@ -28,19 +29,35 @@ pub enum Verdict {
     Down(String),
 }
 
+/// What became of one try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was as it should be.
+    Passed,
+    /// The real server, or the way to it, failed for this reason.
+    Failed(String),
+    /// This director could not try, for this reason: that says nothing of the real server.
+    Untried(String),
+}
+
 /// One target's probing so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    check: Check,
+    check: Arc<Check>,
     verdict: Option<Verdict>,
-    failures: u32,
+    /// Failed tries of the probe that is under way.
+    tries: u32,
+    /// Good probes in a row.
+    good: u32,
+    /// Failed probes in a row.
+    bad: u32,
 }
 
 impl Probe {
     /// A target that has not been probed yet.
     #[must_use]
-    pub fn new(check: Check) -> Self {
-        Self { check, verdict: None, failures: 0 }
+    pub fn new(check: Arc<Check>) -> Self {
+        Self { check, verdict: None, tries: 0, good: 0, bad: 0 }
     }
 
     /// Takes the outcome of a try that began at `started`. Returns when to try next, and the
@@ -49,23 +66,33 @@ impl Probe {
         &mut self,
         started: Instant,
         now: Instant,
-        outcome: Result<(), String>,
+        outcome: Outcome,
     ) -> (Instant, Option<Verdict>) {
         let regular = (started + self.check.interval).max(now);
-        let was_down = matches!(self.verdict, Some(Verdict::Down(_)));
         match outcome {
-            Ok(()) => {
-                self.failures = 0;
-                (regular, self.conclude(Verdict::Up))
+            Outcome::Passed => {
+                (self.tries, self.bad) = (0, 0);
+                self.good = self.good.saturating_add(1);
+                let up = self.good >= self.check.rise;
+                (regular, up.then_some(Verdict::Up).and_then(|up| self.conclude(up)))
             }
-            Err(reason) => {
-                self.failures = self.failures.saturating_add(1);
-                if was_down || self.failures > self.check.retry {
-                    (regular, self.conclude(Verdict::Down(reason)))
-                } else {
-                    (now + self.check.retry_delay, None)
+            Outcome::Failed(reason) => {
+                self.good = 0;
+                self.tries = self.tries.saturating_add(1);
+                let was_down = matches!(self.verdict, Some(Verdict::Down(_)));
+                // Who is down already is not asked again and again.
+                if !was_down && self.tries <= self.check.retry {
+                    return (now + self.check.retry_delay, None);
                 }
+                self.tries = 0;
+                self.bad = self.bad.saturating_add(1);
+                let down = was_down || self.bad >= self.check.fall;
+                (
+                    regular,
+                    down.then_some(Verdict::Down(reason)).and_then(|down| self.conclude(down)),
+                )
             }
+            Outcome::Untried(_) => (regular, None),
         }
     }
 
@@ -78,47 +105,54 @@ impl Probe {
     }
 }
 
-/// Where in its interval a target's first probe falls, so that not all begin at once: a fixed
-/// fraction of the interval for each target (FNV-1a of its address).
+/// Where in its warm-up a target's first probe falls, so that not all begin at once: a fixed
+/// fraction for each target (FNV-1a of its address).
 #[must_use]
 pub fn first_delay(target: &ProbeTarget) -> Duration {
     let text = target.address.to_string();
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let spread = target.check.interval.min(Duration::from_secs(1));
-    let thousandths = u32::try_from(hash % 1_000).unwrap_or(0);
-    spread / 1_000 * thousandths
+    let parts = u32::try_from(hash % 1_000_000).unwrap_or(0);
+    target.check.warmup.mul_f64(f64::from(parts) / 1_000_000.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::CheckKind;
+    use crate::spec::document::Format;
+    use crate::spec::parse;
+
+    /// A check that is given in the words of the configuration.
+    fn check(words: &str) -> Arc<Check> {
+        let text = format!(
+            "group.g = {{ interface = \"lan\", addresses = [\"192.0.2.1\"] }}\n\
+             [service.s]\ngroup = \"g\"\nlisten = \"tcp/192.0.2.1:80\"\nreal_servers = []\n\
+             check = {{ type = \"tcp\", {words} }}\n"
+        );
+        let spec = parse(&text, Format::Toml).unwrap();
+        Arc::clone(&spec.services.values().next().unwrap().checks[0])
+    }
 
     fn probe() -> Probe {
-        Probe::new(Check {
-            kind: CheckKind::Tcp,
-            port: None,
-            interval: Duration::from_secs(6),
-            timeout: Duration::from_secs(3),
-            retry: 2,
-            retry_delay: Duration::from_secs(1),
-        })
+        Probe::new(check("retry = 2, retry_delay = \"1s\""))
     }
 
     fn seconds(s: u64) -> Instant {
         Instant(s * 1_000_000_000)
     }
 
-    fn refused() -> Result<(), String> {
-        Err("connection refused".to_owned())
+    fn refused() -> Outcome {
+        Outcome::Failed("connection refused".to_owned())
     }
 
     #[test]
     fn a_real_server_is_down_after_its_retries_failed_too() {
         let mut probe = probe();
-        assert_eq!(probe.finished(seconds(0), seconds(0), Ok(())), (seconds(6), Some(Verdict::Up)));
+        assert_eq!(
+            probe.finished(seconds(0), seconds(0), Outcome::Passed),
+            (seconds(6), Some(Verdict::Up))
+        );
         assert_eq!(probe.finished(seconds(6), seconds(6), refused()), (seconds(7), None));
         assert_eq!(probe.finished(seconds(7), seconds(7), refused()), (seconds(8), None));
         let (next, verdict) = probe.finished(seconds(8), seconds(8), refused());
@@ -133,7 +167,7 @@ mod tests {
         for _ in 0..3 {
             probe.finished(seconds(0), seconds(0), refused());
         }
-        let (_, verdict) = probe.finished(seconds(6), seconds(6), Ok(()));
+        let (_, verdict) = probe.finished(seconds(6), seconds(6), Outcome::Passed);
         assert_eq!(verdict, Some(Verdict::Up));
     }
 
@@ -142,13 +176,60 @@ mod tests {
         let mut probe = probe();
         probe.finished(seconds(0), seconds(0), refused());
         probe.finished(seconds(1), seconds(1), refused());
-        probe.finished(seconds(2), seconds(2), Ok(()));
+        probe.finished(seconds(2), seconds(2), Outcome::Passed);
         assert_eq!(probe.finished(seconds(8), seconds(8), refused()).1, None);
     }
 
     #[test]
     fn a_try_that_took_longer_than_the_interval_is_followed_at_once() {
-        let (next, _) = probe().finished(seconds(0), seconds(9), Ok(()));
+        let (next, _) = probe().finished(seconds(0), seconds(9), Outcome::Passed);
         assert_eq!(next, seconds(9));
+    }
+
+    #[test]
+    fn rise_and_fall_are_probes_in_a_row() {
+        let mut probe = Probe::new(check("retry = 0, rise = 2, fall = 2"));
+        let mut verdicts = |outcomes: &[Outcome]| -> Vec<Option<Verdict>> {
+            let finished = |o: &Outcome| probe.finished(seconds(0), seconds(0), o.clone()).1;
+            outcomes.iter().map(finished).collect()
+        };
+        let (good, bad, down) =
+            (Outcome::Passed, refused(), Verdict::Down("connection refused".into()));
+        let (good, bad) = (|| good.clone(), || bad.clone());
+        assert_eq!(
+            verdicts(&[bad(), good(), bad(), good(), good()]),
+            [None, None, None, None, Some(Verdict::Up)]
+        );
+        assert_eq!(
+            verdicts(&[bad(), good(), bad(), bad(), bad()]),
+            [None, None, None, Some(down), None]
+        );
+        assert_eq!(
+            verdicts(&[good(), bad(), good(), good()]),
+            [None, None, None, Some(Verdict::Up)]
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_tried_counts_for_nothing() {
+        let mut probe = Probe::new(check("retry = 0, fall = 2"));
+        let untried = || Outcome::Untried("too many open files".to_owned());
+        assert_eq!(probe.finished(seconds(0), seconds(0), refused()).1, None);
+        assert_eq!(probe.finished(seconds(6), seconds(6), untried()), (seconds(12), None));
+        assert!(probe.finished(seconds(12), seconds(12), refused()).1.is_some());
+    }
+
+    #[test]
+    fn first_probes_are_spread_over_the_warm_up() {
+        let check = check("interval = \"6s\"");
+        let delay = |n: u8| {
+            let address = SocketAddr::from(([10, 0, 0, n], 80));
+            first_delay(&ProbeTarget { address, check: Arc::clone(&check) })
+        };
+        let mut delays: Vec<Duration> = (0..=255).map(delay).collect();
+        delays.sort_unstable();
+        let quarter = |n: u32| delays.iter().filter(|d| d.as_millis() / 1_500 == n.into()).count();
+        assert_eq!((0..4).map(quarter).sum::<usize>(), 256);
+        assert!((0..4).all(|n| quarter(n) > 32), "{delays:?}");
     }
 }

@@ -11,12 +11,14 @@
 //!  watch ── verdicts ──────────┘                      └── tracks ──► watch
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::convert::Promises;
 use quorate_model::command::{Command, Grant};
 use quorate_model::director::{Director, DirectorView, Effect, Event};
+use quorate_model::id::{DeviceName, InterfaceName};
 use quorate_model::ownership::message::Message;
 use quorate_model::ownership::quorum::Membership;
 use quorate_model::time::Instant;
@@ -64,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) events: mpsc::Receiver<Event>,
     /// The sending end of `events`.
     pub(crate) sender: mpsc::Sender<Event>,
+    /// The devices behind the cluster's interface names.
+    pub(crate) devices: BTreeMap<InterfaceName, DeviceName>,
     /// The kernel's services; a witness has none.
     pub(crate) services: Option<ServiceThread>,
     /// The kernel's addresses; a witness has none.
@@ -120,7 +124,7 @@ impl DirectorHandle {
 #[must_use]
 pub(crate) fn start(parts: Parts) -> DirectorHandle {
     let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
-    let probes = Probes::new(parts.sender.clone());
+    let probes = Probes::new(parts.devices.clone(), parts.sender.clone());
     let watches = Watches::new(parts.sender.clone());
     let state = parts.raft.state();
     let raft = parts.raft.status();

@@ -252,8 +252,7 @@ impl Node {
         let (me, cluster_id) = (identity.node_id, identity.cluster_id);
         let cluster_name = identity.cluster_name.clone();
         let raft = RaftNode::start(store, identity, surroundings).await?;
-        self.watch_fatal(&raft);
-        tokio::spawn(memory::keep(raft.handle().state()));
+        self.attend(&raft);
 
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
         let (services, addresses, questions) = self.keep_kernel(&sender)?;
@@ -273,6 +272,7 @@ impl Node {
             datagrams,
             events,
             sender,
+            devices: self.config.interfaces.clone(),
             services: services.clone(),
             addresses,
             questions,
@@ -339,8 +339,10 @@ impl Node {
         Ok((Some(services), Some(addresses), Some(questions)))
     }
 
-    /// A failed or doubtful write ends the process: the fence closes by itself.
-    fn watch_fatal(&self, raft: &RaftNode) {
+    /// What follows what Raft does. A failed or doubtful write ends the process: the fence closes by
+    /// itself.
+    fn attend(&self, raft: &RaftNode) {
+        tokio::spawn(memory::keep(raft.handle().state()));
         let mut store = raft.fatal();
         let fatal = self.fatal.clone();
         tokio::spawn(async move {

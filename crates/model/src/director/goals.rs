@@ -11,10 +11,10 @@ use super::{
     Director, Effect, GroupName, Instant, ObservedServices, Obstacle, ProbeTarget, ServiceReport,
     Serving, Verdict,
 };
-use crate::desired::{self, Knowledge, NatFamilies, Standing};
+use crate::desired::{self, Knowledge, NatFamilies, Standing, Verdicts};
 use crate::id::Role;
 use crate::kernel::MarkRules;
-use crate::spec::{ForeignServices, Timeouts, Vip, VipGroup, VirtualService};
+use crate::spec::{ClusterSpec, ForeignServices, Timeouts, Vip, VipGroup, VirtualService};
 use crate::sync::SyncGoal;
 
 /// For how long an address that the kernel refused counts as refused. Long, so that a group whose
@@ -72,6 +72,35 @@ pub struct ServiceGoal {
     pub foreign: ForeignServices,
 }
 
+/// Whether each real server that was probed was up, by all that was probed of it: another check of
+/// it may look at another port.
+fn up_before(spec: &ClusterSpec, verdicts: &Verdicts) -> BTreeMap<SocketAddr, bool> {
+    let mut up = BTreeMap::new();
+    for service in spec.services.values() {
+        for server in &service.real_servers {
+            let known = desired::targets(service, server).filter_map(|t| verdicts.get(&t));
+            // Of several services that look at it differently, one that sees it up counts.
+            if let Some(all) = known.map(Knowledge::is_up).reduce(|all, is_up| all && is_up) {
+                *up.entry(server.address).or_default() |= all;
+            }
+        }
+    }
+    up
+}
+
+/// The real server of each target; where several have it, one stands for all.
+fn servers_of_targets(spec: &ClusterSpec) -> BTreeMap<ProbeTarget, SocketAddr> {
+    let mut servers = BTreeMap::new();
+    for service in spec.services.values() {
+        for server in &service.real_servers {
+            for target in desired::targets(service, server) {
+                servers.entry(target).or_insert(server.address);
+            }
+        }
+    }
+    servers
+}
+
 impl Director {
     pub(super) fn services_found(
         &mut self,
@@ -118,25 +147,19 @@ impl Director {
         }
         let targets = desired::probe_targets(&self.weighted);
         let before = std::mem::take(&mut self.verdicts);
-        // By the real server, since another check may look at another port of it.
-        let mut up_before: BTreeMap<SocketAddr, bool> = BTreeMap::new();
-        for (server, target) in desired::probed(&self.probed) {
-            if let Some(knowledge) = before.get(&target) {
-                *up_before.entry(server).or_default() |= knowledge.is_up();
-            }
-        }
+        let up_before = up_before(&self.probed, &before);
         self.probed = Arc::clone(&self.weighted);
-        let mut servers: BTreeMap<ProbeTarget, SocketAddr> = BTreeMap::new();
-        for (server, target) in desired::probed(&self.weighted) {
-            servers.entry(target).or_insert(server);
-        }
+        let servers = servers_of_targets(&self.weighted);
         let found = desired::inherited(&self.weighted, found);
         for target in &targets {
             let standing = || match servers.get(target).and_then(|server| up_before.get(server)) {
                 // Another check of it: until that has spoken, what the one before said counts.
                 Some(true) => Standing::Taking,
                 Some(false) => Standing::Out,
-                None => found.get(target).copied().unwrap_or(Standing::Taking),
+                None => found.get(target).copied().unwrap_or(match target.check.starts_down {
+                    true => Standing::Out,
+                    false => Standing::Taking,
+                }),
             };
             let known = before.get(target).cloned();
             let knowledge = known.unwrap_or_else(|| Knowledge::Inherited(standing()));

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::duration_text;
 use super::{
-    Check, CheckKind, ClusterSpec, ForeignServices, Listen, RealServer, Sync, Timeouts, Track,
-    VipGroup, VirtualService,
+    Check, ClusterSpec, ForeignServices, Listen, RealServer, Sync, Timeouts, Track, VipGroup,
+    VirtualService,
 };
 
 /// What happens to an object or field.
@@ -387,15 +388,20 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
         })
     };
     fields.optional("persistence", persistence(old), persistence(new), true);
-    let check = |service: &VirtualService| service.check.as_ref().map(check);
+    let check = |service: &VirtualService| checks(&service.checks);
     fields.optional("check", check(old), check(new), true);
     let drain = |service: &VirtualService| duration_text(service.drain);
     fields.value("drain", drain(old), drain(new), true);
     fields.value("inhibit", old.inhibit.to_string(), new.inhibit.to_string(), true);
-    let servers = |service: &VirtualService| -> BTreeMap<SocketAddr, RealServer> {
-        service.real_servers.iter().map(|server| (server.address, *server)).collect()
+    let servers = |service: &VirtualService| -> BTreeMap<SocketAddr, String> {
+        let text = |server: &RealServer| {
+            let own = service.own_checks.get(&server.address);
+            let own = own.map(|own| format!(" check {}", checks(own).unwrap_or("none".to_owned())));
+            (server.address, format!("{}{}", settings(server), own.unwrap_or_default()))
+        };
+        service.real_servers.iter().map(text).collect()
     };
-    fields.members("real_server", &servers(old), &servers(new), settings, true);
+    fields.members("real_server", &servers(old), &servers(new), String::clone, true);
     fields.drain("real_server", new.drain);
     let sorry = |service: &VirtualService| {
         service.sorry_server.map(|server| format!("{}{}", server.address, settings(&server)))
@@ -426,17 +432,9 @@ fn sync(sync: &Sync) -> String {
     )
 }
 
-fn check(check: &Check) -> String {
-    let text = duration_text;
-    let CheckKind::Tcp = check.kind;
-    let port = check.port.map(|port| format!(" port {port}")).unwrap_or_default();
-    format!(
-        "tcp{port} every {} timeout {} retry {} after {}",
-        text(check.interval),
-        text(check.timeout),
-        check.retry,
-        text(check.retry_delay)
-    )
+fn checks(checks: &[Arc<Check>]) -> Option<String> {
+    let texts: Vec<String> = checks.iter().map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(" and "))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The cluster's configuration as types that can't be wrong. Text becomes these types in `read`
 //! (design §6), which reports every error at once; nothing later needs to check again.
 
+mod check;
 pub mod difference;
 pub mod document;
+mod http;
 mod ipvs;
 pub mod nodes;
 pub mod read;
@@ -12,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,7 +22,11 @@ use ipnet::IpNet;
 use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
 use crate::time::Timing;
 
+pub use check::{Check, CheckKind, Origin};
 pub use document::{Diagnostics, Format};
+pub use http::{
+    BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Pattern, StatusCodes, Tls,
+};
 pub use ipvs::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
     Thresholds, Timeouts, Tunnel, TunnelChecksum,
@@ -163,8 +170,10 @@ pub struct VirtualService {
     pub one_packet: bool,
     /// Whether and how clients stick to a real server.
     pub persistence: Option<Persistence>,
-    /// How real servers are probed; `None`: they count as up.
-    pub check: Option<Check>,
+    /// How real servers are probed: all of it has to pass; empty: they count as up.
+    pub checks: Vec<Arc<Check>>,
+    /// The same for the real servers that have checks of their own, in place of these.
+    pub own_checks: BTreeMap<SocketAddr, Vec<Arc<Check>>>,
     /// Whether a failed real server stays in the table with weight 0 instead of leaving it.
     pub inhibit: bool,
     /// For how long a real server that leaves the configuration keeps its connections, with weight 0;
@@ -174,6 +183,14 @@ pub struct VirtualService {
     pub real_servers: Vec<RealServer>,
     /// Who answers while no real server takes connections.
     pub sorry_server: Option<RealServer>,
+}
+
+impl VirtualService {
+    /// How the real server at this address is probed.
+    #[must_use]
+    pub fn checks_of(&self, server: &SocketAddr) -> &[Arc<Check>] {
+        self.own_checks.get(server).unwrap_or(&self.checks)
+    }
 }
 
 /// Protocol, address and port of a virtual service, or a range of ports of one by firewall mark.
@@ -208,29 +225,4 @@ pub struct RealServer {
     pub forward: Forward,
     /// How many connections it takes.
     pub thresholds: Thresholds,
-}
-
-/// How a real server is probed. The meaning of each time is the one that LVS operators know from
-/// keepalived.conf(5): `delay_loop`, `connect_timeout`, `retry`, `delay_before_retry`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Check {
-    /// What is tried.
-    pub kind: CheckKind,
-    /// At which port, if not the real server's own.
-    pub port: Option<u16>,
-    /// From the start of one probe to the start of the next.
-    pub interval: Duration,
-    /// How long one try may take.
-    pub timeout: Duration,
-    /// Further tries after the first failed one, before the real server counts as down.
-    pub retry: u32,
-    /// From a failed try to the next one.
-    pub retry_delay: Duration,
-}
-
-/// What a probe tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CheckKind {
-    /// A TCP connection to the real server's address and port is established.
-    Tcp,
 }

@@ -182,22 +182,23 @@ fn real_server(
     verdicts: &Verdicts,
     observed: Option<&ObservedServices>,
 ) -> RealServerStatus {
-    let target = desired::target(service, server);
-    let knowledge = target.as_ref().and_then(|target| verdicts.get(target));
+    let known: Vec<_> = desired::targets(service, server).map(|t| verdicts.get(&t)).collect();
+    let down = known.iter().filter_map(|knowledge| match knowledge {
+        Some(Knowledge::Known(Verdict::Down(reason))) => Some(reason.as_str()),
+        _ => None,
+    });
+    let down: Vec<&str> = down.collect();
+    let unknown = |knowledge: &Option<&Knowledge>| !matches!(knowledge, Some(Knowledge::Known(_)));
     let draining = || {
         let why = ordered.map_or("weight 0".to_owned(), |to| format!("by {}", to.order.author));
         (RealServerState::Draining, why)
     };
-    let (state, reason) = match (&target, knowledge) {
-        (Some(_), Some(Knowledge::Known(Verdict::Down(reason)))) => {
-            (RealServerState::Down, reason.clone())
-        }
-        (Some(_), Some(Knowledge::Inherited(_)) | None) => {
-            (RealServerState::Unknown, "not probed yet".to_owned())
-        }
-        _ if server.weight == 0 => draining(),
-        (None, _) => (RealServerState::Up, "not checked".to_owned()),
-        (Some(_), Some(Knowledge::Known(Verdict::Up))) => (RealServerState::Up, String::new()),
+    let (state, reason) = match () {
+        () if !down.is_empty() => (RealServerState::Down, down.join("; ")),
+        () if known.iter().any(unknown) => (RealServerState::Unknown, "not probed yet".to_owned()),
+        () if server.weight == 0 => draining(),
+        () if known.is_empty() => (RealServerState::Up, "not checked".to_owned()),
+        () => (RealServerState::Up, String::new()),
     };
     RealServerStatus {
         effective_weight: desired::effective_weight(service, server, verdicts).unwrap_or(0),

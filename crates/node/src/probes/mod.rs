@@ -1,42 +1,62 @@
 //! Probing real servers: one task for each target, started and ended as the director says.
 //!
 //! What an outcome means is decided by `quorate_model::probe`; only verdicts leave this module.
+//! `connect` makes connections from where the check says, `http` asks over them, `tls` keeps what
+//! TLS needs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_model::director::Event;
-use quorate_model::probe::{Probe, ProbeTarget, first_delay};
+use quorate_model::id::{DeviceName, InterfaceName};
+use quorate_model::probe::{Outcome, Probe, ProbeTarget, first_delay};
 use quorate_model::spec::CheckKind;
 use quorate_model::time::Instant;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 use crate::clock;
 
-/// Connections that may be under way at once.
+mod connect;
+mod http;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+/// Tries that may be under way at once.
 const UNDER_WAY_MAX: usize = 2_048;
+/// How often it is logged at most that a target can't be tried.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// What all probes share.
+#[derive(Debug)]
+struct Shared {
+    /// The devices behind the cluster's interface names.
+    devices: BTreeMap<InterfaceName, DeviceName>,
+    under_way: Semaphore,
+    tls: tls::Clients,
+    events: mpsc::Sender<Event>,
+}
 
 /// The running probes.
 #[derive(Debug)]
 pub(crate) struct Probes {
     running: BTreeMap<ProbeTarget, JoinHandle<()>>,
-    under_way: Arc<Semaphore>,
-    events: mpsc::Sender<Event>,
+    shared: Arc<Shared>,
 }
 
 impl Probes {
     /// No probes yet; verdicts will go to `events`.
     #[must_use]
-    pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
-        Self {
-            running: BTreeMap::new(),
-            under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
-            events,
-        }
+    pub(crate) fn new(
+        devices: BTreeMap<InterfaceName, DeviceName>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let under_way = Semaphore::new(UNDER_WAY_MAX);
+        let shared = Shared { devices, under_way, tls: tls::Clients::default(), events };
+        Self { running: BTreeMap::new(), shared: Arc::new(shared) }
     }
 
     /// Probes these targets and no others; those that are probed already go on as they are.
@@ -50,8 +70,7 @@ impl Probes {
         });
         for target in targets {
             if !self.running.contains_key(target) {
-                let (events, under_way) = (self.events.clone(), Arc::clone(&self.under_way));
-                let task = tokio::spawn(probe(target.clone(), under_way, events));
+                let task = tokio::spawn(probe(target.clone(), Arc::clone(&self.shared)));
                 self.running.insert(target.clone(), task);
             }
         }
@@ -66,23 +85,58 @@ impl Drop for Probes {
     }
 }
 
-async fn probe(target: ProbeTarget, under_way: Arc<Semaphore>, events: mpsc::Sender<Event>) {
-    let mut probe = Probe::new(target.check.clone());
+async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
+    let mut probe = Probe::new(Arc::clone(&target.check));
     let mut next = clock::now() + first_delay(&target);
+    let mut told: Option<Instant> = None;
     loop {
         sleep_until(next).await;
-        let Ok(permit) = under_way.acquire().await else { return };
+        let Ok(permit) = shared.under_way.acquire().await else { return };
         let started = clock::now();
-        let outcome = connect(&target).await;
+        // On the heap for as long as it runs: ten thousand that wait take little.
+        let outcome = Box::pin(attempt(&target, &shared)).await;
         drop(permit);
+        let now = clock::now();
+        if let Outcome::Untried(reason) = &outcome
+            && told.is_none_or(|told| now.since(told) >= TOLD_EVERY)
+        {
+            warn!(address = %target.address, check = %target.check, "can't be probed: {reason}");
+            told = Some(now);
+        }
         let verdict;
-        (next, verdict) = probe.finished(started, clock::now(), outcome);
+        (next, verdict) = probe.finished(started, now, outcome);
         if let Some(verdict) = verdict
-            && events.send(Event::Verdict(target.clone(), verdict)).await.is_err()
+            && shared.events.send(Event::Verdict(target.clone(), verdict)).await.is_err()
         {
             return;
         }
     }
+}
+
+/// Tries once.
+async fn attempt(target: &ProbeTarget, shared: &Shared) -> Outcome {
+    let place = match connect::Place::new(target, &shared.devices) {
+        Ok(place) => place,
+        Err(reason) => return Outcome::Untried(reason),
+    };
+    let tried = match &target.check.kind {
+        CheckKind::Tcp => connect::tcp(&place, target.check.timeout).await.map(drop),
+        CheckKind::Http(check) => http::ask(check, &place, target.check.timeout, &shared.tls).await,
+    };
+    match tried {
+        Ok(()) => Outcome::Passed,
+        Err(Failure::Server(reason)) => Outcome::Failed(reason),
+        Err(Failure::Here(reason)) => Outcome::Untried(reason),
+    }
+}
+
+/// Why a try did not succeed.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// What the real server did, or the way to it.
+    Server(String),
+    /// This director could not try: that says nothing of the real server.
+    Here(String),
 }
 
 /// Waits until a time of the lease clock.
@@ -92,76 +146,5 @@ pub(crate) async fn sleep_until(time: Instant) {
     while left > Duration::ZERO {
         tokio::time::sleep(left).await;
         left = time.since(clock::now());
-    }
-}
-
-async fn connect(target: &ProbeTarget) -> Result<(), String> {
-    let CheckKind::Tcp = target.check.kind;
-    let timeout = target.check.timeout;
-    match tokio::time::timeout(timeout, TcpStream::connect(target.address)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(reason(&error)),
-        Err(_) => Err(format!("no answer to a TCP connection within {timeout:?}")),
-    }
-}
-
-/// What an operator should read of a failed connection.
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "TCP connection refused: nothing listens".to_owned(),
-        io::ErrorKind::HostUnreachable => "no route to the host: it does not answer ARP".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "no route to its network".to_owned(),
-        _ => format!("TCP connection failed: {error}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use quorate_model::probe::Verdict;
-    use quorate_model::spec::Check;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    fn target(address: std::net::SocketAddr) -> ProbeTarget {
-        let check = Check {
-            kind: CheckKind::Tcp,
-            port: None,
-            interval: Duration::from_millis(50),
-            timeout: Duration::from_secs(5),
-            retry: 1,
-            retry_delay: Duration::from_millis(10),
-        };
-        ProbeTarget { address, check }
-    }
-
-    #[tokio::test]
-    async fn a_listener_is_up_and_goes_down_when_it_closes() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = target(listener.local_addr().unwrap());
-        let (events, mut verdicts) = mpsc::channel(8);
-        let mut probes = Probes::new(events);
-        probes.aim(&[target.clone()].into());
-        let Some(Event::Verdict(of, verdict)) = verdicts.recv().await else { panic!("no verdict") };
-        assert_eq!((of, verdict), (target, Verdict::Up));
-        drop(listener);
-        let Some(Event::Verdict(_, Verdict::Down(reason))) = verdicts.recv().await else {
-            panic!("not down")
-        };
-        assert!(reason.contains("refused"), "{reason}");
-    }
-
-    #[tokio::test]
-    async fn a_target_that_is_wanted_no_more_is_probed_no_more() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = target(listener.local_addr().unwrap());
-        let (events, mut verdicts) = mpsc::channel(8);
-        let mut probes = Probes::new(events);
-        probes.aim(&[target].into());
-        assert!(verdicts.recv().await.is_some());
-        probes.aim(&BTreeSet::new());
-        drop(probes);
-        // Every sender is gone: the task has ended.
-        assert!(verdicts.recv().await.is_none());
     }
 }

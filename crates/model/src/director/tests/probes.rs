@@ -1,6 +1,7 @@
 //! What probes say of real servers, and what counts until they do.
 
 use super::*;
+use crate::desired;
 
 #[test]
 fn a_real_server_that_the_kernel_found_without_is_not_put_back_before_it_answers() {
@@ -90,6 +91,39 @@ fn a_real_server_that_comes_later_counts_as_up_until_it_is_probed() {
     world.verdict(1, 12, Verdict::Up);
     world.configure(&CONFIGURATION.replace("10.0.0.12:80", "10.0.0.13:80"));
     assert_eq!(world.weights(1), weights(&[(11, 1), (13, 1)]));
+}
+
+#[test]
+fn a_new_real_server_starts_as_its_check_says_and_one_in_the_kernel_stays() {
+    let careful = CONFIGURATION.replace("type = \"tcp\"", "type = \"tcp\", start = \"down\"");
+    let mut world = World::with(&careful, Role::Director, &ObservedServices::new());
+    assert_eq!(world.weights(1), weights(&[]));
+    world.verdict(1, 12, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(12, 1)]));
+    // The daemon before left them there.
+    let world = World::with(&careful, Role::Director, &found(&[(11, 1)]));
+    assert_eq!(world.weights(1), weights(&[(11, 1)]));
+}
+
+#[test]
+fn a_real_server_is_up_while_all_of_its_checks_pass() {
+    let two = CONFIGURATION.replace(
+        "check = { type = \"tcp\", interval = \"2s\" }",
+        "check = [{ type = \"tcp\" }, { type = \"http\" }]",
+    );
+    let mut world = World::with(&two, Role::Director, &ObservedServices::new());
+    let targets = desired::probe_targets(&world.state.spec);
+    assert_eq!(targets.len(), 4);
+    for target in &targets {
+        world.event(1, Event::Verdict(target.clone(), down()));
+    }
+    world.run(Duration::from_millis(5));
+    assert_eq!(world.weights(1), weights(&[]));
+    for (number, target) in targets.iter().enumerate() {
+        world.event(1, Event::Verdict(target.clone(), Verdict::Up));
+        world.run(Duration::from_millis(5));
+        assert_eq!(world.weights(1).len(), number.div_ceil(2), "each of its two has to say so");
+    }
 }
 
 /// By an operator's order, on every director, and before the next configuration.

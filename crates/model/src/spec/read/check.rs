@@ -1,11 +1,17 @@
-//! `[check.NAME]` and `check = {..}`.
+//! `[check.NAME]` and `check = {..}`: what all checks have. What one type alone has is read in a
+//! module of its own.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::spec::document::{Diagnostics, Field};
-use crate::spec::{Check, CheckKind};
+use crate::id::{InterfaceName, ServiceName};
+use crate::spec::document::{Diagnostics, Field, Table};
+use crate::spec::{Check, CheckKind, Origin};
 
-use super::keys;
+use super::{http, keys, service};
 
 /// Shortest time between two probes of one real server.
 pub const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -15,6 +21,8 @@ pub const CHECK_TIME_MIN: Duration = Duration::from_millis(1);
 pub const CHECK_TIME_MAX: Duration = Duration::from_secs(3600);
 /// Most further tries.
 pub const CHECK_RETRY_MAX: u32 = 100;
+/// Most probes in a row that `rise` or `fall` ask for.
+pub const CHECK_STEPS_MAX: u32 = 100;
 
 /// What is left out is as keepalived.conf(5) users have it in front of them: a probe each 6 s,
 /// 3 s for each try, three more tries with 3 s between them.
@@ -23,55 +31,200 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 const RETRY_DEFAULT: u32 = 3;
 const RETRY_DELAY_DEFAULT: Duration = Duration::from_secs(3);
 
-const TYPES_LATER: [&str; 10] =
-    ["http", "https", "udp", "dns", "ping", "smtp", "grpc", "exec", "file", "bfd"];
+/// Most checks of one real server.
+const CHECKS_MAX: usize = 16;
 
-pub(super) fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
+/// The checks of the document by name; `None` where one could not be read.
+#[derive(Debug, Default)]
+pub(super) struct Checks<'d>(BTreeMap<&'d str, Option<Arc<Check>>>);
+
+impl<'d> Checks<'d> {
+    pub(super) fn read(root: &Table<'d>, out: &mut Diagnostics) -> Self {
+        let mut checks = Self::default();
+        let Some(field) = root.get("check") else { return checks };
+        for entry in field.named::<ServiceName>("a check", out) {
+            checks.0.insert(entry.text, check(&entry.field, out).map(Arc::new));
+            if out.is_full() {
+                break;
+            }
+        }
+        checks
+    }
+
+    /// The checks that a service or real server names or has in place, all of which have to pass.
+    pub(super) fn of(&self, field: &Field<'_>, out: &mut Diagnostics) -> Option<Vec<Arc<Check>>> {
+        let items = field.list_or_one();
+        if items.len() > CHECKS_MAX {
+            let message = format!("{} checks, at most {CHECKS_MAX} can be given", items.len());
+            out.push(field.problem(message));
+            return None;
+        }
+        let mut all: Option<Vec<Arc<Check>>> = Some(Vec::with_capacity(items.len()));
+        for item in &items {
+            let check = self.one(item, out);
+            if check.as_ref().zip(all.as_ref()).is_some_and(|(check, all)| all.contains(check)) {
+                out.push(item.problem("this check stands twice").help("remove one of the two"));
+                return None;
+            }
+            all = all.zip(check).map(|(mut all, check)| {
+                all.push(check);
+                all
+            });
+        }
+        all
+    }
+
+    fn one(&self, item: &Field<'_>, out: &mut Diagnostics) -> Option<Arc<Check>> {
+        if item.is_table() {
+            return check(item, out).map(Arc::new);
+        }
+        let name = item.text("a check, or the name of one,", out)?;
+        match self.0.get(name) {
+            Some(check) => check.clone(),
+            None => {
+                out.push(service::unknown(&item.at, "check", name, self.0.keys().copied()));
+                None
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Tcp,
+    Http,
+    Https,
+}
+
+const TYPES: [(&str, Type); 3] = [("tcp", Type::Tcp), ("http", Type::Http), ("https", Type::Https)];
+const TYPES_FOREIGN: [(&str, &str); 3] =
+    [("TCP_CHECK", "tcp"), ("HTTP_GET", "http"), ("SSL_GET", "https")];
+const TYPES_LATER: [&str; 8] = ["udp", "dns", "ping", "smtp", "grpc", "exec", "file", "bfd"];
+
+impl Type {
+    fn word(self) -> &'static str {
+        TYPES.iter().find(|(_, of)| *of == self).map_or("", |(word, _)| word)
+    }
+
+    /// The keys that not every type has.
+    fn own(self) -> Vec<&'static str> {
+        match self {
+            Self::Tcp => Vec::new(),
+            Self::Http => http::KEYS.to_vec(),
+            Self::Https => http::KEYS.iter().chain(&http::TLS_KEYS).copied().collect(),
+        }
+    }
+}
+
+fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
     // An unknown type has keys of its own: they are not what is wrong.
     let mut of_type = Diagnostics::new();
     let table = field.table(&keys::CHECK, &mut of_type)?;
-    let kind = match table.get("type") {
-        Some(name) => {
-            let kind = kind(&name, out)?;
-            Some(kind)
-        }
+    let of = match table.get("type") {
+        Some(name) => Some(kind_of(&name, out)?),
         None => {
             out.push(table.missing("type").help("type = \"tcp\""));
             None
         }
     };
     of_type.iter().for_each(|problem| out.push(problem.clone()));
+    let kind = of.and_then(|of| {
+        no_others(of, &table, out);
+        match of {
+            Type::Tcp => Some(CheckKind::Tcp),
+            Type::Http => http::check(&table, false, out).map(CheckKind::Http),
+            Type::Https => http::check(&table, true, out).map(CheckKind::Http),
+        }
+    });
     let time = |key: &str, min: Duration, default: Duration, out: &mut Diagnostics| {
         table.get(key).map_or(Some(default), |value| {
             value.duration(&format!("the {key} of a check"), min..=CHECK_TIME_MAX, out)
         })
     };
     let interval = time("interval", CHECK_INTERVAL_MIN, INTERVAL_DEFAULT, out);
+    let warmup_default = Check::warmup_default(interval.unwrap_or(INTERVAL_DEFAULT));
+    let warmup = time("warmup", Duration::ZERO, warmup_default, out);
     let timeout = time("timeout", CHECK_TIME_MIN, TIMEOUT_DEFAULT, out);
     let retry_delay = time("retry_delay", CHECK_TIME_MIN, RETRY_DELAY_DEFAULT, out);
     let retry = table.get("retry").map_or(Some(RETRY_DEFAULT), |value| {
         value.integer("the number of further tries", 0..=CHECK_RETRY_MAX, out)
     });
-    let port = match table.get("port") {
-        Some(value) => value.integer("the port of a check", 1..=u16::MAX, out).map(Some),
-        None => Some(None),
+    let steps = |key: &str, out: &mut Diagnostics| {
+        table.get(key).map_or(Some(1), |value| {
+            value.integer(&format!("the {key} of a check"), 1..=CHECK_STEPS_MAX, out)
+        })
     };
+    let (rise, fall) = (steps("rise", out), steps("fall", out));
+    let starts_down = table.get("start").map_or(Some(false), |value| {
+        value.choice("start", &[("up", false), ("down", true)], &[], out)
+    });
+    let address = table.get("address").map_or(Some(None), |value| value.address(out).map(Some));
+    let port = port(&table, "port", out);
+    let origin = origin(&table, address.flatten(), out);
     Some(Check {
         kind: kind?,
+        address: address?,
         port: port?,
+        origin: origin?,
         interval: interval?,
         timeout: timeout?,
         retry: retry?,
         retry_delay: retry_delay?,
+        warmup: warmup?,
+        rise: rise?,
+        fall: fall?,
+        starts_down: starts_down?,
     })
 }
 
-fn kind(name: &Field<'_>, out: &mut Diagnostics) -> Option<CheckKind> {
+/// A port that may be left out.
+#[expect(clippy::option_option, reason = "the outer one says whether it could be read")]
+fn port(table: &Table<'_>, key: &str, out: &mut Diagnostics) -> Option<Option<u16>> {
+    table.get(key).map_or(Some(None), |value| {
+        value.integer(&format!("the {key} of a check"), 1..=u16::MAX, out).map(Some)
+    })
+}
+
+/// Where its probes come from.
+fn origin(table: &Table<'_>, to: Option<IpAddr>, out: &mut Diagnostics) -> Option<Origin> {
+    let address = table.get("source").map_or(Some(None), |value| value.address(out).map(Some));
+    let port = port(table, "source_port", out);
+    let interface = table.get("interface").map_or(Some(None), |value| {
+        value.parsed::<InterfaceName>("an interface name", out).map(Some)
+    });
+    let mark = table.get("mark").map_or(Some(None), |value| {
+        value.integer("a firewall mark", 1..=u32::MAX, out).map(NonZeroU32::new)
+    });
+    if let (Some(value), Some(Some(source)), Some(to)) = (table.get("source"), address, to)
+        && source.is_ipv4() != to.is_ipv4()
+    {
+        let problem = value.problem(format!("{source} can't be the source of what goes to {to}"));
+        out.push(problem.help("give both of one family"));
+        return None;
+    }
+    Some(Origin { address: address?, port: port?, interface: interface?, mark: mark? })
+}
+
+fn kind_of(name: &Field<'_>, out: &mut Diagnostics) -> Option<Type> {
     if let Some(later) = name.peek().and_then(|text| TYPES_LATER.iter().find(|t| **t == text)) {
         let problem = name
             .problem(format!("this version of Quorate does not have checks of type {later:?} yet"));
         out.push(problem.help("type = \"tcp\" is there"));
         return None;
     }
-    name.choice("type of check", &[("tcp", CheckKind::Tcp)], &[("TCP_CHECK", "tcp")], out)
+    name.choice("type of check", &TYPES, &TYPES_FOREIGN, out)
+}
+
+/// Refuses keys that mean nothing for this type: whoever wrote them expects something.
+fn no_others(of: Type, table: &Table<'_>, out: &mut Diagnostics) {
+    let own = of.own();
+    let mut others: Vec<&str> = TYPES.iter().flat_map(|(_, other)| other.own()).collect();
+    others.sort_unstable();
+    others.dedup();
+    for key in others.into_iter().filter(|key| !own.contains(key)) {
+        if let Some(field) = table.get(key) {
+            let problem = field.problem(format!("a check of type {} has no {key:?}", of.word()));
+            out.push(problem.help("leave it out"));
+        }
+    }
 }

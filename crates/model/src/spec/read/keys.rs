@@ -4,7 +4,7 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 15] = [
+pub const TABLES: [&TableKeys; 16] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
@@ -19,6 +19,7 @@ pub const TABLES: [&TableKeys; 15] = [
     &TUNNEL,
     &POOL,
     &CHECK,
+    &URL,
     &TRACK,
 ];
 
@@ -241,6 +242,7 @@ pub(super) const REAL_SERVER: TableKeys = TableKeys {
         Key::with_default("weight", "1"),
         Key::optional("forward"),
         Key::optional("tunnel"),
+        Key::optional("check"),
         Key::with_default("upper_threshold", "0"),
         Key::with_default("lower_threshold", "0"),
     ],
@@ -256,9 +258,9 @@ pub(super) const REAL_SERVER: TableKeys = TableKeys {
         ("lvs_method", "forward"),
         ("inhibit_on_failure", "inhibit = true in [service.NAME]"),
         ("drain", "drain = \"5m\" in [service.NAME]: what leaves has no keys left"),
-        ("TCP_CHECK", "check = { type = \"tcp\" } in [service.NAME]"),
+        ("TCP_CHECK", "check = { type = \"tcp\" }"),
     ],
-    later: &["check", "inhibit"],
+    later: &["inhibit"],
 };
 
 pub(super) const TUNNEL: TableKeys = TableKeys {
@@ -281,54 +283,82 @@ pub(super) const POOL: TableKeys = TableKeys {
 
 const CHECK_FOREIGN: &[(&str, &str)] = &[
     ("delay_loop", "interval"),
+    ("connect_ip", "address"),
     ("connect_port", "port"),
+    ("bindto", "source"),
+    ("bind_port", "source_port"),
+    ("bind_if", "interface, a name that each node.toml maps to a device,"),
+    ("fwmark", "mark"),
     ("connect_timeout", "timeout"),
     ("nb_get_retry", "retry"),
     ("delay_before_retry", "retry_delay"),
+    ("alpha", "start = \"down\""),
+    ("url", "urls = [{ path = \"/\" }], or path"),
+    ("http_protocol", "version"),
+    ("status_code", "status"),
+    ("virtualhost", "host"),
+    ("digest", "md5, or sha256"),
+    ("regex", "body"),
+    ("regex_no_match", "body_absent"),
+    ("enable_sni", "sni = \"www.example.com\", or leave it out: the name in host is told"),
+    ("sni_name", "sni"),
 ];
 
-const CHECK_LATER: &[&str] = &[
-    "address",
-    "alpha",
-    "args",
-    "body",
-    "command",
-    "digest",
-    "fall",
-    "fwmark",
-    "host",
-    "interface",
-    "mark",
-    "method",
-    "name",
-    "omega",
-    "path",
-    "payload",
-    "regex",
-    "rise",
-    "source",
-    "start_state",
-    "status",
-    "tls",
-    "url",
-    "urls",
-    "user",
-    "via",
-    "warmup",
-];
+const CHECK_LATER: &[&str] = &["args", "command", "name", "omega", "payload", "user", "via"];
 
 pub(super) const CHECK: TableKeys = TableKeys {
     title: "[check.NAME]",
     keys: &[
         Key::required("type"),
+        Key::optional("address"),
         Key::optional("port"),
+        Key::optional("source"),
+        Key::optional("source_port"),
+        Key::optional("interface"),
+        Key::optional("mark"),
         Key::with_default("interval", "\"6s\""),
+        Key::optional("warmup"),
         Key::with_default("timeout", "\"3s\""),
         Key::with_default("retry", "3"),
         Key::with_default("retry_delay", "\"3s\""),
+        Key::with_default("rise", "1"),
+        Key::with_default("fall", "1"),
+        Key::with_default("start", "\"up\""),
+        Key::with_default("version", "\"1.1\""),
+        Key::optional("urls"),
+        Key::with_default("method", "\"GET\""),
+        Key::with_default("path", "\"/\""),
+        Key::optional("host"),
+        Key::with_default("status", "\"200-299\""),
+        Key::optional("sha256"),
+        Key::optional("md5"),
+        Key::optional("body"),
+        Key::optional("body_absent"),
+        Key::optional("sni"),
+        Key::with_default("verify", "false"),
+        Key::optional("ca"),
+        Key::optional("certificate"),
+        Key::optional("key"),
     ],
     foreign: CHECK_FOREIGN,
     later: CHECK_LATER,
+};
+
+/// One of the urls of a check; what stands in the check itself where there is only one.
+pub(super) const URL: TableKeys = TableKeys {
+    title: "urls",
+    keys: &[
+        Key::with_default("method", "\"GET\""),
+        Key::with_default("path", "\"/\""),
+        Key::optional("host"),
+        Key::with_default("status", "\"200-299\""),
+        Key::optional("sha256"),
+        Key::optional("md5"),
+        Key::optional("body"),
+        Key::optional("body_absent"),
+    ],
+    foreign: CHECK_FOREIGN,
+    later: &[],
 };
 
 pub(super) const TRACK: TableKeys = TableKeys {

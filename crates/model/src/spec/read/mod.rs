@@ -7,6 +7,7 @@ mod address;
 mod arbitration;
 mod check;
 mod group;
+mod http;
 mod ipvs;
 pub mod keys;
 mod real_server;
@@ -22,7 +23,9 @@ use crate::spec::document::{self, Diagnostics, Field, Format};
 use crate::spec::{ClusterSpec, ForeignServices};
 use crate::time::{LEASE_MAX, Timing};
 
-pub use check::{CHECK_INTERVAL_MIN, CHECK_RETRY_MAX, CHECK_TIME_MAX, CHECK_TIME_MIN};
+pub use check::{
+    CHECK_INTERVAL_MIN, CHECK_RETRY_MAX, CHECK_STEPS_MAX, CHECK_TIME_MAX, CHECK_TIME_MIN,
+};
 pub use group::PREEMPT_DELAY_MAX;
 pub use ipvs::TIMEOUT_MAX;
 pub use service::PERSISTENCE_MAX;

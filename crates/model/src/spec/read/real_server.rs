@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::spec::document::{At, Diagnostics, Field, socket_address};
-use crate::spec::{Forward, Listen, RealServer, Thresholds, Tunnel, WEIGHT_MAX};
+use crate::spec::{Check, Forward, Listen, RealServer, Thresholds, Tunnel, WEIGHT_MAX};
 
+use super::check::Checks;
 use super::group::Groups;
 use super::{REAL_SERVERS_MAX, address, ipvs, keys};
 
@@ -21,13 +23,22 @@ pub(super) struct Given {
     forward: Option<Forward>,
     tunnel: Option<Tunnel>,
     thresholds: Thresholds,
+    /// Its own, in place of the service's.
+    pub(super) checks: Option<Vec<Arc<Check>>>,
     at: At,
+}
+
+/// What a document says before its real servers are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a, 'd> {
+    pub(super) groups: &'a Groups,
+    pub(super) checks: &'a Checks<'d>,
 }
 
 /// A list of different real servers.
 pub(super) fn servers(
     list: &Field<'_>,
-    groups: &Groups,
+    known: Known<'_, '_>,
     out: &mut Diagnostics,
 ) -> Option<Vec<Given>> {
     let items = list.list(out)?;
@@ -40,7 +51,7 @@ pub(super) fn servers(
     let mut all = Some(Vec::with_capacity(items.len()));
     let mut seen = BTreeSet::new();
     for item in &items {
-        let server = server(item, groups, out).filter(|server| {
+        let server = server(item, known, out).filter(|server| {
             let new = seen.insert((server.ip, server.port));
             if !new {
                 let problem = server.at.problem(format!("real server {server} stands twice"));
@@ -75,7 +86,7 @@ impl std::fmt::Display for Given {
     }
 }
 
-fn server(item: &Field<'_>, groups: &Groups, out: &mut Diagnostics) -> Option<Given> {
+fn server(item: &Field<'_>, known: Known<'_, '_>, out: &mut Diagnostics) -> Option<Given> {
     if item.peek().is_some() {
         let problem = item.problem("a real server is a table");
         out.push(problem.help("write { address = \"192.0.2.16:80\" }"));
@@ -83,7 +94,7 @@ fn server(item: &Field<'_>, groups: &Groups, out: &mut Diagnostics) -> Option<Gi
     }
     let table = item.table(&keys::REAL_SERVER, out)?;
     let (ip, port, at) =
-        table.require("address", out).and_then(|f| own_address(&f, groups, out))?;
+        table.require("address", out).and_then(|f| own_address(&f, known.groups, out))?;
     let weight = table
         .get("weight")
         .map_or(Some(1), |field| field.integer("the weight of a real server", 0..=WEIGHT_MAX, out));
@@ -96,6 +107,10 @@ fn server(item: &Field<'_>, groups: &Groups, out: &mut Diagnostics) -> Option<Gi
         None => Some(None),
     };
     let thresholds = ipvs::thresholds(&table, out);
+    let checks = match table.get("check") {
+        Some(field) => known.checks.of(&field, out).map(Some),
+        None => Some(None),
+    };
     Some(Given {
         ip,
         port,
@@ -103,6 +118,7 @@ fn server(item: &Field<'_>, groups: &Groups, out: &mut Diagnostics) -> Option<Gi
         forward: forward?,
         tunnel: tunnel?,
         thresholds: thresholds?,
+        checks: checks?,
         at,
     })
 }
@@ -110,11 +126,16 @@ fn server(item: &Field<'_>, groups: &Groups, out: &mut Diagnostics) -> Option<Gi
 /// Who answers while no real server does: an address, or a table that says how it is reached.
 pub(super) fn sorry_server(
     field: &Field<'_>,
-    groups: &Groups,
+    known: Known<'_, '_>,
     out: &mut Diagnostics,
 ) -> Option<Given> {
     if field.is_table() {
-        let sorry = server(field, groups, out)?;
+        let sorry = server(field, known, out)?;
+        if sorry.checks.is_some() {
+            let problem = sorry.at.problem("a sorry server is not checked");
+            out.push(problem.help("leave its check out"));
+            return None;
+        }
         if sorry.weight == 0 {
             let problem = sorry.at.problem("a sorry server of weight 0 takes no connection");
             out.push(problem.help("leave the weight out, or leave the sorry server out"));
@@ -122,9 +143,9 @@ pub(super) fn sorry_server(
         }
         return Some(sorry);
     }
-    let (ip, port, at) = own_address(field, groups, out)?;
+    let (ip, port, at) = own_address(field, known.groups, out)?;
     let (forward, tunnel, thresholds) = (None, None, Thresholds::default());
-    Some(Given { ip, port, weight: 1, forward, tunnel, thresholds, at })
+    Some(Given { ip, port, weight: 1, forward, tunnel, thresholds, checks: None, at })
 }
 
 fn own_address(

@@ -1,8 +1,9 @@
 //! `[service.NAME]`: what a virtual service is. Its real servers are read in `real_server`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::ServiceName;
@@ -11,9 +12,10 @@ use crate::spec::{
     Check, Forward, Listen, Persistence, Protocol, RealServer, Scheduler, Tunnel, VirtualService,
 };
 
+use super::check::Checks;
 use super::group::Groups;
-use super::real_server::{Given, Pools, Resolve, servers, sorry_server};
-use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, check, ipvs, keys};
+use super::real_server::{Given, Known, Pools, Resolve, servers, sorry_server};
+use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, ipvs, keys};
 
 /// Longest persistence: 31 days, as ipvsadm(8) has it. The kernel keeps it in 32 bits of ticks,
 /// which 50 days overflow at 1000 Hz (`svc->timeout = u->timeout * HZ`, ip_vs_ctl.c).
@@ -25,26 +27,19 @@ pub(super) const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 /// What several services name: checks and pools.
 #[derive(Debug, Default)]
 pub(super) struct Shared<'d> {
-    checks: BTreeMap<&'d str, Option<Check>>,
+    checks: Checks<'d>,
     pools: Pools<'d>,
 }
 
 impl<'d> Shared<'d> {
     pub(super) fn read(root: &Table<'d>, groups: &Groups, out: &mut Diagnostics) -> Self {
-        let mut shared = Self::default();
-        if let Some(field) = root.get("check") {
-            for entry in field.named::<ServiceName>("a check", out) {
-                shared.checks.insert(entry.text, check::check(&entry.field, out));
-                if out.is_full() {
-                    return shared;
-                }
-            }
-        }
+        let mut shared = Self { checks: Checks::read(root, out), pools: Pools::new() };
+        let known = Known { groups, checks: &shared.checks };
         if let Some(field) = root.get("pool") {
             for entry in field.named::<ServiceName>("a pool", out) {
                 let servers = entry.field.table(&keys::POOL, out).and_then(|table| {
                     let list = table.require("servers", out)?;
-                    servers(&list, groups, out)
+                    servers(&list, known, out)
                 });
                 shared.pools.insert(entry.text, servers);
                 if out.is_full() {
@@ -153,16 +148,15 @@ fn service(
         (Some(field), listen) => persistence(&field, listen.as_deref(), out).map(Some),
         (None, _) => Some(None),
     };
-    let check =
-        table.get("check").map_or(Some(None), |field| check_of(&field, shared, out).map(Some));
+    let checks = table.get("check").map_or(Some(Vec::new()), |field| shared.checks.of(&field, out));
     let inhibit = table.get("inhibit").map_or(Some(false), |field| field.flag(out));
     let drain = table
         .get("drain")
         .map_or(Some(Duration::ZERO), |d| d.duration("drain", Duration::ZERO..=DRAIN_MAX, out));
     let given = given(&table, groups, shared, out);
-    let sorry = table
-        .get("sorry_server")
-        .map_or(Some(None), |field| sorry_server(&field, groups, out).map(Some));
+    let sorry = table.get("sorry_server").map_or(Some(None), |field| {
+        sorry_server(&field, Known { groups, checks: &shared.checks }, out).map(Some)
+    });
     let resolved = match (&listen, forward, &given, &sorry) {
         (Some(listen), Some(forward), Some(given), Some(sorry)) => {
             let servers = given.len() + usize::from(sorry.is_some());
@@ -181,9 +175,8 @@ fn service(
     let (real_servers, sorry_server) = resolved?;
     let parsed = (scheduler, one_packet, forward.map(|(forward, _)| forward));
     fits(&table, parsed, &real_servers, sorry_server.as_ref(), out)?;
-    let check = check?;
-    probed(&table, check.as_ref(), &real_servers, out)?;
-    Some(VirtualService {
+    let own_checks = own_checks(given.as_deref(), &real_servers);
+    let service = VirtualService {
         group: group.and_then(|name| name.parse().ok())?,
         listen: listen?,
         mark: mark?,
@@ -191,12 +184,27 @@ fn service(
         flags: flags?,
         one_packet: one_packet?,
         persistence: persistence?,
-        check,
+        checks: checks?,
+        own_checks,
         inhibit: inhibit?,
         drain: drain?,
         real_servers,
         sorry_server,
-    })
+    };
+    probed(&table, &service, out)?;
+    Some(service)
+}
+
+/// The checks of the real servers that have their own.
+fn own_checks(
+    given: Option<&[Given]>,
+    real_servers: &[RealServer],
+) -> BTreeMap<SocketAddr, Vec<Arc<Check>>> {
+    let given = given.unwrap_or_default().iter();
+    let own = given.zip(real_servers).filter_map(|(given, server)| {
+        given.checks.as_ref().map(|checks| (server.address, checks.clone()))
+    });
+    own.collect()
 }
 
 /// Whether its settings and real servers go together.
@@ -274,17 +282,15 @@ fn mark(
 }
 
 /// A real server that takes any port has none that could be probed.
-fn probed(
-    table: &Table<'_>,
-    check: Option<&Check>,
-    real_servers: &[RealServer],
-    out: &mut Diagnostics,
-) -> Option<()> {
-    let Some(Check { port: None, .. }) = check else { return Some(()) };
-    let Some(server) = real_servers.iter().find(|s| s.address.port() == 0) else { return Some(()) };
-    let field = table.get("check")?;
+fn probed(table: &Table<'_>, service: &VirtualService, out: &mut Diagnostics) -> Option<()> {
+    let lacks = |server: &&RealServer| {
+        let checks = service.checks_of(&server.address);
+        server.address.port() == 0 && checks.iter().any(|c| c.port.is_none() && c.has_port())
+    };
+    let Some(server) = service.real_servers.iter().find(lacks) else { return Some(()) };
     let message = format!("real server {} has no port to probe", server.address.ip());
-    out.push(field.problem(message).help("check = { type = \"tcp\", port = 80 }"));
+    let at = table.get("check").map_or_else(|| table.at.clone(), |field| field.at);
+    out.push(at.problem(message).help("check = { type = \"tcp\", port = 80 }"));
     None
 }
 
@@ -435,20 +441,6 @@ fn persistence(
     Some(Persistence { timeout_s: timeout?, prefix: prefix?, engine: engine? })
 }
 
-fn check_of(field: &Field<'_>, shared: &Shared<'_>, out: &mut Diagnostics) -> Option<Check> {
-    if field.is_table() {
-        return check::check(field, out);
-    }
-    let name = field.text("a check, or the name of one,", out)?;
-    match shared.checks.get(name) {
-        Some(check) => check.clone(),
-        None => {
-            out.push(unknown(&field.at, "check", name, shared.checks.keys().copied()));
-            None
-        }
-    }
-}
-
 fn given<'s>(
     table: &Table<'_>,
     groups: &Groups,
@@ -456,7 +448,9 @@ fn given<'s>(
     out: &mut Diagnostics,
 ) -> Option<std::borrow::Cow<'s, [Given]>> {
     match (table.get("real_servers"), table.get("pool")) {
-        (Some(list), None) => servers(&list, groups, out).map(Into::into),
+        (Some(list), None) => {
+            servers(&list, Known { groups, checks: &shared.checks }, out).map(Into::into)
+        }
         (None, Some(field)) => {
             let name = field.text("the name of a pool", out)?;
             match shared.pools.get(name) {

@@ -5,13 +5,14 @@ mod refused;
 mod robust;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::desired;
 use crate::spec::{
-    Check, CheckKind, Engine, ForeignServices, Forward, Persistence, Sync, Thresholds, Timeouts,
-    Tunnel, TunnelChecksum,
+    Check, CheckKind, Engine, ForeignServices, Forward, Origin, Persistence, Sync, Thresholds,
+    Timeouts, Tunnel, TunnelChecksum,
 };
 
 const EXAMPLE: &str = include_str!("../../../../../examples/web.toml");
@@ -52,7 +53,7 @@ fn the_example_says_what_the_demonstration_needs() {
     assert_eq!(service.listen[0].to_string(), "tcp/192.168.10.180:80");
     assert_eq!(service.scheduler.as_str(), "rr");
     assert_eq!(service.persistence, None);
-    let check = service.check.as_ref().expect("a check");
+    let check = service.checks.first().expect("a check");
     assert_eq!((check.interval, check.retry), (Duration::from_secs(2), 1));
     let servers: Vec<_> = service.real_servers.iter().map(|s| (s.address, s.forward)).collect();
     let dr = |text| (at(text), Forward::Dr);
@@ -85,7 +86,7 @@ fn json_says_the_same_as_toml() {
 fn every_default_written_out_means_the_same_as_leaving_it_out() {
     let short = "[group.web]\ninterface = \"public\"\naddresses = [\"192.0.2.80\"]\n\
                  [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\ncheck = \"c\"\n\
-                 real_servers = [{ address = \"192.0.2.16\" }]\n[check.c]\ntype = \"tcp\"\n";
+                 real_servers = [{ address = \"192.0.2.16\" }]\n[check.c]\ntype = \"https\"\n";
     let written = |keys: &crate::spec::document::TableKeys, separator: &str| {
         let given = keys.keys.iter().filter_map(|key| match key.presence {
             crate::spec::document::Presence::Default(default) => {
@@ -98,7 +99,7 @@ fn every_default_written_out_means_the_same_as_leaving_it_out() {
     let long = format!(
         "[group.web]\ninterface = \"public\"\naddresses = [\"192.0.2.80\"]\n{}\n\
          [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\ncheck = \"c\"\n{}\n\
-         real_servers = [{{ address = \"192.0.2.16\", {} }}]\n[check.c]\ntype = \"tcp\"\n{}\n",
+         real_servers = [{{ address = \"192.0.2.16\", {} }}]\n[check.c]\ntype = \"https\"\n{}\n",
         written(&keys::GROUP, "\n"),
         written(&keys::SERVICE, "\n"),
         written(&keys::REAL_SERVER, ", "),
@@ -118,18 +119,65 @@ fn a_check_and_a_pool_are_named_or_written_in_place() {
          real_servers = [{ address = \"192.0.2.16:80\" }]",
     );
     assert_eq!(read(&named), read(&placed));
-    let check = read(&named).services[&"web".parse().expect("name")].check.clone();
+    let checks = read(&named).services[&"web".parse().expect("name")].checks.clone();
     let s = Duration::from_secs;
     let interval = Duration::from_millis(500);
     let expected = Check {
         kind: CheckKind::Tcp,
+        address: None,
         port: None,
+        origin: Origin::default(),
         interval,
         timeout: s(3),
         retry: 3,
         retry_delay: s(3),
+        warmup: interval,
+        rise: 1,
+        fall: 1,
+        starts_down: false,
     };
-    assert_eq!(check, Some(expected));
+    assert_eq!(checks, [Arc::new(expected)]);
+}
+
+/// What the only service's checks are, in the words of `diff`.
+fn checks(of_service: &str) -> Vec<String> {
+    let source = with_service(of_service) + "[check.web]\ntype = \"http\"\ninterval = \"1m\"\n";
+    let service = read(&source).services.into_values().next().expect("a service");
+    let of = |server: &crate::spec::RealServer| {
+        let checks = service.checks_of(&server.address).iter();
+        checks.map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    };
+    service.real_servers.iter().map(of).collect()
+}
+
+#[test]
+fn several_checks_of_a_service_or_its_own_of_a_real_server_count() {
+    let http = "http GET / status 200-299 every 60s timeout 3s retry 3 after 3s";
+    let tcp = "tcp every 6s timeout 3s retry 3 after 3s";
+    let shown = checks(
+        "check = [\"web\", { type = \"tcp\" }]\nreal_servers = [{ address = \"192.0.2.16\" }, \
+         { address = \"192.0.2.17\", check = \"web\" }, { address = \"192.0.2.18\", check = [] }]",
+    );
+    assert_eq!(shown, [format!("{http} and {tcp}"), http.to_owned(), String::new()]);
+}
+
+#[test]
+fn all_that_a_check_can_say_is_read() {
+    let shown = checks(
+        "real_servers = [{ address = \"192.0.2.16\" }]\n[service.web.check]\ntype = \"https\"\n\
+         address = \"192.0.2.99\"\nport = 8443\nsource = \"192.0.2.5\"\nsource_port = 999\n\
+         interface = \"public\"\nmark = 7\nwarmup = \"0s\"\nrise = 2\nfall = 3\nstart = \"down\"\n\
+         version = \"1.0\"\nsni = \"a.example\"\nverify = true\nca = \"/ca.pem\"\n\
+         certificate = \"/own.pem\"\nkey = \"/own.key\"\n\
+         urls = [{ method = \"HEAD\", path = \"/a?b\", host = \"b.example\", status = [200, \"400-499\"] }, \
+         { md5 = \"9b3a0c85a887a256d6939da88aabd8cd\", body = \"ok\", body_absent = \"no\" }]\n",
+    );
+    let expected = "https 1.0 HEAD /a?b host b.example status 200,400-499, GET / status 200-299 md5 \
+                    9b3a0c85a887a256d6939da88aabd8cd with \"ok\" without \"no\" sni a.example \
+                    verified by /ca.pem as /own.pem at 192.0.2.99 port 8443 from 192.0.2.5 from port \
+                    999 by public mark 7 every 6s timeout 3s retry 3 after 3s rise 2 fall 3 starts \
+                    down warmup 0s";
+    assert_eq!(shown, [expected]);
 }
 
 #[test]
@@ -235,7 +283,7 @@ fn a_mark_makes_one_service_of_many_ports() {
     let keys: Vec<String> = desired::keys(service).iter().map(ToString::to_string).collect();
     assert_eq!(keys, ["mark 4294967295 (IPv4)", "mark 4294967295 (IPv6)"]);
     assert_eq!(service.real_servers[0].address, at("192.0.2.16:0"));
-    let target = desired::target(service, &service.real_servers[0]).expect("a check");
+    let target = desired::targets(service, &service.real_servers[0]).next().expect("a check");
     assert_eq!(target.address, at("192.0.2.16:81"));
     let marked: Vec<_> = desired::marks(&spec).into_iter().map(|rule| rule.ports).collect();
     assert_eq!(marked, [(80, 80), (81, 65_535), (443, 443)]);

@@ -3,6 +3,7 @@
 //! A case is the lines that stand in the document, and after `=>` what is said of them:
 //! `line:column: path: message (help)`, all of it. Cases are parted by an empty line.
 
+mod checks;
 mod facts;
 mod services;
 

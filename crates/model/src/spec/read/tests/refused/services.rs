@@ -443,40 +443,6 @@ drain = "25h"
 scheduler = "dh"
 drain = "5m"
 => 6:9: service.web.drain: scheduler dh does not heed weights: clients would be refused (another scheduler, such as sh or mh, or no drain)
-
-check = { }
-=> 5:9: service.web.check.type: "type" is missing (type = "tcp")
-
-check = { type = "http", path = "/" }
-=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "http" yet (type = "tcp" is there)
-
-check = { type = "tpc" }
-=> 5:18: service.web.check.type: unknown type of check "tpc" (did you mean "tcp"?)
-
-check = { type = "tcp", interval = "10ms" }
-=> 5:36: service.web.check.interval: the interval of a check is 50ms to 1h, not 10ms
-
-check = { type = "tcp", timeout = "0s" }
-=> 5:35: service.web.check.timeout: the timeout of a check is 1ms to 1h, not 0s
-
-check = { type = "tcp", timeout = "2h" }
-=> 5:35: service.web.check.timeout: the timeout of a check is 1ms to 1h, not 2h
-
-check = { type = "tcp", retry_delay = "0s" }
-=> 5:39: service.web.check.retry_delay: the retry_delay of a check is 1ms to 1h, not 0s
-
-check = { type = "tcp", retry = -1 }
-=> 5:33: service.web.check.retry: the number of further tries is 0 to 100
-
-check = { type = "tcp", rise = 2 }
-=> 5:25: service.web.check.rise: this version of Quorate does not have "rise" yet (leave it out)
-
-check = { type = "tcp", nb_get_retry = 3, delay_loop = 6 }
-=> 5:25: service.web.check.nb_get_retry: unknown key "nb_get_retry" (write retry instead)
-=> 5:43: service.web.check.delay_loop: unknown key "delay_loop" (write interval instead)
-
-check = 5
-=> 5:9: service.web.check: a check, or the name of one, is expected here, not an integer (put it in quotes: "5")
 "#,
     );
 }

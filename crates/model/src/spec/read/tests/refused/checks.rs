@@ -1,0 +1,120 @@
+//! What is refused of checks.
+
+use super::{in_service, refused};
+
+#[test]
+fn checks_that_are_none() {
+    refused(
+        in_service,
+        r#"
+check = { }
+=> 5:9: service.web.check.type: "type" is missing (type = "tcp")
+
+check = { type = "smtp" }
+=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "smtp" yet (type = "tcp" is there)
+
+check = { type = "tpc" }
+=> 5:18: service.web.check.type: unknown type of check "tpc" (did you mean "tcp"?)
+
+check = { type = "tcp", interval = "10ms" }
+=> 5:36: service.web.check.interval: the interval of a check is 50ms to 1h, not 10ms
+
+check = { type = "tcp", timeout = "0s" }
+=> 5:35: service.web.check.timeout: the timeout of a check is 1ms to 1h, not 0s
+
+check = { type = "tcp", timeout = "2h" }
+=> 5:35: service.web.check.timeout: the timeout of a check is 1ms to 1h, not 2h
+
+check = { type = "tcp", retry_delay = "0s" }
+=> 5:39: service.web.check.retry_delay: the retry_delay of a check is 1ms to 1h, not 0s
+
+check = { type = "tcp", retry = -1 }
+=> 5:33: service.web.check.retry: the number of further tries is 0 to 100
+
+check = { type = "tcp", rise = 0, fall = 101 }
+=> 5:32: service.web.check.rise: the rise of a check is 1 to 100
+=> 5:42: service.web.check.fall: the fall of a check is 1 to 100
+
+check = { type = "tcp", start = "alpha" }
+=> 5:33: service.web.check.start: unknown start "alpha" (known: up, down)
+
+check = { type = "tcp", address = "192.0.2.16", source = "2001:db8::1" }
+=> 5:58: service.web.check.source: 2001:db8::1 can't be the source of what goes to 192.0.2.16 (give both of one family)
+
+check = { type = "tcp", path = "/" }
+=> 5:32: service.web.check.path: a check of type tcp has no "path" (leave it out)
+
+check = { type = "http", path = "/", sni = "www.example.com" }
+=> 5:44: service.web.check.sni: a check of type http has no "sni" (leave it out)
+
+check = [{ type = "tcp" }, { type = "tcp" }]
+=> 5:28: service.web.check[1]: this check stands twice (remove one of the two)
+
+check = { type = "tcp", nb_get_retry = 3, delay_loop = 6 }
+=> 5:25: service.web.check.nb_get_retry: unknown key "nb_get_retry" (write retry instead)
+=> 5:43: service.web.check.delay_loop: unknown key "delay_loop" (write interval instead)
+
+check = 5
+=> 5:9: service.web.check: a check, or the name of one, is expected here, not an integer (put it in quotes: "5")
+"#,
+    );
+}
+
+#[test]
+fn http_checks_that_ask_for_what_is_none() {
+    refused(
+        in_service,
+        r#"
+check = { type = "http", path = "health" }
+=> 5:33: service.web.check.path: "health" does not begin with / (path = "/health?full=1"; a name goes into host)
+
+check = { type = "http", path = "/a b" }
+=> 5:33: service.web.check.path: a path has 1 to 4095 visible ASCII characters
+
+check = { type = "http", path = "/#top" }
+=> 5:33: service.web.check.path: a server is never told what follows # (leave it out)
+
+check = { type = "http", host = "a\r\nb: c" }
+=> 5:33: service.web.check.host: a host has 1 to 4095 visible ASCII characters
+
+check = { type = "http", status = "299-200" }
+=> 5:35: service.web.check.status: "299-200" is not a status code, 100 to 999, or a range (status = [200, "300-399"])
+
+check = { type = "http", status = [200, 99] }
+=> 5:41: service.web.check.status[1]: a status code is 100 to 999
+
+check = { type = "http", status = [] }
+=> 5:35: service.web.check.status: 1 to 32 status codes or ranges of them
+
+check = { type = "http", md5 = "9b3a" }
+=> 5:32: service.web.check.md5: an MD5 digest has 32 hexadecimal digits
+
+check = { type = "http", body = "(" }
+=> 5:33: service.web.check.body: no regular expression: unclosed group
+
+check = { type = "http", method = "HEAD", body = "ok" }
+=> 5:50: service.web.check.body: an answer to HEAD has no body (method = "GET")
+
+check = { type = "http", method = "POST" }
+=> 5:35: service.web.check.method: unknown method "POST" (known: GET, HEAD, OPTIONS)
+
+check = { type = "http", urls = [] }
+=> 5:33: service.web.check.urls: a check asks for 1 to 32 urls
+
+check = { type = "http", path = "/", urls = [{ path = "/b" }] }
+=> 5:33: service.web.check.path: there are urls, and this is of one of them (write it into each of the urls)
+
+check = { type = "http", urls = [{ digest = "9b3a" }] }
+=> 5:36: service.web.check.urls[0].digest: unknown key "digest" (write md5, or sha256 instead)
+
+check = { type = "https", ca = "/etc/ca.pem" }
+=> 5:32: service.web.check.ca: the server's certificate is not looked at (verify = true)
+
+check = { type = "https", verify = true, ca = "ca.pem" }
+=> 5:47: service.web.check.ca: "ca.pem" is not the absolute path of a file
+
+check = { type = "https", certificate = "/etc/own.pem" }
+=> 5:41: service.web.check.certificate: a certificate needs its key (key = "/etc/quorate/check.pem")
+"#,
+    );
+}

@@ -1,0 +1,120 @@
+//! Connections to a real server, made from where its check says.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use quorate_model::id::{DeviceName, InterfaceName};
+use quorate_model::probe::ProbeTarget;
+use quorate_model::spec::Origin;
+use rustix::io::Errno;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::Failure;
+
+/// From where to where.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) to: SocketAddr,
+    origin: &'a Origin,
+    device: Option<&'a DeviceName>,
+}
+
+impl<'a> Place<'a> {
+    /// Where this target is probed; the reason where this director can't.
+    pub(super) fn new(
+        target: &'a ProbeTarget,
+        devices: &'a BTreeMap<InterfaceName, DeviceName>,
+    ) -> Result<Self, String> {
+        let origin = &target.check.origin;
+        let device = match &origin.interface {
+            Some(name) => Some(devices.get(name).ok_or_else(|| {
+                format!(
+                    "no device is named for interface {name}: add it to [interfaces] of node.toml"
+                )
+            })?),
+            None => None,
+        };
+        if origin.address.is_some_and(|from| from.is_ipv4() != target.address.is_ipv4()) {
+            return Err("its source is not of the address family of the real server".to_owned());
+        }
+        Ok(Self { to: target.address, origin, device })
+    }
+
+    fn socket(&self) -> io::Result<TcpSocket> {
+        let socket = match self.to {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(device) = self.device {
+            socket.bind_device(Some(device.as_str().as_bytes()))?;
+        }
+        if let Some(mark) = self.origin.mark {
+            SockRef::from(&socket).set_mark(mark.get())?;
+        }
+        let Origin { address, port, .. } = self.origin;
+        if address.is_some() || port.is_some() {
+            let any = match self.to {
+                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            };
+            if port.is_some() {
+                // The one before may still be in TIME_WAIT.
+                socket.set_reuseaddr(true)?;
+            }
+            socket.bind(SocketAddr::new(address.unwrap_or(any), port.unwrap_or(0)))?;
+        }
+        Ok(socket)
+    }
+}
+
+/// Establishes a TCP connection.
+pub(super) async fn tcp(place: &Place<'_>, timeout: Duration) -> Result<TcpStream, Failure> {
+    let socket = place.socket().map_err(|error| Failure::Here(not_made(place, &error)))?;
+    let stream = match tokio::time::timeout(timeout, socket.connect(place.to)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(failed(place, &error)),
+        Err(_) => {
+            let reason = format!("no answer to a TCP connection within {timeout:?}");
+            return Err(Failure::Server(reason));
+        }
+    };
+    if place.origin.port.is_some() {
+        // The same pair of addresses and ports is needed again before TIME_WAIT is over. Where it
+        // can't be set, the next try says so.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    }
+    Ok(stream)
+}
+
+/// What an operator should read of a socket that could not be made.
+fn not_made(place: &Place<'_>, error: &io::Error) -> String {
+    let origin = place.origin;
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}: a mark needs CAP_NET_ADMIN, a device CAP_NET_RAW, a source port below 1024 \
+             CAP_NET_BIND_SERVICE (check{origin})"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{error}: this director does not have its source address (check{origin})")
+        }
+        _ => format!("{error} (check{origin})"),
+    }
+}
+
+/// What an operator should read of a failed connection.
+fn failed(place: &Place<'_>, error: &io::Error) -> Failure {
+    // What this host lacks, and what its own packet filter refuses, is not the real server's doing.
+    let here = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    if Errno::from_io_error(error).is_some_and(|errno| here.contains(&errno)) {
+        return Failure::Here(not_made(place, error));
+    }
+    Failure::Server(match error.kind() {
+        io::ErrorKind::ConnectionRefused => "TCP connection refused: nothing listens".to_owned(),
+        io::ErrorKind::HostUnreachable => "no route to the host: it does not answer ARP".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "no route to its network".to_owned(),
+        _ => format!("TCP connection failed: {error}"),
+    })
+}

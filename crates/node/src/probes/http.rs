@@ -1,0 +1,276 @@
+//! Asking an HTTP server, and looking at what it answers (RFC 9112).
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::TokioIo;
+use md5::{Digest as _, Md5};
+use quorate_model::spec::{BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Tls};
+use ring::digest::{Context, SHA256};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Failure;
+use super::connect::{self, Place};
+use super::tls::Clients;
+
+const AGENT: &str = concat!("Quorate/", env!("CARGO_PKG_VERSION"));
+/// Most of a body in which a pattern is looked for.
+const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Asks for each of the check's urls, and says what was wrong with the first bad answer.
+pub(super) async fn ask(
+    check: &HttpCheck,
+    place: &Place<'_>,
+    timeout: Duration,
+    clients: &Clients,
+) -> Result<(), Failure> {
+    for request in &check.requests {
+        let mut progress = Progress::Connecting;
+        let asked = ask_once(check, request, place, clients, &mut progress);
+        let outcome = tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| {
+            Err(Failure::Server(format!("{} within {timeout:?}", progress.missing())))
+        });
+        outcome.map_err(|failure| match failure {
+            Failure::Server(reason) => {
+                Failure::Server(format!("{} {}: {reason}", request.method.word(), request.path))
+            }
+            here @ Failure::Here(_) => here,
+        })?;
+    }
+    Ok(())
+}
+
+/// How far a request came.
+#[derive(Debug, Clone, Copy)]
+enum Progress {
+    Connecting,
+    Securing,
+    Waiting,
+    Reading(u64),
+}
+
+impl Progress {
+    fn missing(self) -> String {
+        match self {
+            Self::Connecting => "no answer to a TCP connection".to_owned(),
+            Self::Securing => "connected, but TLS was not established".to_owned(),
+            Self::Waiting => "connected, but no answer".to_owned(),
+            Self::Reading(bytes) => format!("the answer began ({bytes} bytes), but did not end"),
+        }
+    }
+}
+
+async fn ask_once(
+    check: &HttpCheck,
+    request: &HttpRequest,
+    place: &Place<'_>,
+    clients: &Clients,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let client = match &check.tls {
+        Some(tls) => Some((tls, clients.of(tls).await.map_err(Failure::Here)?)),
+        None => None,
+    };
+    // The time limit is that of the whole.
+    let stream = connect::tcp(place, Duration::MAX).await?;
+    match client {
+        None => exchange(check.version, request, place, stream, progress).await,
+        Some((tls, client)) => {
+            *progress = Progress::Securing;
+            let name = server_name(tls, request, place)?;
+            let stream = secure(TlsConnector::from(client), name, stream).await?;
+            exchange(check.version, request, place, stream, progress).await
+        }
+    }
+}
+
+async fn secure(
+    connector: TlsConnector,
+    name: ServerName<'static>,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let secured = connector.connect(name, stream).await;
+    secured.map_err(|error| Failure::Server(format!("TLS was not established: {error}")))
+}
+
+/// What the server is told it is called, and what its certificate has to be for.
+fn server_name(
+    tls: &Tls,
+    request: &HttpRequest,
+    place: &Place<'_>,
+) -> Result<ServerName<'static>, Failure> {
+    if let Some(name) = &tls.sni {
+        return ServerName::try_from(name.clone())
+            .map_err(|_| Failure::Here(format!("sni = {name:?} is not the name of a server")));
+    }
+    let host = request.host.as_deref().map(without_port);
+    let named = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
+    Ok(named.unwrap_or_else(|| ServerName::IpAddress(place.to.ip().into())))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Sends the request and looks at the answer.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    version: HttpVersion,
+    request: &HttpRequest,
+    place: &Place<'_>,
+    stream: S,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    *progress = Progress::Waiting;
+    let made = made(version, request, place)?;
+    let opened = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
+    let (mut sender, connection) = opened.await.map_err(|error| broken(&error))?;
+    let exchange = async {
+        let response = sender.send_request(made).await.map_err(|error| broken(&error))?;
+        judge(request, response, progress).await
+    };
+    let exchange = pin!(exchange);
+    match select(exchange, pin!(connection)).await {
+        Either::Left((judged, _)) => judged,
+        // It has read all that there is.
+        Either::Right((Ok(()), exchange)) => exchange.await,
+        Either::Right((Err(error), _)) => Err(broken(&error)),
+    }
+}
+
+fn made(
+    version: HttpVersion,
+    request: &HttpRequest,
+    place: &Place<'_>,
+) -> Result<Request<Empty<Bytes>>, Failure> {
+    let host = request.host.clone().unwrap_or_else(|| match (place.to.port(), place.to.ip()) {
+        (80 | 443, IpAddr::V4(ip)) => ip.to_string(),
+        (80 | 443, IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => place.to.to_string(),
+    });
+    let method = match request.method {
+        HttpMethod::Get => hyper::Method::GET,
+        HttpMethod::Head => hyper::Method::HEAD,
+        HttpMethod::Options => hyper::Method::OPTIONS,
+    };
+    let version = match version {
+        HttpVersion::Http10 => Version::HTTP_10,
+        HttpVersion::Http11 => Version::HTTP_11,
+    };
+    Request::builder()
+        .method(method)
+        .uri(&request.path)
+        .version(version)
+        .header(HOST, host)
+        .header(USER_AGENT, AGENT)
+        .header(CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::new())
+        .map_err(|error| Failure::Here(format!("no request can be made: {error}")))
+}
+
+/// What an operator should read where the connection failed.
+fn broken(error: &hyper::Error) -> Failure {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    let cause = cause.unwrap_or_default();
+    Failure::Server(match error {
+        error if error.is_incomplete_message() => {
+            "the connection was closed before the answer was there".to_owned()
+        }
+        error if error.is_parse() => format!("the answer is not HTTP: {error}{cause}"),
+        error => format!("the connection failed: {error}{cause}"),
+    })
+}
+
+async fn judge(
+    request: &HttpRequest,
+    response: Response<Incoming>,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let status = response.status();
+    if !request.status.has(status.as_u16()) {
+        return Err(Failure::Server(format!("status {status}, not {}", request.status)));
+    }
+    let searched = request.body.is_some() || request.body_absent.is_some();
+    let mut digest = request.digest.as_ref().map(Digesting::new);
+    let mut text = Vec::new();
+    let (mut body, mut bytes) = (response.into_body(), 0_u64);
+    *progress = Progress::Reading(bytes);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(&error))?;
+        let Some(data) = frame.data_ref() else { continue };
+        bytes = bytes.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        *progress = Progress::Reading(bytes);
+        if let Some(digest) = &mut digest {
+            digest.update(data);
+        }
+        if searched {
+            text.extend_from_slice(data);
+        }
+        if text.len() > SEARCHED_BYTES_MAX {
+            let reason = "the answer has more than 1 MiB, and no pattern is looked for in so much";
+            return Err(Failure::Server(reason.to_owned()));
+        }
+    }
+    let wrong = |reason: String| Err(Failure::Server(reason));
+    if let (Some(wanted), Some(digest)) = (&request.digest, digest) {
+        let found = digest.finish();
+        if found != *wanted {
+            return wrong(format!("the body has {found}, not {wanted}"));
+        }
+    }
+    if let Some(pattern) = request.body.as_ref().filter(|pattern| !pattern.is_in(&text)) {
+        return wrong(format!("{:?} is not in the body of {bytes} bytes", pattern.as_str()));
+    }
+    if let Some(pattern) = request.body_absent.as_ref().filter(|pattern| pattern.is_in(&text)) {
+        return wrong(format!("{:?} is in the body", pattern.as_str()));
+    }
+    Ok(())
+}
+
+/// The digest of a body that is still coming.
+enum Digesting {
+    Sha256(Context),
+    Md5(Md5),
+}
+
+impl Digesting {
+    fn new(wanted: &BodyDigest) -> Self {
+        match wanted {
+            BodyDigest::Sha256(_) => Self::Sha256(Context::new(&SHA256)),
+            BodyDigest::Md5(_) => Self::Md5(Md5::new()),
+        }
+    }
+
+    fn update(&mut self, data: &[u8]) {
+        match self {
+            Self::Sha256(context) => context.update(data),
+            Self::Md5(state) => state.update(data),
+        }
+    }
+
+    fn finish(self) -> BodyDigest {
+        match self {
+            Self::Sha256(context) => {
+                let mut digest = [0; 32];
+                let found = context.finish();
+                for (to, from) in digest.iter_mut().zip(found.as_ref()) {
+                    *to = *from;
+                }
+                BodyDigest::Sha256(digest)
+            }
+            Self::Md5(state) => BodyDigest::Md5(state.finalize().into()),
+        }
+    }
+}
