@@ -10,7 +10,9 @@ use crate::kernel::{
     ObservedServices, ServiceKey, ServiceSettings,
 };
 use crate::probe::{ProbeTarget, Verdict};
-use crate::spec::{ClusterSpec, Forward, Listen, RealServer, SchedulerFlag, VirtualService};
+use crate::spec::{
+    ClusterSpec, Forward, Listen, RealServer, SchedulerFlag, VirtualService, WEIGHT_MAX,
+};
 
 /// What is known of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +40,18 @@ impl Knowledge {
     #[must_use]
     pub fn effect(&self) -> Standing {
         match self {
-            Self::Known(Verdict::Up) => Standing::Taking,
+            Self::Known(Verdict::Up | Verdict::Weighs(_)) => Standing::Taking,
             Self::Known(Verdict::Down(_)) => Standing::Out,
             Self::Inherited(standing) => *standing,
+        }
+    }
+
+    /// The weight that the real server should have by it.
+    #[must_use]
+    pub fn weight(&self) -> Option<u32> {
+        match self {
+            Self::Known(Verdict::Weighs(weight)) => Some(*weight),
+            Self::Known(Verdict::Up | Verdict::Down(_)) | Self::Inherited(_) => None,
         }
     }
 
@@ -140,6 +151,19 @@ pub fn marks(spec: &ClusterSpec) -> MarkRules {
     rules
 }
 
+/// The weight of a real server that takes connections, by its configuration and its checks: each of
+/// those that say one adds by how much it differs (keepalived.conf(5), MISC_CHECK). An operator's
+/// order stands, and so does a weight of 0.
+fn weight(service: &VirtualService, server: &RealServer, verdicts: &Verdicts) -> u32 {
+    if server.weight == 0 || service.ordered.contains(&server.address) {
+        return server.weight;
+    }
+    let own = i64::from(server.weight);
+    let wanted = targets(service, server).filter_map(|t| verdicts.get(&t)?.weight());
+    let sum = wanted.fold(own, |sum, wanted| sum.saturating_add(i64::from(wanted) - own));
+    u32::try_from(sum.clamp(0, i64::from(WEIGHT_MAX))).unwrap_or(WEIGHT_MAX)
+}
+
 /// The weight that a real server shall have in the kernel; `None`: it is not in the table.
 #[must_use]
 pub fn effective_weight(
@@ -148,7 +172,7 @@ pub fn effective_weight(
     verdicts: &Verdicts,
 ) -> Option<u32> {
     match (standing(service, server, verdicts), service.inhibit) {
-        (Standing::Taking, _) => Some(server.weight),
+        (Standing::Taking, _) => Some(weight(service, server, verdicts)),
         (Standing::Idle, _) | (Standing::Out, true) => Some(0),
         (Standing::Out, false) => None,
     }
@@ -329,6 +353,40 @@ mod tests {
         );
         let inhibit = SOURCE.replace("flags", "inhibit = true\nflags");
         assert_eq!(words(&inhibit, false), "mh-fallback,mh-port");
+    }
+
+    #[test]
+    fn checks_may_change_a_weight_but_not_that_of_a_drained_real_server() {
+        let source = SOURCE
+            .replace(
+                "check = { type = \"tcp\" }",
+                "check = [{ type = \"tcp\" }, \
+            { type = \"exec\", command = [\"/bin/a\"], dynamic = true }, \
+            { type = \"exec\", command = [\"/bin/b\"], dynamic = true }]",
+            )
+            .replace("upper_threshold = 9", "weight = 10");
+        let mut spec = parse(&source, Format::Toml).unwrap();
+        let mut shown = |said: [u32; 2], ordered: bool| {
+            let service = spec.services.values_mut().next().unwrap();
+            let address = service.real_servers[0].address;
+            service.ordered = ordered.then_some(address).into_iter().collect();
+            let mut said = said.into_iter().cycle();
+            let verdict = |target: ProbeTarget| match target.check.kind {
+                crate::spec::CheckKind::Exec(_) => {
+                    (target, Knowledge::Known(Verdict::Weighs(said.next().unwrap())))
+                }
+                _ => (target, Knowledge::Known(Verdict::Up)),
+            };
+            let verdicts = probe_targets(&spec).into_iter().map(verdict).collect();
+            weights(&services(&spec, &verdicts).into_values().next().unwrap())
+                .into_iter()
+                .map(|(_, weight)| weight)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shown([10, 30], false), [30, 0]);
+        assert_eq!(shown([12, 11], false), [13, 0]);
+        assert_eq!(shown([0, 0], false), [1, 0, 0], "and the sorry server's");
+        assert_eq!(shown([12, 11], true), [10, 0], "an operator's order stands");
     }
 
     #[test]

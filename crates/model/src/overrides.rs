@@ -126,6 +126,7 @@ impl Overrides {
             for server in &mut service.real_servers {
                 if let Some(to) = self.get(name, &server.address) {
                     server.weight = to.weight;
+                    service.ordered.insert(server.address);
                 }
             }
         }

@@ -25,6 +25,8 @@ pub struct ProbeTarget {
 pub enum Verdict {
     /// It answers.
     Up,
+    /// It answers, and what looked at it wants it to have this weight.
+    Weighs(u32),
     /// It does not, for this reason.
     Down(String),
 }
@@ -34,6 +36,8 @@ pub enum Verdict {
 pub enum Outcome {
     /// All was as it should be.
     Passed,
+    /// So it was, and the real server should have this weight.
+    Weighed(u32),
     /// The real server, or the way to it, failed for this reason.
     Failed(String),
     /// This director could not try, for this reason: that says nothing of the real server.
@@ -70,12 +74,8 @@ impl Probe {
     ) -> (Instant, Option<Verdict>) {
         let regular = (started + self.check.interval).max(now);
         match outcome {
-            Outcome::Passed => {
-                (self.tries, self.bad) = (0, 0);
-                self.good = self.good.saturating_add(1);
-                let up = self.good >= self.check.rise;
-                (regular, up.then_some(Verdict::Up).and_then(|up| self.conclude(up)))
-            }
+            Outcome::Passed => (regular, self.passed(Verdict::Up)),
+            Outcome::Weighed(weight) => (regular, self.passed(Verdict::Weighs(weight))),
             Outcome::Failed(reason) => {
                 self.good = 0;
                 self.tries = self.tries.saturating_add(1);
@@ -94,6 +94,12 @@ impl Probe {
             }
             Outcome::Untried(_) => (regular, None),
         }
+    }
+
+    fn passed(&mut self, verdict: Verdict) -> Option<Verdict> {
+        (self.tries, self.bad) = (0, 0);
+        self.good = self.good.saturating_add(1);
+        if self.good >= self.check.rise { self.conclude(verdict) } else { None }
     }
 
     fn conclude(&mut self, verdict: Verdict) -> Option<Verdict> {

@@ -172,7 +172,7 @@ impl Record {
     pub fn found(&mut self, now: Instant, verdict: Verdict) {
         let was_down = matches!(self.verdict, Some(Verdict::Down(_)));
         match &verdict {
-            Verdict::Up => self.up_since = now,
+            Verdict::Up | Verdict::Weighs(_) => self.up_since = now,
             Verdict::Down(_) if was_down => {}
             Verdict::Down(_) => {
                 let lately = self.lost_at.is_some_and(|lost| now.since(lost) < CALM);

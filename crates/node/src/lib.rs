@@ -11,6 +11,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod director;
+mod echo;
+mod exec;
 mod host;
 mod http;
 pub mod identity;

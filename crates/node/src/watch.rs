@@ -14,14 +14,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock;
+use crate::echo::Echo;
+use crate::exec::Exec;
 use crate::probes::sleep_until;
 
-mod echo;
-mod exec;
 mod look;
-
-use echo::Echo;
-use exec::Exec;
 
 /// The running tasks.
 #[derive(Debug)]
@@ -92,7 +89,9 @@ impl Try {
 
     async fn attempt(&mut self) -> Result<(), String> {
         match self {
-            Self::Echo(echo, timeout) => echo.ask(*timeout).await,
+            Self::Echo(echo, timeout) => {
+                echo.ask(*timeout).await.map_err(|unanswered| unanswered.to_string())
+            }
             Self::Exec(exec, timeout) => exec.run(*timeout).await,
             Self::Look(look, timeout) => look.look(*timeout).await,
         }

@@ -30,8 +30,12 @@ impl Facts {
     fn failing(&self, now: Instant) -> BTreeSet<String> {
         let failing = |(watched, record): (&Watched, &Record)| match record.verdict()? {
             Verdict::Down(reason) => Some(format!("{watched}: {reason}")),
-            Verdict::Up if matches!(watched, Watched::Track(_)) || record.is_trusted(now) => None,
-            Verdict::Up => Some(format!(
+            Verdict::Up | Verdict::Weighs(_)
+                if matches!(watched, Watched::Track(_)) || record.is_trusted(now) =>
+            {
+                None
+            }
+            Verdict::Up | Verdict::Weighs(_) => Some(format!(
                 "{watched}: it answers again after it was lost several times; this director takes \
                  no group over on its word yet"
             )),
@@ -41,7 +45,7 @@ impl Facts {
 
     fn standing(&self, watched: &Watched) -> Standing {
         match self.watched.get(watched).and_then(Record::verdict) {
-            Some(Verdict::Up) => Standing::Passing,
+            Some(Verdict::Up | Verdict::Weighs(_)) => Standing::Passing,
             Some(Verdict::Down(_)) => Standing::Failing,
             None => Standing::Unknown,
         }

@@ -178,9 +178,9 @@ impl Director {
     ) {
         // A probe that ended as the configuration changed may speak of what is gone.
         if let Some(known) = self.verdicts.get_mut(&target) {
-            let before = known.effect();
+            let before = (known.effect(), known.weight());
             *known = Knowledge::Known(verdict);
-            let changes = known.effect() != before;
+            let changes = (known.effect(), known.weight()) != before;
             self.forget_found();
             // Ten thousand first verdicts that say what was taken for so already cost nothing more.
             if changes {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::document::duration_text;
 use super::http::HttpCheck;
+use super::kinds::{DnsCheck, ExecCheck, UdpCheck};
 use crate::id::InterfaceName;
 
 const WARMUP_DEFAULT_MAX: Duration = Duration::from_secs(10);
@@ -49,6 +50,19 @@ pub enum CheckKind {
     Tcp,
     /// An HTTP server answers as it should.
     Http(HttpCheck),
+    /// A datagram is answered as it should be.
+    Udp(UdpCheck),
+    /// A DNS server answers.
+    Dns(DnsCheck),
+    /// ICMP echo requests are answered.
+    Ping,
+    /// An SMTP server greets, and takes a HELO.
+    Smtp {
+        /// The name in it.
+        helo: String,
+    },
+    /// A program says so.
+    Exec(ExecCheck),
 }
 
 /// Where a probe comes from; what is left out, the system chooses.
@@ -76,7 +90,12 @@ impl Check {
     #[must_use]
     pub fn has_port(&self) -> bool {
         match self.kind {
-            CheckKind::Tcp | CheckKind::Http(_) => true,
+            CheckKind::Ping | CheckKind::Exec(_) => false,
+            CheckKind::Tcp
+            | CheckKind::Http(_)
+            | CheckKind::Udp(_)
+            | CheckKind::Dns(_)
+            | CheckKind::Smtp { .. } => true,
         }
     }
 }
@@ -86,6 +105,11 @@ impl fmt::Display for Check {
         match &self.kind {
             CheckKind::Tcp => f.write_str("tcp")?,
             CheckKind::Http(http) => write!(f, "{http}")?,
+            CheckKind::Udp(udp) => write!(f, "{udp}")?,
+            CheckKind::Dns(dns) => write!(f, "{dns}")?,
+            CheckKind::Ping => f.write_str("ping")?,
+            CheckKind::Smtp { helo } => write!(f, "smtp helo {helo}")?,
+            CheckKind::Exec(exec) => write!(f, "{exec}")?,
         }
         if let Some(address) = self.address {
             write!(f, " at {address}")?;

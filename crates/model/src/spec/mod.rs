@@ -6,11 +6,12 @@ pub mod difference;
 pub mod document;
 mod http;
 mod ipvs;
+mod kinds;
 pub mod nodes;
 pub mod read;
 mod track;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -31,6 +32,7 @@ pub use ipvs::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
     Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
+pub use kinds::{DNS_RECORDS, DnsCheck, DnsRecord, ExecCheck, RCODES, Rcode, UdpCheck, UdpReply};
 pub use nodes::{KnownNode, against_nodes};
 pub use read::parse;
 pub use track::{FileRule, Track, TrackKind};
@@ -174,6 +176,8 @@ pub struct VirtualService {
     pub checks: Vec<Arc<Check>>,
     /// The same for the real servers that have checks of their own, in place of these.
     pub own_checks: BTreeMap<SocketAddr, Vec<Arc<Check>>>,
+    /// Real servers whose weight an operator ordered: no check changes it.
+    pub ordered: BTreeSet<SocketAddr>,
     /// Whether a failed real server stays in the table with weight 0 instead of leaving it.
     pub inhibit: bool,
     /// For how long a real server that leaves the configuration keeps its connections, with weight 0;

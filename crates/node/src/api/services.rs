@@ -198,7 +198,10 @@ fn real_server(
         () if known.iter().any(unknown) => (RealServerState::Unknown, "not probed yet".to_owned()),
         () if server.weight == 0 => draining(),
         () if known.is_empty() => (RealServerState::Up, "not checked".to_owned()),
-        () => (RealServerState::Up, String::new()),
+        () => match known.iter().find_map(|knowledge| (*knowledge)?.weight()) {
+            Some(weight) => (RealServerState::Up, format!("its check gives it weight {weight}")),
+            None => (RealServerState::Up, String::new()),
+        },
     };
     RealServerStatus {
         effective_weight: desired::effective_weight(service, server, verdicts).unwrap_or(0),

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use quorate_model::id::{DeviceName, InterfaceName};
 use quorate_model::probe::ProbeTarget;
 use quorate_model::spec::Origin;
 use rustix::io::Errno;
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::Failure;
 
@@ -43,36 +44,55 @@ impl<'a> Place<'a> {
         Ok(Self { to: target.address, origin, device })
     }
 
-    fn socket(&self) -> io::Result<TcpSocket> {
+    fn any(&self) -> IpAddr {
+        match self.to {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    /// Has a socket send from where the check says.
+    pub(super) fn prepare(&self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        let Origin { address, port, mark, .. } = self.origin;
+        if let Some(device) = self.device {
+            socket.bind_device(Some(device.as_str().as_bytes()))?;
+        }
+        if let Some(mark) = mark {
+            socket.set_mark(mark.get())?;
+        }
+        if address.is_some() || port.is_some() {
+            if port.is_some() {
+                // The one before may still be in TIME_WAIT.
+                socket.set_reuse_address(true)?;
+            }
+            let from = SocketAddr::new(address.unwrap_or(self.any()), port.unwrap_or(0));
+            socket.bind(&from.into())?;
+        }
+        Ok(())
+    }
+
+    fn tcp(&self) -> io::Result<TcpSocket> {
         let socket = match self.to {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        if let Some(device) = self.device {
-            socket.bind_device(Some(device.as_str().as_bytes()))?;
-        }
-        if let Some(mark) = self.origin.mark {
-            SockRef::from(&socket).set_mark(mark.get())?;
-        }
-        let Origin { address, port, .. } = self.origin;
-        if address.is_some() || port.is_some() {
-            let any = match self.to {
-                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            };
-            if port.is_some() {
-                // The one before may still be in TIME_WAIT.
-                socket.set_reuseaddr(true)?;
-            }
-            socket.bind(SocketAddr::new(address.unwrap_or(any), port.unwrap_or(0)))?;
-        }
+        self.prepare(&socket)?;
         Ok(socket)
+    }
+
+    fn udp(&self) -> io::Result<UdpSocket> {
+        let (kind, protocol) = (Type::DGRAM.nonblocking().cloexec(), Protocol::UDP);
+        let socket = Socket::new(Domain::for_address(self.to), kind, Some(protocol))?;
+        self.prepare(&socket)?;
+        socket.connect(&self.to.into())?;
+        UdpSocket::from_std(socket.into())
     }
 }
 
 /// Establishes a TCP connection.
 pub(super) async fn tcp(place: &Place<'_>, timeout: Duration) -> Result<TcpStream, Failure> {
-    let socket = place.socket().map_err(|error| Failure::Here(not_made(place, &error)))?;
+    let socket = place.tcp().map_err(|error| Failure::Here(not_made(place, &error)))?;
     let stream = match tokio::time::timeout(timeout, socket.connect(place.to)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(place, &error)),
@@ -87,6 +107,14 @@ pub(super) async fn tcp(place: &Place<'_>, timeout: Duration) -> Result<TcpStrea
         let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     }
     Ok(stream)
+}
+
+/// A socket for UDP that is connected: what ICMP says of what it sends is told as an error.
+pub(super) fn udp(place: &Place<'_>) -> Result<UdpSocket, Failure> {
+    place.udp().map_err(|error| match error.kind() {
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => failed(place, &error),
+        _ => Failure::Here(not_made(place, &error)),
+    })
 }
 
 /// What an operator should read of a socket that could not be made.
@@ -105,16 +133,29 @@ fn not_made(place: &Place<'_>, error: &io::Error) -> String {
 }
 
 /// What an operator should read of a failed connection.
-fn failed(place: &Place<'_>, error: &io::Error) -> Failure {
-    // What this host lacks, and what its own packet filter refuses, is not the real server's doing.
-    let here = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    if Errno::from_io_error(error).is_some_and(|errno| here.contains(&errno)) {
+pub(super) fn failed(place: &Place<'_>, error: &io::Error) -> Failure {
+    if is_here(error) {
         return Failure::Here(not_made(place, error));
     }
     Failure::Server(match error.kind() {
-        io::ErrorKind::ConnectionRefused => "TCP connection refused: nothing listens".to_owned(),
+        io::ErrorKind::ConnectionRefused => "connection refused: nothing listens".to_owned(),
         io::ErrorKind::HostUnreachable => "no route to the host: it does not answer ARP".to_owned(),
         io::ErrorKind::NetworkUnreachable => "no route to its network".to_owned(),
-        _ => format!("TCP connection failed: {error}"),
+        _ => format!("the connection failed: {error}"),
     })
+}
+
+/// Whether an error is of what this director lacks, so that it says nothing of the real server.
+pub(super) fn is_here(error: &io::Error) -> bool {
+    let here = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+        Errno::ADDRINUSE,
+        Errno::PERM,
+        Errno::ACCESS,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| here.contains(&errno))
 }

@@ -2,7 +2,7 @@
 //!
 //! What an outcome means is decided by `quorate_model::probe`; only verdicts leave this module.
 //! `connect` makes connections from where the check says, `http` asks over them, `tls` keeps what
-//! TLS needs.
+//! TLS needs; `others` are the checks by UDP, DNS, ICMP echo, SMTP and by a program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,15 +18,19 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::clock;
+use crate::exec::Exec;
 
 mod connect;
 mod http;
+mod others;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 /// Tries that may be under way at once.
 const UNDER_WAY_MAX: usize = 2_048;
+/// Programs that may run at once.
+const PROGRAMS_MAX: usize = 64;
 /// How often it is logged at most that a target can't be tried.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -36,6 +40,7 @@ struct Shared {
     /// The devices behind the cluster's interface names.
     devices: BTreeMap<InterfaceName, DeviceName>,
     under_way: Semaphore,
+    programs: Semaphore,
     tls: tls::Clients,
     events: mpsc::Sender<Event>,
 }
@@ -54,8 +59,13 @@ impl Probes {
         devices: BTreeMap<InterfaceName, DeviceName>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let under_way = Semaphore::new(UNDER_WAY_MAX);
-        let shared = Shared { devices, under_way, tls: tls::Clients::default(), events };
+        let shared = Shared {
+            devices,
+            under_way: Semaphore::new(UNDER_WAY_MAX),
+            programs: Semaphore::new(PROGRAMS_MAX),
+            tls: tls::Clients::default(),
+            events,
+        };
         Self { running: BTreeMap::new(), shared: Arc::new(shared) }
     }
 
@@ -89,12 +99,18 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
     let mut probe = Probe::new(Arc::clone(&target.check));
     let mut next = clock::now() + first_delay(&target);
     let mut told: Option<Instant> = None;
+    // A run that is not over yet is not begun again.
+    let mut program = None;
+    let slots = match target.check.kind {
+        CheckKind::Exec(_) => &shared.programs,
+        _ => &shared.under_way,
+    };
     loop {
         sleep_until(next).await;
-        let Ok(permit) = shared.under_way.acquire().await else { return };
+        let Ok(permit) = slots.acquire().await else { return };
         let started = clock::now();
         // On the heap for as long as it runs: ten thousand that wait take little.
-        let outcome = Box::pin(attempt(&target, &shared)).await;
+        let outcome = Box::pin(attempt(&target, &shared, &mut program)).await;
         drop(permit);
         let now = clock::now();
         if let Outcome::Untried(reason) = &outcome
@@ -114,14 +130,22 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
 }
 
 /// Tries once.
-async fn attempt(target: &ProbeTarget, shared: &Shared) -> Outcome {
+async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exec>) -> Outcome {
     let place = match connect::Place::new(target, &shared.devices) {
         Ok(place) => place,
         Err(reason) => return Outcome::Untried(reason),
     };
+    let timeout = target.check.timeout;
     let tried = match &target.check.kind {
-        CheckKind::Tcp => connect::tcp(&place, target.check.timeout).await.map(drop),
-        CheckKind::Http(check) => http::ask(check, &place, target.check.timeout, &shared.tls).await,
+        CheckKind::Tcp => connect::tcp(&place, timeout).await.map(drop),
+        CheckKind::Http(check) => http::ask(check, &place, timeout, &shared.tls).await,
+        CheckKind::Udp(check) => others::udp(check, &place, timeout).await,
+        CheckKind::Dns(check) => others::dns(check, &place, timeout).await,
+        CheckKind::Ping => others::ping(&place, timeout).await,
+        CheckKind::Smtp { helo } => others::smtp(helo, &place, timeout).await,
+        CheckKind::Exec(check) => {
+            return others::exec(check, program, target.address, timeout).await;
+        }
     };
     match tried {
         Ok(()) => Outcome::Passed,

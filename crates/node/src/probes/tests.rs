@@ -15,6 +15,8 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::peer::tls::provider;
 
+mod others;
+
 /// A target at this address, its check in the words of the configuration.
 fn target(address: SocketAddr, check: &str) -> ProbeTarget {
     let text = format!(
@@ -35,7 +37,7 @@ fn probes() -> (Probes, mpsc::Receiver<Event>) {
 async fn tried(target: &ProbeTarget) -> Outcome {
     let devices = BTreeMap::from([("lan".parse().unwrap(), "lo".parse().unwrap())]);
     let probes = Probes::new(devices, mpsc::channel(1).0);
-    attempt(target, &probes.shared).await
+    attempt(target, &probes.shared, &mut None).await
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {

@@ -11,7 +11,7 @@ use crate::id::{InterfaceName, ServiceName};
 use crate::spec::document::{Diagnostics, Field, Table};
 use crate::spec::{Check, CheckKind, Origin};
 
-use super::{http, keys, service};
+use super::{http, keys, kinds, service};
 
 /// Shortest time between two probes of one real server.
 pub const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -94,12 +94,34 @@ enum Type {
     Tcp,
     Http,
     Https,
+    Udp,
+    Dns,
+    Ping,
+    Smtp,
+    Exec,
 }
 
-const TYPES: [(&str, Type); 3] = [("tcp", Type::Tcp), ("http", Type::Http), ("https", Type::Https)];
-const TYPES_FOREIGN: [(&str, &str); 3] =
-    [("TCP_CHECK", "tcp"), ("HTTP_GET", "http"), ("SSL_GET", "https")];
-const TYPES_LATER: [&str; 8] = ["udp", "dns", "ping", "smtp", "grpc", "exec", "file", "bfd"];
+const TYPES: [(&str, Type); 8] = [
+    ("tcp", Type::Tcp),
+    ("http", Type::Http),
+    ("https", Type::Https),
+    ("udp", Type::Udp),
+    ("dns", Type::Dns),
+    ("ping", Type::Ping),
+    ("smtp", Type::Smtp),
+    ("exec", Type::Exec),
+];
+const TYPES_FOREIGN: [(&str, &str); 8] = [
+    ("TCP_CHECK", "tcp"),
+    ("HTTP_GET", "http"),
+    ("SSL_GET", "https"),
+    ("UDP_CHECK", "udp"),
+    ("DNS_CHECK", "dns"),
+    ("PING_CHECK", "ping"),
+    ("SMTP_CHECK", "smtp"),
+    ("MISC_CHECK", "exec"),
+];
+const TYPES_LATER: [&str; 3] = ["grpc", "file", "bfd"];
 
 impl Type {
     fn word(self) -> &'static str {
@@ -109,7 +131,11 @@ impl Type {
     /// The keys that not every type has.
     fn own(self) -> Vec<&'static str> {
         match self {
-            Self::Tcp => Vec::new(),
+            Self::Tcp | Self::Ping => Vec::new(),
+            Self::Udp => kinds::UDP_KEYS.to_vec(),
+            Self::Dns => kinds::DNS_KEYS.to_vec(),
+            Self::Smtp => kinds::SMTP_KEYS.to_vec(),
+            Self::Exec => kinds::EXEC_KEYS.to_vec(),
             Self::Http => http::KEYS.to_vec(),
             Self::Https => http::KEYS.iter().chain(&http::TLS_KEYS).copied().collect(),
         }
@@ -134,6 +160,11 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
             Type::Tcp => Some(CheckKind::Tcp),
             Type::Http => http::check(&table, false, out).map(CheckKind::Http),
             Type::Https => http::check(&table, true, out).map(CheckKind::Http),
+            Type::Udp => kinds::udp(&table, out),
+            Type::Dns => kinds::dns(&table, out),
+            Type::Ping => Some(CheckKind::Ping),
+            Type::Smtp => kinds::smtp(&table, out),
+            Type::Exec => kinds::exec(&table, out),
         }
     });
     let time = |key: &str, min: Duration, default: Duration, out: &mut Diagnostics| {
@@ -215,10 +246,24 @@ fn kind_of(name: &Field<'_>, out: &mut Diagnostics) -> Option<Type> {
     name.choice("type of check", &TYPES, &TYPES_FOREIGN, out)
 }
 
+/// The keys that a check of this type does not take.
+#[cfg(test)]
+pub(super) fn keys_of_others(word: &str) -> Vec<&'static str> {
+    let of = TYPES.iter().find(|(known, _)| *known == word).map_or(Type::Tcp, |(_, of)| *of);
+    let others = TYPES.iter().flat_map(|(_, other)| other.own());
+    others.filter(|key| !of.own().contains(key)).collect()
+}
+
 /// Refuses keys that mean nothing for this type: whoever wrote them expects something.
 fn no_others(of: Type, table: &Table<'_>, out: &mut Diagnostics) {
     let own = of.own();
     let mut others: Vec<&str> = TYPES.iter().flat_map(|(_, other)| other.own()).collect();
+    // A packet of ICMP has no port, and a program looks where it likes.
+    match of {
+        Type::Ping => others.extend(["port", "source_port"]),
+        Type::Exec => others.extend(["port", "source", "source_port", "interface", "mark"]),
+        _ => {}
+    }
     others.sort_unstable();
     others.dedup();
     for key in others.into_iter().filter(|key| !own.contains(key)) {

@@ -108,7 +108,7 @@ fn optional<T>(
 }
 
 /// Text that can stand in the head of a request: anything else would end it, or start another.
-fn visible(field: &Field<'_>, what: &str, out: &mut Diagnostics) -> Option<String> {
+pub(super) fn visible(field: &Field<'_>, what: &str, out: &mut Diagnostics) -> Option<String> {
     let text = field.text(what, out)?;
     let fits = !text.is_empty() && text.len() <= TEXT_BYTES_MAX;
     if !fits || !text.bytes().all(|byte| byte.is_ascii_graphic()) {

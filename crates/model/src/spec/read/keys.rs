@@ -302,9 +302,18 @@ const CHECK_FOREIGN: &[(&str, &str)] = &[
     ("regex_no_match", "body_absent"),
     ("enable_sni", "sni = \"www.example.com\", or leave it out: the name in host is told"),
     ("sni_name", "sni"),
+    ("require_reply", "reply = true, or the bytes that it begins with"),
+    ("min_reply_length", "reply_min"),
+    ("max_reply_length", "reply_max"),
+    ("helo_name", "helo"),
+    ("misc_path", "command = [\"/path\", \"argument\"]"),
+    ("misc_timeout", "timeout"),
+    ("misc_dynamic", "dynamic"),
+    ("script", "command = [\"/path\", \"argument\"]"),
+    ("args", "them into command"),
 ];
 
-const CHECK_LATER: &[&str] = &["args", "command", "name", "omega", "payload", "user", "via"];
+const CHECK_LATER: &[&str] = &["omega", "via"];
 
 pub(super) const CHECK: TableKeys = TableKeys {
     title: "[check.NAME]",
@@ -339,6 +348,17 @@ pub(super) const CHECK: TableKeys = TableKeys {
         Key::optional("ca"),
         Key::optional("certificate"),
         Key::optional("key"),
+        Key::optional("payload"),
+        Key::with_default("reply", "false"),
+        Key::with_default("reply_min", "0"),
+        Key::with_default("reply_max", "255"),
+        Key::with_default("name", "\".\""),
+        Key::with_default("record", "\"SOA\""),
+        Key::with_default("rcode", "\"NOERROR\""),
+        Key::with_default("helo", "\"localhost\""),
+        Key::optional("command"),
+        Key::optional("user"),
+        Key::with_default("dynamic", "false"),
     ],
     foreign: CHECK_FOREIGN,
     later: CHECK_LATER,

@@ -10,6 +10,7 @@ mod group;
 mod http;
 mod ipvs;
 pub mod keys;
+mod kinds;
 mod real_server;
 mod service;
 mod sync;

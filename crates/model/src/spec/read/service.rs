@@ -186,6 +186,7 @@ fn service(
         persistence: persistence?,
         checks: checks?,
         own_checks,
+        ordered: BTreeSet::new(),
         inhibit: inhibit?,
         drain: drain?,
         real_servers,

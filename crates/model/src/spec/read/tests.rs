@@ -88,7 +88,10 @@ fn every_default_written_out_means_the_same_as_leaving_it_out() {
                  [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\ncheck = \"c\"\n\
                  real_servers = [{ address = \"192.0.2.16\" }]\n[check.c]\ntype = \"https\"\n";
     let written = |keys: &crate::spec::document::TableKeys, separator: &str| {
-        let given = keys.keys.iter().filter_map(|key| match key.presence {
+        // Those of other types of check have a test of their own.
+        let others = check::keys_of_others("https");
+        let keys = keys.keys.iter().filter(|key| !others.contains(&key.name));
+        let given = keys.filter_map(|key| match key.presence {
             crate::spec::document::Presence::Default(default) => {
                 Some(format!("{} = {default}", key.name))
             }
@@ -159,6 +162,43 @@ fn several_checks_of_a_service_or_its_own_of_a_real_server_count() {
          { address = \"192.0.2.17\", check = \"web\" }, { address = \"192.0.2.18\", check = [] }]",
     );
     assert_eq!(shown, [format!("{http} and {tcp}"), http.to_owned(), String::new()]);
+}
+
+#[test]
+fn the_other_checks_are_read_with_what_they_ask() {
+    let shown = |check: &str| {
+        let source =
+            format!("check = {{ {check} }}\nreal_servers = [{{ address = \"192.0.2.16\" }}]\n");
+        checks(&source).remove(0)
+    };
+    for (short, long, words) in [
+        ("type = \"udp\"", "type = \"udp\", reply = false", "udp 0 bytes every"),
+        (
+            "type = \"udp\", payload = \"ab 12\", reply = \"Cx 07\"",
+            "type = \"udp\", payload = \"AB12\", reply = \"cX07\", reply_min = 0, reply_max = 255",
+            "udp 2 bytes reply of 0 to 255 cx07 every",
+        ),
+        (
+            "type = \"dns\"",
+            "type = \"dns\", name = \".\", record = \"SOA\", rcode = \"NOERROR\"",
+            "dns SOA . NOERROR every",
+        ),
+        (
+            "type = \"dns\", name = \"a.example\", rcode = [\"NOERROR\", \"NXDOMAIN\"]",
+            "type = \"dns\", name = \"a.example.\", rcode = [\"NOERROR\", \"NXDOMAIN\"]",
+            "dns SOA a.example NOERROR,NXDOMAIN every",
+        ),
+        ("type = \"ping\"", "type = \"ping\", rise = 1", "ping every"),
+        ("type = \"smtp\"", "type = \"smtp\", helo = \"localhost\"", "smtp helo localhost every"),
+        (
+            "type = \"exec\", command = [\"/bin/a\", \"b\"]",
+            "type = \"exec\", command = [\"/bin/a\", \"b\"], dynamic = false",
+            "exec /bin/a b every",
+        ),
+    ] {
+        assert_eq!(shown(short), shown(long));
+        assert!(shown(short).starts_with(words), "{}", shown(short));
+    }
 }
 
 #[test]

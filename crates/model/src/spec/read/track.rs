@@ -167,6 +167,14 @@ fn no_others(of: Type, table: &Table<'_>, out: &mut Diagnostics) {
 }
 
 fn exec(table: &Table<'_>, out: &mut Diagnostics) -> Option<TrackKind> {
+    program(table, out).map(|(command, user)| TrackKind::Exec { command, user })
+}
+
+/// `command`, and `user` where it is given.
+pub(super) fn program(
+    table: &Table<'_>,
+    out: &mut Diagnostics,
+) -> Option<(Vec<String>, Option<String>)> {
     let command = table.require("command", out).and_then(|field| {
         if field.peek().is_some() {
             let problem = field.problem("a command is a list: no shell takes a line apart");
@@ -188,7 +196,7 @@ fn exec(table: &Table<'_>, out: &mut Diagnostics) -> Option<TrackKind> {
         Some(field) => name(&field, "the name of a user", &[':', '/'], out).map(Some),
         None => Some(None),
     };
-    Some(TrackKind::Exec { command: command?, user: user? })
+    Some((command?, user?))
 }
 
 fn process(table: &Table<'_>, out: &mut Diagnostics) -> Option<TrackKind> {

@@ -10,8 +10,38 @@ fn checks_that_are_none() {
 check = { }
 => 5:9: service.web.check.type: "type" is missing (type = "tcp")
 
-check = { type = "smtp" }
-=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "smtp" yet (type = "tcp" is there)
+check = { type = "grpc" }
+=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "grpc" yet (type = "tcp" is there)
+
+check = { type = "ping", port = 80 }
+=> 5:33: service.web.check.port: a check of type ping has no "port" (leave it out)
+
+check = { type = "exec", command = ["/bin/a"], mark = 1 }
+=> 5:55: service.web.check.mark: a check of type exec has no "mark" (leave it out)
+
+check = { type = "exec" }
+=> 5:9: service.web.check.command: "command" is missing
+
+check = { type = "udp", payload = "abc" }
+=> 5:35: service.web.check.payload: 0 to 1024 bytes are two hexadecimal digits each: "ab 12 0f"
+
+check = { type = "udp", payload = "ax" }
+=> 5:35: service.web.check.payload: 0 to 1024 bytes are two hexadecimal digits each: "ab 12 0f"
+
+check = { type = "udp", reply_min = 3 }
+=> 5:37: service.web.check.reply_min: no reply is waited for (reply = true)
+
+check = { type = "udp", reply = true, reply_min = 3, reply_max = 2 }
+=> 5:51: service.web.check.reply_min: no reply has at least 3 and at most 2 bytes
+
+check = { type = "dns", name = "a..example" }
+=> 5:32: service.web.check.name: not a name in DNS: parts of 1 to 63 characters, 253 in all (name = "www.example.com", or ".")
+
+check = { type = "dns", record = "ANY" }
+=> 5:34: service.web.check.record: unknown type of record "ANY" (known: SOA, A, AAAA, NS, CNAME, PTR, MX, TXT, SRV)
+
+check = { type = "dns", rcode = [] }
+=> 5:33: service.web.check.rcode: no response code is good (rcode = "NOERROR")
 
 check = { type = "tpc" }
 => 5:18: service.web.check.type: unknown type of check "tpc" (did you mean "tcp"?)

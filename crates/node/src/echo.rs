@@ -1,6 +1,7 @@
 //! ICMP echo: whether an address answers (RFC 792, RFC 4443 §4). With CAP_NET_RAW over a raw
 //! socket; without it over a ping socket, where net.ipv4.ping_group_range allows one.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -18,7 +19,7 @@ const HEADER_BYTES: usize = 8;
 
 /// Asks one address.
 #[derive(Debug)]
-pub(super) struct Echo {
+pub(crate) struct Echo {
     address: IpAddr,
     /// Connected. Whatever its protocol, it sends and receives as a socket for UDP does.
     socket: Option<UdpSocket>,
@@ -26,18 +27,50 @@ pub(super) struct Echo {
     number: u64,
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// None came in this time.
+    Late(Duration),
+    /// It could not be asked, or the network says why it does not answer.
+    Failed(io::Error),
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(timeout) => {
+                write!(f, "it does not answer ICMP echo requests within {timeout:?}")
+            }
+            Self::Failed(error) => f.write_str(&reason(error)),
+        }
+    }
+}
+
 impl Echo {
-    pub(super) fn new(address: IpAddr) -> Self {
+    pub(crate) fn new(address: IpAddr) -> Self {
         let drawn = crate::identity::authority::random().unwrap_or([0; 8]);
         Self { address, socket: None, number: u64::from_be_bytes(drawn) }
     }
 
+    /// Asks from where `prepare` binds the socket to.
+    ///
+    /// # Errors
+    /// If there is no socket, or `prepare` fails.
+    pub(crate) fn prepared(
+        address: IpAddr,
+        prepare: impl FnOnce(&OwnedFd) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let socket = UdpSocket::from_std(open(address, prepare)?.into())?;
+        Ok(Self { socket: Some(socket), ..Self::new(address) })
+    }
+
     /// Asks once.
-    pub(super) async fn ask(&mut self, timeout: Duration) -> Result<(), String> {
+    pub(crate) async fn ask(&mut self, timeout: Duration) -> Result<(), Unanswered> {
         let asked = match tokio::time::timeout(timeout, self.exchange()).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => reason(&error),
-            Err(_) => format!("it does not answer ICMP echo requests within {timeout:?}"),
+            Ok(Err(error)) => Unanswered::Failed(error),
+            Err(_) => Unanswered::Late(timeout),
         };
         // Its source address was chosen when it was made, and may be gone by now.
         self.socket = None;
@@ -49,7 +82,7 @@ impl Echo {
         let payload = self.number.to_be_bytes();
         let request = request(self.address, payload);
         if self.socket.is_none() {
-            self.socket = Some(UdpSocket::from_std(open(self.address)?.into())?);
+            self.socket = Some(UdpSocket::from_std(open(self.address, |_| Ok(()))?.into())?);
         }
         let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
         socket.send(&request).await?;
@@ -64,7 +97,7 @@ impl Echo {
     }
 }
 
-fn open(address: IpAddr) -> io::Result<OwnedFd> {
+fn open(address: IpAddr, prepare: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<OwnedFd> {
     let (family, protocol) = match address {
         IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
         IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
@@ -75,6 +108,7 @@ fn open(address: IpAddr) -> io::Result<OwnedFd> {
         Err(Errno::PERM | Errno::ACCESS) => open(SocketType::DGRAM)?,
         opened => opened?,
     };
+    prepare(&socket)?;
     connect(&socket, &SocketAddr::new(address, 0))?;
     Ok(socket)
 }
@@ -173,8 +207,12 @@ mod tests {
             for _ in 0..2 {
                 match echo.ask(Duration::from_secs(60)).await {
                     Ok(()) => {}
-                    Err(reason) if address == "::1" => assert!(reason.contains("it "), "{reason}"),
-                    Err(reason) => assert!(reason.contains("CAP_NET_RAW"), "{reason}"),
+                    Err(reason) if address == "::1" => {
+                        assert!(reason.to_string().contains("it "), "{reason}");
+                    }
+                    Err(reason) => {
+                        assert!(reason.to_string().contains("CAP_NET_RAW"), "{reason}");
+                    }
                 }
             }
         }

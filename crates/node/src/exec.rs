@@ -1,4 +1,4 @@
-//! Running a track's program: as a user of its own, by no shell, with a time limit, killed with
+//! Running a program of a track or check: as a user of its own, by no shell, with a time limit, killed with
 //! all its children, its output thrown away, one run at a time.
 
 use std::ffi::OsStr;
@@ -22,10 +22,28 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs one program again and again.
 #[derive(Debug)]
-pub(super) struct Exec {
+pub(crate) struct Exec {
     command: Vec<String>,
     user: Option<String>,
+    variables: Vec<(&'static str, String)>,
     running: Option<Running>,
+}
+
+/// Why a program did not end by itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unended {
+    /// It did not even start.
+    Unstarted(String),
+    /// It took too long, and was killed.
+    Killed(String),
+}
+
+impl Unended {
+    fn into_reason(self) -> String {
+        match self {
+            Self::Unstarted(reason) | Self::Killed(reason) => reason,
+        }
+    }
 }
 
 /// A run under way; killed when dropped.
@@ -38,28 +56,41 @@ struct Running {
 }
 
 impl Exec {
-    pub(super) fn new(command: Vec<String>, user: Option<String>) -> Self {
-        Self { command, user, running: None }
+    pub(crate) fn new(command: Vec<String>, user: Option<String>) -> Self {
+        Self { command, user, variables: Vec::new(), running: None }
     }
 
-    /// Runs it once.
-    pub(super) async fn run(&mut self, timeout: Duration) -> Result<(), String> {
+    /// The same with these in its environment.
+    pub(crate) fn with(mut self, variables: Vec<(&'static str, String)>) -> Self {
+        self.variables = variables;
+        self
+    }
+
+    /// Runs it once, for its exit status to be 0.
+    pub(crate) async fn run(&mut self, timeout: Duration) -> Result<(), String> {
+        judge(self.end(timeout).await.map_err(Unended::into_reason)?)
+    }
+
+    /// Runs it once, to its end.
+    pub(crate) async fn end(&mut self, timeout: Duration) -> Result<ExitStatus, Unended> {
         if self.running.take_if(|running| running.ended.is_finished()).is_none()
             && self.running.is_some()
         {
-            return Err("its last run was killed, and hangs in the kernel".to_owned());
+            let reason = "its last run was killed, and hangs in the kernel";
+            return Err(Unended::Killed(reason.to_owned()));
         }
-        let running = self.running.insert(start(&self.command, self.user.clone()).await?);
+        let started = start(&self.command, self.user.clone(), self.variables.clone()).await;
+        let running = self.running.insert(started.map_err(Unended::Unstarted)?);
         if let Ok(ended) = tokio::time::timeout(timeout, &mut running.ended).await {
             // Dropped: what it left running would pile up, run by run.
             self.running = None;
-            return judge(ended);
+            return waited(ended).map_err(Unended::Unstarted);
         }
         running.kill();
         if tokio::time::timeout(KILL_LIMIT, &mut running.ended).await.is_ok() {
             self.running = None;
         }
-        Err(format!("it was not over within {timeout:?}, and was killed"))
+        Err(Unended::Killed(format!("it was not over within {timeout:?}, and was killed")))
     }
 }
 
@@ -79,19 +110,27 @@ impl Drop for Running {
     }
 }
 
-async fn start(command: &[String], user: Option<String>) -> Result<Running, String> {
+async fn start(
+    command: &[String],
+    user: Option<String>,
+    variables: Vec<(&'static str, String)>,
+) -> Result<Running, String> {
     let words = command.to_vec();
     // Starting a program reads its file, and that may take its time. Should nobody wait for it any
     // more by then, it is killed as it is dropped.
     let started = tokio::task::spawn_blocking(move || {
-        let mut child = spawn(&words, user.as_deref())?;
+        let mut child = spawn(&words, user.as_deref(), variables)?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok(Running { group, ended: tokio::task::spawn_blocking(move || child.wait()) })
     });
     started.await.map_err(|_| STOPPING.to_owned())?
 }
 
-fn spawn(command: &[String], user: Option<&str>) -> Result<Child, String> {
+fn spawn(
+    command: &[String],
+    user: Option<&str>,
+    variables: Vec<(&'static str, String)>,
+) -> Result<Child, String> {
     let [program, arguments @ ..] = command else { return Err("it has no command".to_owned()) };
     let user = user.or(getuid().is_root().then_some(NOBODY));
     let other = match user {
@@ -102,7 +141,7 @@ fn spawn(command: &[String], user: Option<&str>) -> Result<Child, String> {
     // when a program is started.
     let _none_to_give_away = clear_ambient_capability_set();
     let mut run = Command::new(OsStr::new(program));
-    run.args(arguments).env_clear().env("PATH", PATH).current_dir("/");
+    run.args(arguments).env_clear().env("PATH", PATH).envs(variables).current_dir("/");
     run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     if let Some((uid, gid)) = other {
         // The standard library drops the supplementary groups when it sets the user.
@@ -134,10 +173,13 @@ fn find(users: &str, name: &str) -> Option<(u32, u32)> {
     })
 }
 
-fn judge(ended: Result<io::Result<ExitStatus>, JoinError>) -> Result<(), String> {
-    let status = ended
+fn waited(ended: Result<io::Result<ExitStatus>, JoinError>) -> Result<ExitStatus, String> {
+    ended
         .map_err(|_| STOPPING.to_owned())?
-        .map_err(|error| format!("it can't be waited for: {error}"))?;
+        .map_err(|error| format!("it can't be waited for: {error}"))
+}
+
+fn judge(status: ExitStatus) -> Result<(), String> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(code), _) => Err(format!("it ended with {code}")),
