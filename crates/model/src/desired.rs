@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::id::{DeviceName, InterfaceName};
+use crate::id::{DeviceName, InterfaceName, ServiceName};
 use crate::kernel::{
     DesiredService, DesiredServices, Destination, DeviceAddress, Family, MarkRule, MarkRules,
     ObservedServices, ServiceKey, ServiceSettings,
@@ -178,28 +178,67 @@ pub fn effective_weight(
     }
 }
 
-/// The sorry server of a service, if it has one and no real server takes new connections.
+/// What becomes of a service's real servers, all of them considered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares {
+    /// The weight of each real server in the kernel, in the order of the configuration; `None`: it is
+    /// not in the table.
+    pub weights: Vec<Option<u32>>,
+    /// The weight of those that take connections by their checks alone.
+    pub up: u64,
+    /// Whether that is too little: the sorry server answers, where there is one.
+    pub lost: bool,
+    /// Whether fewer real servers than `min_up` are up, so that all of them serve.
+    pub floored: bool,
+}
+
+/// Services whose real servers were too few when they were looked at last: it takes more to bring them
+/// back than it took to lose them (hysteresis).
+pub type Lost = BTreeSet<ServiceName>;
+
+/// What becomes of a service's real servers, which were too few before or were not.
 #[must_use]
-pub fn sorry<'s>(service: &'s VirtualService, verdicts: &Verdicts) -> Option<&'s RealServer> {
-    let mut weights =
-        service.real_servers.iter().filter_map(|s| effective_weight(service, s, verdicts));
-    if weights.any(|weight| weight > 0) { None } else { service.sorry_server.as_ref() }
+pub fn shares(service: &VirtualService, verdicts: &Verdicts, was_lost: bool) -> Shares {
+    let own = service.real_servers.iter().map(|s| effective_weight(service, s, verdicts));
+    let mut weights: Vec<Option<u32>> = own.collect();
+    let up = weights.iter().flatten().map(|weight| u64::from(*weight)).sum::<u64>();
+    let (quorum, hysteresis) = (u64::from(service.quorum), u64::from(service.hysteresis));
+    let lost = if was_lost { up < quorum + hysteresis } else { up + hysteresis < quorum };
+    let taking = weights.iter().filter(|weight| weight.is_some_and(|w| w > 0)).count();
+    let floored = u32::try_from(taking).is_ok_and(|taking| taking < service.min_up);
+    for (weight, server) in weights.iter_mut().zip(&service.real_servers) {
+        if floored && standing(service, server, verdicts) == Standing::Out {
+            *weight = Some(server.weight);
+        } else if lost && service.sorry_server.is_some() {
+            // Its connections go on.
+            *weight = weight.map(|_| 0);
+        }
+    }
+    Shares { weights, up, lost, floored }
+}
+
+/// The services whose real servers are too few.
+#[must_use]
+pub fn lost(spec: &ClusterSpec, verdicts: &Verdicts, before: &Lost) -> Lost {
+    let is_lost = |(name, service): &(&ServiceName, &VirtualService)| {
+        shares(service, verdicts, before.contains(*name)).lost
+    };
+    // Nothing to remember of those that come back as they went.
+    let damped = spec.services.iter().filter(|(_, service)| service.hysteresis > 0);
+    damped.filter(is_lost).map(|(name, _)| name.clone()).collect()
 }
 
 /// Every virtual service that a director's kernel shall carry, owner or not (warm standby).
 #[must_use]
-pub fn services(spec: &ClusterSpec, verdicts: &Verdicts) -> DesiredServices {
+pub fn services(spec: &ClusterSpec, verdicts: &Verdicts, lost: &Lost) -> DesiredServices {
     let mut desired = DesiredServices::new();
-    for service in spec.services.values() {
-        let mut destinations: BTreeMap<_, _> = service
-            .real_servers
-            .iter()
-            .filter_map(|server| {
-                let weight = effective_weight(service, server, verdicts)?;
-                Some((server.address, destination(server, weight)))
-            })
+    for (name, service) in &spec.services {
+        let shares = shares(service, verdicts, lost.contains(name));
+        let servers = service.real_servers.iter().zip(shares.weights);
+        let mut destinations: BTreeMap<_, _> = servers
+            .filter_map(|(server, weight)| Some((server.address, destination(server, weight?))))
             .collect();
-        if let Some(sorry) = sorry(service, verdicts) {
+        if let (Some(sorry), true) = (&service.sorry_server, shares.lost) {
             destinations.insert(sorry.address, destination(sorry, sorry.weight));
         }
         for key in keys(service) {
@@ -284,122 +323,4 @@ pub fn nat_families(spec: &ClusterSpec) -> NatFamilies {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::document::Format;
-    use crate::spec::read::parse;
-
-    const SOURCE: &str = "group.web = { interface = \"public\", addresses = [\"192.0.2.80\"] }\n\
-        [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.0.2.80:80\"\nscheduler = \"mh\"\n\
-        persistence = \"50s\"\nflags = \"port\"\ncheck = { type = \"tcp\" }\nsorry_server = \"192.0.2.9\"\n\
-        real_servers = [{ address = \"192.0.2.16\", upper_threshold = 9 }, \
-        { address = \"192.0.2.17\", weight = 0 }]\n";
-
-    fn desired(source: &str, up: bool) -> DesiredService {
-        let spec = parse(source, Format::Toml).unwrap();
-        let knowledge = || match up {
-            true => Knowledge::Known(Verdict::Up),
-            false => Knowledge::Known(Verdict::Down("no answer".to_owned())),
-        };
-        let verdicts = probe_targets(&spec).into_iter().map(|t| (t, knowledge())).collect();
-        services(&spec, &verdicts).into_values().next().unwrap()
-    }
-
-    fn weights(service: &DesiredService) -> Vec<(String, u32)> {
-        let weight = |(at, to): (&std::net::SocketAddr, &Destination)| (at.to_string(), to.weight);
-        service.destinations.iter().map(weight).collect()
-    }
-
-    #[test]
-    fn what_the_configuration_says_reaches_the_kernel() {
-        let service = desired(SOURCE, true);
-        let settings = service.settings;
-        assert_eq!(settings.flags.words(settings.scheduler), "mh-fallback,mh-port");
-        assert_eq!(settings.persistence.map(|persistence| persistence.prefix), Some(32));
-        let first = service.destinations.values().next().unwrap();
-        assert_eq!(first.thresholds.upper, 9);
-    }
-
-    /// One prefix stands for all addresses: what no network of IPv4 has would never read back.
-    #[test]
-    fn a_service_of_both_families_has_a_prefix_of_each() {
-        let both = SOURCE.replace("addresses = [", "addresses = [\"2001:db8::80\", ").replace(
-            "listen = \"tcp/192.0.2.80:80\"",
-            "listen = [\"tcp/192.0.2.80:80\", \
-                      \"tcp/[2001:db8::80]:80\"]\nforward = \"TUN\"",
-        );
-        let spec = parse(&both, Format::Toml).unwrap();
-        let prefixes: Vec<_> = services(&spec, &Verdicts::new())
-            .into_iter()
-            .map(|(key, service)| (key.family(), service.settings.persistence))
-            .map(|(family, persistence)| (family, persistence.unwrap().prefix))
-            .collect();
-        assert_eq!(prefixes, [(Family::V4, 32), (Family::V6, 128)]);
-    }
-
-    /// They choose it for some clients whatever its weight, and refuse those.
-    #[test]
-    fn a_hashing_scheduler_falls_back_while_a_real_server_is_drained() {
-        let words = |source: &str, up| {
-            let settings = desired(source, up).settings;
-            settings.flags.words(settings.scheduler)
-        };
-        let drained = |source: &str| words(source, true);
-        assert_eq!(drained(SOURCE), "mh-fallback,mh-port");
-        assert_eq!(drained(&SOURCE.replace("weight = 0", "weight = 1")), "mh-port");
-        assert_eq!(
-            drained(&SOURCE.replace("\"mh\"", "\"wlc\"").replace("flags = \"port\"\n", "")),
-            ""
-        );
-        let inhibit = SOURCE.replace("flags", "inhibit = true\nflags");
-        assert_eq!(words(&inhibit, false), "mh-fallback,mh-port");
-    }
-
-    #[test]
-    fn checks_may_change_a_weight_but_not_that_of_a_drained_real_server() {
-        let source = SOURCE
-            .replace(
-                "check = { type = \"tcp\" }",
-                "check = [{ type = \"tcp\" }, \
-            { type = \"exec\", command = [\"/bin/a\"], dynamic = true }, \
-            { type = \"exec\", command = [\"/bin/b\"], dynamic = true }]",
-            )
-            .replace("upper_threshold = 9", "weight = 10");
-        let mut spec = parse(&source, Format::Toml).unwrap();
-        let mut shown = |said: [u32; 2], ordered: bool| {
-            let service = spec.services.values_mut().next().unwrap();
-            let address = service.real_servers[0].address;
-            service.ordered = ordered.then_some(address).into_iter().collect();
-            let mut said = said.into_iter().cycle();
-            let verdict = |target: ProbeTarget| match target.check.kind {
-                crate::spec::CheckKind::Exec(_) => {
-                    (target, Knowledge::Known(Verdict::Weighs(said.next().unwrap())))
-                }
-                _ => (target, Knowledge::Known(Verdict::Up)),
-            };
-            let verdicts = probe_targets(&spec).into_iter().map(verdict).collect();
-            weights(&services(&spec, &verdicts).into_values().next().unwrap())
-                .into_iter()
-                .map(|(_, weight)| weight)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(shown([10, 30], false), [30, 0]);
-        assert_eq!(shown([12, 11], false), [13, 0]);
-        assert_eq!(shown([0, 0], false), [1, 0, 0], "and the sorry server's");
-        assert_eq!(shown([12, 11], true), [10, 0], "an operator's order stands");
-    }
-
-    #[test]
-    fn a_sorry_server_takes_connections_only_while_no_real_server_does() {
-        let at = |host: u8, weight| (format!("192.0.2.{host}:80"), weight);
-        assert_eq!(weights(&desired(SOURCE, true)), [at(16, 1), at(17, 0)]);
-        assert_eq!(weights(&desired(SOURCE, false)), [at(9, 1)]);
-        // What stays with weight 0 takes none, either: failed ones, and those that are drained.
-        let inhibit = SOURCE.replace("flags", "inhibit = true\nflags");
-        assert_eq!(weights(&desired(&inhibit, false)), [at(9, 1), at(16, 0), at(17, 0)]);
-        let drained = SOURCE.replace("upper_threshold = 9", "weight = 0");
-        assert_eq!(weights(&desired(&drained, true)), [at(9, 1), at(16, 0), at(17, 0)]);
-        let none = SOURCE.replace("sorry_server = \"192.0.2.9\"\n", "");
-        assert_eq!(weights(&desired(&none, false)), []);
-    }
-}
+mod tests;

@@ -26,6 +26,8 @@ pub(crate) struct Exec {
     command: Vec<String>,
     user: Option<String>,
     variables: Vec<(&'static str, String)>,
+    /// A start under way: it reads the program's file, and may hang in the kernel.
+    starting: Option<JoinHandle<Result<Running, String>>>,
     running: Option<Running>,
 }
 
@@ -57,7 +59,7 @@ struct Running {
 
 impl Exec {
     pub(crate) fn new(command: Vec<String>, user: Option<String>) -> Self {
-        Self { command, user, variables: Vec::new(), running: None }
+        Self { command, user, variables: Vec::new(), starting: None, running: None }
     }
 
     /// The same with these in its environment.
@@ -79,7 +81,20 @@ impl Exec {
             let reason = "its last run was killed, and hangs in the kernel";
             return Err(Unended::Killed(reason.to_owned()));
         }
-        let started = start(&self.command, self.user.clone(), self.variables.clone()).await;
+        if self.starting.take_if(|starting| starting.is_finished()).is_none()
+            && self.starting.is_some()
+        {
+            let reason = "its last start hangs in the kernel";
+            return Err(Unended::Unstarted(reason.to_owned()));
+        }
+        let starting =
+            self.starting.insert(start(&self.command, self.user.clone(), self.variables.clone()));
+        let Ok(started) = tokio::time::timeout(timeout, starting).await else {
+            let reason = format!("it was not started within {timeout:?}");
+            return Err(Unended::Unstarted(reason));
+        };
+        self.starting = None;
+        let started = started.unwrap_or_else(|_| Err(STOPPING.to_owned()));
         let running = self.running.insert(started.map_err(Unended::Unstarted)?);
         if let Ok(ended) = tokio::time::timeout(timeout, &mut running.ended).await {
             // Dropped: what it left running would pile up, run by run.
@@ -110,20 +125,19 @@ impl Drop for Running {
     }
 }
 
-async fn start(
+/// Starts a program, on a thread of its own. Should nobody wait for it any more by then, it is killed
+/// as it is dropped.
+fn start(
     command: &[String],
     user: Option<String>,
     variables: Vec<(&'static str, String)>,
-) -> Result<Running, String> {
+) -> JoinHandle<Result<Running, String>> {
     let words = command.to_vec();
-    // Starting a program reads its file, and that may take its time. Should nobody wait for it any
-    // more by then, it is killed as it is dropped.
-    let started = tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(move || {
         let mut child = spawn(&words, user.as_deref(), variables)?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok(Running { group, ended: tokio::task::spawn_blocking(move || child.wait()) })
-    });
-    started.await.map_err(|_| STOPPING.to_owned())?
+    })
 }
 
 fn spawn(

@@ -17,7 +17,7 @@ use quorate_model::state::ClusterState;
 use tonic::{Code, Status};
 
 use crate::api::error::{KEY, Kind, error, was_never_sent};
-use crate::api::services;
+use crate::api::services::{self, Seen};
 use crate::director::DirectorHandle;
 use crate::peer::datagrams::{LinkKnowledge, LinkView};
 use crate::raft::handle::RaftHandle;
@@ -99,8 +99,9 @@ impl Member {
         let observed = self.counters().await;
         let (state, view) = (Arc::clone(state), Arc::clone(view));
         let composed = tokio::task::spawn_blocking(move || {
-            let DirectorView { verdicts, leaving, .. } = &*view;
-            services::local(&state.spec, &state.overrides, verdicts, leaving, observed.as_ref())
+            let DirectorView { verdicts, lost, leaving, .. } = &*view;
+            let seen = Seen { verdicts, lost, leaving, observed: observed.as_ref() };
+            services::local(&state.spec, &state.overrides, seen)
         });
         // It ends early only with the daemon.
         composed.await.unwrap_or_default()

@@ -32,9 +32,11 @@ const REFRESH_EVERY: Duration = Duration::from_millis(2_500);
 /// it would take real servers out, and end their connections, only to put them back.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
-/// How long after it followed a verdict the table follows the next ones, all together. Where a rack
-/// fails, a thousand come at once, and each time the whole table is reckoned.
+/// How long after it followed a verdict the table follows the next ones, all together, and how much
+/// longer for each target. Where a rack fails, a thousand come at once, and each time the whole table is
+/// reckoned.
 const FOLLOW_EVERY: Duration = Duration::from_millis(5);
+const FOLLOW_EVERY_EACH: Duration = Duration::from_micros(2);
 
 /// Which VIPs the kernel shall carry. The newest goal replaces all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -194,7 +196,9 @@ impl Director {
         if self.verdicts_due.is_some() {
             return;
         }
-        match self.verdicts_followed.map(|followed| followed + FOLLOW_EVERY) {
+        let targets = u32::try_from(self.verdicts.len()).unwrap_or(u32::MAX);
+        let apart = FOLLOW_EVERY + FOLLOW_EVERY_EACH.saturating_mul(targets);
+        match self.verdicts_followed.map(|followed| followed + apart) {
             Some(due) if due > now => self.verdicts_due = Some(due),
             _ => {
                 self.verdicts_followed = Some(now);
@@ -215,7 +219,8 @@ impl Director {
             return;
         }
         let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);
-        let mut services = desired::services(&self.weighted, &self.verdicts);
+        self.lost = desired::lost(&self.weighted, &self.verdicts, &self.lost);
+        let mut services = desired::services(&self.weighted, &self.verdicts, &self.lost);
         self.leaving.add_to(&mut services);
         let mut goal = ServiceGoal {
             sequence,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::announce::Announcements;
 use crate::claim::{Answer, Question};
 use crate::command::Grant;
-use crate::desired::Verdicts;
+use crate::desired::{Lost, Verdicts};
 use crate::id::{DeviceName, Epoch, GroupName, Incarnation, InterfaceName, LogIndex, NodeId, Role};
 use crate::kernel::{
     DesiredServices, DeviceAddress, DeviceAddresses, ObservedServices, ServiceKey,
@@ -229,6 +229,8 @@ pub struct Director {
     /// Since when the kernel runs both sync daemons.
     synced_since: Option<Instant>,
     verdicts: Verdicts,
+    /// The services whose real servers are too few.
+    lost: Lost,
     /// When the table followed a verdict last.
     verdicts_followed: Option<Instant>,
     /// When it follows those that came since.
@@ -278,6 +280,7 @@ impl Director {
             programmed: BTreeMap::new(),
             synced_since: None,
             verdicts: Verdicts::new(),
+            lost: Lost::new(),
             verdicts_followed: None,
             verdicts_due: None,
             weighted: Arc::default(),

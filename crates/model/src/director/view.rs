@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{AddressReport, Director, ServiceReport};
-use crate::desired::Verdicts;
+use crate::desired::{Lost, Verdicts};
 use crate::id::{Epoch, GroupName, NodeId};
 use crate::kernel::DeviceAddress;
 use crate::leaving::Leaver;
@@ -29,6 +29,8 @@ pub struct DirectorView {
     pub candidates: BTreeMap<GroupName, Vec<NodeId>>,
     /// What is known of the real servers.
     pub verdicts: Verdicts,
+    /// The services whose real servers are too few.
+    pub lost: Lost,
     /// The real servers that left the configuration, and keep their connections for a while.
     pub leaving: Vec<Leaver>,
     /// What this node found out about itself that an operator should know, in words.
@@ -92,6 +94,7 @@ impl Director {
             candidates: groups.map(|group| (group.clone(), view.candidates(group))).collect(),
             reachable,
             verdicts: self.verdicts.clone(),
+            lost: self.lost.clone(),
             leaving: self.leaving.leavers(now),
             problems: self.fact_problems(now),
             disk_full: self.full.is_some(),

@@ -392,6 +392,14 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
     fields.optional("check", check(old), check(new), true);
     let drain = |service: &VirtualService| duration_text(service.drain);
     fields.value("drain", drain(old), drain(new), true);
+    let few = |service: &VirtualService| {
+        let VirtualService { quorum, hysteresis, min_up, .. } = service;
+        [("quorum", quorum), ("hysteresis", hysteresis), ("min_up", min_up)]
+            .map(|(key, number)| (key, number.to_string()))
+    };
+    for ((key, old), (_, new)) in few(old).into_iter().zip(few(new)) {
+        fields.value(key, old, new, true);
+    }
     fields.value("inhibit", old.inhibit.to_string(), new.inhibit.to_string(), true);
     let servers = |service: &VirtualService| -> BTreeMap<SocketAddr, String> {
         let text = |server: &RealServer| {

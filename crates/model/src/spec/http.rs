@@ -6,7 +6,7 @@ use std::fmt;
 use regex::bytes::{Regex, RegexBuilder};
 
 /// Most memory that a pattern may take once it is compiled.
-const PATTERN_BYTES_MAX: usize = 1024 * 1024;
+const PATTERN_BYTES_MAX: usize = 256 * 1024;
 
 /// How an HTTP server is probed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,16 +126,40 @@ impl fmt::Display for BodyDigest {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(String);
 
+/// A pattern, compiled. A clone shares what it took.
+#[derive(Debug, Clone)]
+pub struct Matcher(Regex);
+
+impl Matcher {
+    /// Whether it is found anywhere in these bytes. It may take a while in many.
+    #[must_use]
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        self.0.is_match(bytes)
+    }
+}
+
 impl Pattern {
     /// Takes a regular expression, in the syntax of the `regex` crate.
     ///
     /// # Errors
     /// With the reason, where it is none, or would take too much memory.
     pub fn new(text: &str) -> Result<Self, String> {
+        Self::compiled(text).map(|_| Self(text.to_owned()))
+    }
+
+    /// The pattern, ready to be looked for.
+    ///
+    /// # Errors
+    /// As [`Self::new`], by which it was found to be one.
+    pub fn compile(&self) -> Result<Matcher, String> {
+        Self::compiled(&self.0)
+    }
+
+    fn compiled(text: &str) -> Result<Matcher, String> {
         match compile(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
+            Ok(regex) => Ok(Matcher(regex)),
             Err(regex::Error::CompiledTooBig(_)) => {
-                Err("it would take more than 1 MiB of memory".to_owned())
+                Err("it would take more than 256 KiB of memory".to_owned())
             }
             // Its text draws a picture of several lines, of which the last says what is wrong.
             Err(error) => {
@@ -144,12 +168,6 @@ impl Pattern {
                 Err(last.trim().trim_start_matches("error: ").to_owned())
             }
         }
-    }
-
-    /// Whether it is found anywhere in these bytes.
-    #[must_use]
-    pub fn is_in(&self, bytes: &[u8]) -> bool {
-        compile(&self.0).is_ok_and(|regex| regex.is_match(bytes))
     }
 
     /// As it was written.
@@ -242,10 +260,10 @@ mod tests {
 
     #[test]
     fn a_pattern_is_one_that_compiles_in_little_memory() {
-        assert!(Pattern::new("(?i)ok|fine").unwrap().is_in(b"\xffall FINE"));
-        assert!(!Pattern::new("^ok$").unwrap().is_in(b"not ok"));
+        assert!(Pattern::new("(?i)ok|fine").unwrap().compile().unwrap().is_in(b"\xffall FINE"));
+        assert!(!Pattern::new("^ok$").unwrap().compile().unwrap().is_in(b"not ok"));
         assert_eq!(Pattern::new("(ok"), Err("unclosed group".to_owned()));
         let large = Pattern::new("(\\w{100}){100}").unwrap_err();
-        assert!(large.contains("1 MiB"), "{large}");
+        assert!(large.contains("256 KiB"), "{large}");
     }
 }

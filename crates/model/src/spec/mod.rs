@@ -26,7 +26,7 @@ use crate::time::Timing;
 pub use check::{Check, CheckKind, Origin};
 pub use document::{Diagnostics, Format};
 pub use http::{
-    BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Pattern, StatusCodes, Tls,
+    BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Matcher, Pattern, StatusCodes, Tls,
 };
 pub use ipvs::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
@@ -180,6 +180,12 @@ pub struct VirtualService {
     pub ordered: BTreeSet<SocketAddr>,
     /// Whether a failed real server stays in the table with weight 0 instead of leaving it.
     pub inhibit: bool,
+    /// The weight of real servers that has to be up, or the sorry server answers.
+    pub quorum: u32,
+    /// By how much more or less than that it takes to gain or lose it; less than the quorum.
+    pub hysteresis: u32,
+    /// While fewer real servers than this are up, all of them serve; 0: never. Not with a sorry server.
+    pub min_up: u32,
     /// For how long a real server that leaves the configuration keeps its connections, with weight 0;
     /// zero: they end with it.
     pub drain: Duration,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::v1::{self, Counters, Rates, RealServerState, RealServerStatus, ServiceStatus};
-use quorate_model::desired::{self, Knowledge, Verdicts};
+use quorate_model::desired::{self, Knowledge, Lost, Shares, Verdicts};
 use quorate_model::id::ServiceName;
 use quorate_model::kernel::{ObservedServices, Statistics, Traffic};
 use quorate_model::leaving::Leaver;
@@ -20,14 +20,26 @@ use super::status::rfc3339;
 #[cfg(test)]
 mod tests;
 
+/// What this node sees of its services.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// What its probes say.
+    pub(crate) verdicts: &'a Verdicts,
+    /// The services whose real servers are too few.
+    pub(crate) lost: &'a Lost,
+    /// What left the configuration.
+    pub(crate) leaving: &'a [Leaver],
+    /// The kernel's table; `None` where it could not be read.
+    pub(crate) observed: Option<&'a ObservedServices>,
+}
+
 /// Every service of the configuration, with what this node's probes and kernel say of it.
 pub(crate) fn local(
     spec: &Arc<ClusterSpec>,
     overrides: &Overrides,
-    verdicts: &Verdicts,
-    leaving: &[Leaver],
-    observed: Option<&ObservedServices>,
+    seen: Seen<'_>,
 ) -> Vec<ServiceStatus> {
+    let Seen { verdicts, lost, leaving, observed } = seen;
     let mut left: BTreeMap<&ServiceName, Vec<&Leaver>> = BTreeMap::new();
     for leaver in leaving {
         left.entry(&leaver.service.0).or_default().push(leaver);
@@ -36,11 +48,14 @@ pub(crate) fn local(
     let services = weighted.services.iter().zip(spec.services.values());
     let mut statuses: Vec<ServiceStatus> = services
         .map(|((name, service), configured)| {
+            let shares = desired::shares(service, verdicts, lost.contains(name));
             let servers = service.real_servers.iter().zip(&configured.real_servers);
-            let servers = servers.map(|(server, configured)| {
+            let servers = servers.zip(&shares.weights).map(|((server, configured), weight)| {
                 let ordered = overrides.get(name, &server.address);
                 let status = real_server(service, server, ordered, verdicts, observed);
-                RealServerStatus { weight: configured.weight, ..status }
+                let effective_weight = weight.unwrap_or(0);
+                let reason = status.reason.clone() + besides(&shares, status.state(), *weight);
+                RealServerStatus { weight: configured.weight, effective_weight, reason, ..status }
             });
             let others = left.remove(name).unwrap_or_default().into_iter().filter(|leaver| {
                 service.real_servers.iter().all(|server| server.address != leaver.server.address)
@@ -48,7 +63,7 @@ pub(crate) fn local(
             let sorry = service.sorry_server.as_ref();
             ServiceStatus {
                 real_servers: servers.chain(others.map(|l| leaver(l, observed))).collect(),
-                sorry_server: sorry.map(|s| sorry_server(service, s, verdicts, observed)),
+                sorry_server: sorry.map(|s| sorry_server(service, s, &shares, observed)),
                 ..own(name, service, observed)
             }
         })
@@ -128,15 +143,23 @@ fn flags(service: &VirtualService) -> Vec<String> {
 fn sorry_server(
     service: &VirtualService,
     server: &RealServer,
-    verdicts: &Verdicts,
+    shares: &Shares,
     observed: Option<&ObservedServices>,
 ) -> RealServerStatus {
-    let answers = desired::sorry(service, verdicts).is_some();
-    let reason = if answers { "answers: no real server takes connections" } else { "stands by" };
+    let answers = shares.lost;
+    let reason = match (answers, shares.up) {
+        (false, _) => "stands by".to_owned(),
+        (true, 0) => "answers: no real server takes connections".to_owned(),
+        (true, up) => format!(
+            "answers: real servers of weight {up} are up, {} of quorum {}",
+            if up < u64::from(service.quorum) { "short" } else { "not yet enough above" },
+            service.quorum
+        ),
+    };
     RealServerStatus {
         effective_weight: if answers { server.weight } else { 0 },
         state: RealServerState::Up.into(),
-        reason: reason.to_owned(),
+        reason,
         ..found(service, server, observed)
     }
 }
@@ -166,6 +189,20 @@ fn found(
         rates: observed.map(|_| rates(statistics.rate)),
         kernel_weight,
         ..RealServerStatus::default()
+    }
+}
+
+/// What else an operator should know of a real server's share.
+fn besides(shares: &Shares, state: RealServerState, weight: Option<u32>) -> &'static str {
+    let serves = weight.is_some_and(|weight| weight > 0);
+    match state {
+        RealServerState::Down if shares.floored && serves => {
+            "; serves all the same, since too few are up (min_up)"
+        }
+        RealServerState::Up if shares.lost && weight == Some(0) => {
+            "the sorry server answers, since too few are up (quorum)"
+        }
+        _ => "",
     }
 }
 
@@ -204,7 +241,6 @@ fn real_server(
         },
     };
     RealServerStatus {
-        effective_weight: desired::effective_weight(service, server, verdicts).unwrap_or(0),
         state: state.into(),
         reason,
         r#override: ordered.map(|to| v1::Override {

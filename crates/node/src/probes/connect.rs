@@ -111,10 +111,15 @@ pub(super) async fn tcp(place: &Place<'_>, timeout: Duration) -> Result<TcpStrea
 
 /// A socket for UDP that is connected: what ICMP says of what it sends is told as an error.
 pub(super) fn udp(place: &Place<'_>) -> Result<UdpSocket, Failure> {
-    place.udp().map_err(|error| match error.kind() {
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => failed(place, &error),
-        _ => Failure::Here(not_made(place, &error)),
-    })
+    place.udp().map_err(|error| not_prepared(place, &error))
+}
+
+/// Why there is no socket that is connected already: but for a missing route, the cause is here.
+pub(super) fn not_prepared(place: &Place<'_>, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => failed(place, error),
+        _ => Failure::Here(not_made(place, error)),
+    }
 }
 
 /// What an operator should read of a socket that could not be made.
@@ -154,8 +159,8 @@ pub(super) fn is_here(error: &io::Error) -> bool {
         Errno::NOMEM,
         Errno::ADDRNOTAVAIL,
         Errno::ADDRINUSE,
+        // The packet filter of this host. What an ICMP error forbids is EACCES, and comes from there.
         Errno::PERM,
-        Errno::ACCESS,
     ];
     Errno::from_io_error(error).is_some_and(|errno| here.contains(&errno))
 }

@@ -1,7 +1,9 @@
 //! Asking an HTTP server, and looking at what it answers (RFC 9112).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -11,8 +13,11 @@ use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use md5::{Digest as _, Md5};
-use quorate_model::spec::{BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Tls};
+use quorate_model::spec::{
+    BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Matcher, Pattern, Tls,
+};
 use ring::digest::{Context, SHA256};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -26,17 +31,25 @@ use super::tls::Clients;
 const AGENT: &str = concat!("Quorate/", env!("CARGO_PKG_VERSION"));
 /// Most of a body in which a pattern is looked for.
 const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
+/// Compiled patterns that are kept.
+const PATTERNS_MAX: usize = 1_024;
 
 /// Asks for each of the check's urls, and says what was wrong with the first bad answer.
 pub(super) async fn ask(
     check: &HttpCheck,
     place: &Place<'_>,
     timeout: Duration,
-    clients: &Clients,
+    (clients, patterns): (&Clients, &Patterns),
 ) -> Result<(), Failure> {
+    // Reading files is not the real server's time.
+    let client = match &check.tls {
+        Some(tls) => Some((tls, clients.of(tls).await.map_err(Failure::Here)?)),
+        None => None,
+    };
     for request in &check.requests {
         let mut progress = Progress::Connecting;
-        let asked = ask_once(check, request, place, clients, &mut progress);
+        let asked = Asked { version: check.version, request, place, patterns };
+        let asked = asked.once(client.clone(), &mut progress);
         let outcome = tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| {
             Err(Failure::Server(format!("{} within {timeout:?}", progress.missing())))
         });
@@ -70,26 +83,54 @@ impl Progress {
     }
 }
 
-async fn ask_once(
-    check: &HttpCheck,
-    request: &HttpRequest,
-    place: &Place<'_>,
-    clients: &Clients,
-    progress: &mut Progress,
-) -> Result<(), Failure> {
-    let client = match &check.tls {
-        Some(tls) => Some((tls, clients.of(tls).await.map_err(Failure::Here)?)),
-        None => None,
-    };
-    // The time limit is that of the whole.
-    let stream = connect::tcp(place, Duration::MAX).await?;
-    match client {
-        None => exchange(check.version, request, place, stream, progress).await,
-        Some((tls, client)) => {
-            *progress = Progress::Securing;
-            let name = server_name(tls, request, place)?;
-            let stream = secure(TlsConnector::from(client), name, stream).await?;
-            exchange(check.version, request, place, stream, progress).await
+/// What is asked, and where.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    version: HttpVersion,
+    request: &'a HttpRequest,
+    place: &'a Place<'a>,
+    patterns: &'a Patterns,
+}
+
+impl Asked<'_> {
+    async fn once(
+        self,
+        client: Option<(&Tls, Arc<ClientConfig>)>,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        // The time limit is that of the whole.
+        let stream = connect::tcp(self.place, Duration::MAX).await?;
+        match client {
+            None => self.exchange(stream, progress).await,
+            Some((tls, client)) => {
+                *progress = Progress::Securing;
+                let name = server_name(tls, self.request, self.place)?;
+                let stream = secure(TlsConnector::from(client), name, stream).await?;
+                self.exchange(stream, progress).await
+            }
+        }
+    }
+
+    /// Sends the request and looks at the answer.
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        stream: S,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        *progress = Progress::Waiting;
+        let made = made(self.version, self.request, self.place)?;
+        let opened = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
+        let (mut sender, connection) = opened.await.map_err(|error| broken(&error))?;
+        let exchange = async {
+            let response = sender.send_request(made).await.map_err(|error| broken(&error))?;
+            judge(self.request, response, self.patterns, progress).await
+        };
+        let exchange = pin!(exchange);
+        match select(exchange, pin!(connection)).await {
+            Either::Left((judged, _)) => judged,
+            // It is over, well or not: whoever waits for an answer or for the rest of it is told, and
+            // an answer that is whole counts, whatever came of the connection after it.
+            Either::Right((_, exchange)) => exchange.await,
         }
     }
 }
@@ -122,31 +163,6 @@ fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
-    }
-}
-
-/// Sends the request and looks at the answer.
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    version: HttpVersion,
-    request: &HttpRequest,
-    place: &Place<'_>,
-    stream: S,
-    progress: &mut Progress,
-) -> Result<(), Failure> {
-    *progress = Progress::Waiting;
-    let made = made(version, request, place)?;
-    let opened = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
-    let (mut sender, connection) = opened.await.map_err(|error| broken(&error))?;
-    let exchange = async {
-        let response = sender.send_request(made).await.map_err(|error| broken(&error))?;
-        judge(request, response, progress).await
-    };
-    let exchange = pin!(exchange);
-    match select(exchange, pin!(connection)).await {
-        Either::Left((judged, _)) => judged,
-        // It has read all that there is.
-        Either::Right((Ok(()), exchange)) => exchange.await,
-        Either::Right((Err(error), _)) => Err(broken(&error)),
     }
 }
 
@@ -196,6 +212,7 @@ fn broken(error: &hyper::Error) -> Failure {
 async fn judge(
     request: &HttpRequest,
     response: Response<Incoming>,
+    patterns: &Patterns,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let status = response.status();
@@ -230,13 +247,54 @@ async fn judge(
             return wrong(format!("the body has {found}, not {wanted}"));
         }
     }
-    if let Some(pattern) = request.body.as_ref().filter(|pattern| !pattern.is_in(&text)) {
-        return wrong(format!("{:?} is not in the body of {bytes} bytes", pattern.as_str()));
+    if !searched {
+        return Ok(());
     }
-    if let Some(pattern) = request.body_absent.as_ref().filter(|pattern| pattern.is_in(&text)) {
-        return wrong(format!("{:?} is in the body", pattern.as_str()));
+    let (with, without, patterns) =
+        (request.body.clone(), request.body_absent.clone(), patterns.clone());
+    // A hostile body may take its time, which is not that of the other probes and of Raft.
+    let search = move || {
+        let text = Bytes::from(text);
+        let is_in = |pattern: &Pattern| patterns.compiled(pattern).map(|found| found.is_in(&text));
+        if let Some(pattern) = with
+            && !is_in(&pattern)?
+        {
+            return Ok(Some(format!("{:?} is not in the body of {bytes} bytes", pattern.as_str())));
+        }
+        match without {
+            Some(pattern) if is_in(&pattern)? => {
+                Ok(Some(format!("{:?} is in the body", pattern.as_str())))
+            }
+            _ => Ok(None),
+        }
+    };
+    match tokio::task::spawn_blocking(search).await {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(reason))) => wrong(reason),
+        Ok(Err(reason)) => Err(Failure::Here(reason)),
+        Err(_) => Err(Failure::Here("the daemon is stopping".to_owned())),
     }
-    Ok(())
+}
+
+/// Patterns that were compiled, by their text.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patterns(Arc<Mutex<BTreeMap<String, Matcher>>>);
+
+impl Patterns {
+    fn compiled(&self, pattern: &Pattern) -> Result<Matcher, String> {
+        // What it guards is put in whole: a panic elsewhere leaves it whole.
+        let all = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all().get(pattern.as_str()) {
+            return Ok(known.clone());
+        }
+        let compiled = pattern.compile()?;
+        let mut all = all();
+        if all.len() >= PATTERNS_MAX {
+            all.clear();
+        }
+        all.insert(pattern.as_str().to_owned(), compiled.clone());
+        Ok(compiled)
+    }
 }
 
 /// The digest of a body that is still coming.

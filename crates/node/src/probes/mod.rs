@@ -41,7 +41,10 @@ struct Shared {
     devices: BTreeMap<InterfaceName, DeviceName>,
     under_way: Semaphore,
     programs: Semaphore,
+    /// Of probes that wait for nothing to come.
+    silences: Semaphore,
     tls: tls::Clients,
+    patterns: http::Patterns,
     events: mpsc::Sender<Event>,
 }
 
@@ -63,7 +66,9 @@ impl Probes {
             devices,
             under_way: Semaphore::new(UNDER_WAY_MAX),
             programs: Semaphore::new(PROGRAMS_MAX),
+            silences: Semaphore::new(UNDER_WAY_MAX),
             tls: tls::Clients::default(),
+            patterns: http::Patterns::default(),
             events,
         };
         Self { running: BTreeMap::new(), shared: Arc::new(shared) }
@@ -101,8 +106,9 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
     let mut told: Option<Instant> = None;
     // A run that is not over yet is not begun again.
     let mut program = None;
-    let slots = match target.check.kind {
+    let slots = match &target.check.kind {
         CheckKind::Exec(_) => &shared.programs,
+        CheckKind::Udp(check) if check.reply.is_none() => &shared.silences,
         _ => &shared.under_way,
     };
     loop {
@@ -116,7 +122,7 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
         if let Outcome::Untried(reason) = &outcome
             && told.is_none_or(|told| now.since(told) >= TOLD_EVERY)
         {
-            warn!(address = %target.address, check = %target.check, "can't be probed: {reason}");
+            warn!(address = %target.address, "can't be probed: {reason}");
             told = Some(now);
         }
         let verdict;
@@ -138,7 +144,9 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exe
     let timeout = target.check.timeout;
     let tried = match &target.check.kind {
         CheckKind::Tcp => connect::tcp(&place, timeout).await.map(drop),
-        CheckKind::Http(check) => http::ask(check, &place, timeout, &shared.tls).await,
+        CheckKind::Http(check) => {
+            http::ask(check, &place, timeout, (&shared.tls, &shared.patterns)).await
+        }
         CheckKind::Udp(check) => others::udp(check, &place, timeout).await,
         CheckKind::Dns(check) => others::dns(check, &place, timeout).await,
         CheckKind::Ping => others::ping(&place, timeout).await,

@@ -77,7 +77,7 @@ async fn receive(socket: &UdpSocket, place: &Place<'_>) -> Result<Vec<u8>, Failu
 /// Asks for an ICMP echo.
 pub(super) async fn ping(place: &Place<'_>, timeout: Duration) -> Result<(), Failure> {
     let prepared = Echo::prepared(place.to.ip(), |socket| place.prepare(socket));
-    let mut echo = prepared.map_err(|error| connect::failed(place, &error))?;
+    let mut echo = prepared.map_err(|error| connect::not_prepared(place, &error))?;
     echo.ask(timeout).await.map_err(|unanswered| match &unanswered {
         Unanswered::Late(_) => Failure::Server(unanswered.to_string()),
         Unanswered::Failed(error) if connect::is_here(error) => {

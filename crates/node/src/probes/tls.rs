@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_model::spec::Tls;
@@ -13,6 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio::sync::Mutex;
 
 use crate::clock;
 use crate::peer::tls::provider;
@@ -23,30 +24,30 @@ const FRESH: Duration = Duration::from_secs(60);
 /// A client, or why there is none.
 type Made = Result<Arc<ClientConfig>, String>;
 
-/// TLS clients by what was configured.
+/// Which files a client is made of, and whether it looks at certificates.
+type Files = (bool, Option<String>, Option<(String, String)>);
+
+/// TLS clients by what was configured. While one is made, who else needs one waits, so that many probes
+/// that begin together read the same files once.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Mutex<BTreeMap<Tls, (Instant, Made)>>);
+pub(super) struct Clients(Mutex<BTreeMap<Files, (Instant, Made)>>);
 
 impl Clients {
     /// The client for these settings; the reason where this director can't make one.
     pub(super) async fn of(&self, tls: &Tls) -> Made {
+        let mut all = self.0.lock().await;
         let now = clock::now();
-        let fresh = {
-            // What it guards is put in whole: a panic elsewhere leaves it whole.
-            let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those of former configurations go by the same way.
-            made.retain(|_, (at, _)| now.since(*at) < FRESH);
-            made.get(tls).map(|(_, made)| made.clone())
-        };
-        if let Some(made) = fresh {
-            return made;
+        // Those of former configurations go by the same way.
+        all.retain(|_, (at, _)| now.since(*at) < FRESH);
+        let files: Files = (tls.verify, tls.ca.clone(), tls.identity.clone());
+        if let Some((_, made)) = all.get(&files) {
+            return made.clone();
         }
         let settings = tls.clone();
         let made = tokio::task::spawn_blocking(move || client(&settings).map(Arc::new))
             .await
             .unwrap_or_else(|_| Err("the daemon is stopping".to_owned()));
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(tls.clone(), (now, made.clone()));
+        all.insert(files, (now, made.clone()));
         made
     }
 }

@@ -65,7 +65,7 @@ fn verdicts_that_come_together_change_the_table_at_once_and_once_more() {
         world.hear_verdict(1, octet, down());
     }
     assert_eq!(world.nodes[&1].services.len(), before + 1);
-    world.run(Duration::from_millis(5));
+    world.run(Duration::from_millis(6));
     assert_eq!(world.nodes[&1].services.len(), before + 2);
     let left: Vec<(u8, u32)> = (13..=89).step_by(2).map(|octet| (octet, 1)).collect();
     assert_eq!(world.weights(1), weights(&left));
@@ -117,11 +117,11 @@ fn a_real_server_is_up_while_all_of_its_checks_pass() {
     for target in &targets {
         world.event(1, Event::Verdict(target.clone(), down()));
     }
-    world.run(Duration::from_millis(5));
+    world.run(Duration::from_millis(6));
     assert_eq!(world.weights(1), weights(&[]));
     for (number, target) in targets.iter().enumerate() {
         world.event(1, Event::Verdict(target.clone(), Verdict::Up));
-        world.run(Duration::from_millis(5));
+        world.run(Duration::from_millis(6));
         assert_eq!(world.weights(1).len(), number.div_ceil(2), "each of its two has to say so");
     }
 }

@@ -424,7 +424,7 @@ impl World {
     /// Probing one of web's real servers came to a verdict, and the table follows.
     pub(super) fn verdict(&mut self, id: u64, octet: u8, verdict: Verdict) {
         self.hear_verdict(id, octet, verdict);
-        self.run(Duration::from_millis(5));
+        self.run(Duration::from_millis(6));
     }
 
     /// Probing one of web's real servers came to a verdict, and no time goes by.

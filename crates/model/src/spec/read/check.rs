@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::id::{InterfaceName, ServiceName};
 use crate::spec::document::{Diagnostics, Field, Table};
-use crate::spec::{Check, CheckKind, Origin};
+use crate::spec::{Check, CheckKind, Origin, UdpCheck};
 
 use super::{http, keys, kinds, service};
 
@@ -28,6 +28,7 @@ pub const CHECK_STEPS_MAX: u32 = 100;
 /// 3 s for each try, three more tries with 3 s between them.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(6);
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+const UDP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const RETRY_DEFAULT: u32 = 3;
 const RETRY_DELAY_DEFAULT: Duration = Duration::from_secs(3);
 
@@ -175,7 +176,7 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
     let interval = time("interval", CHECK_INTERVAL_MIN, INTERVAL_DEFAULT, out);
     let warmup_default = Check::warmup_default(interval.unwrap_or(INTERVAL_DEFAULT));
     let warmup = time("warmup", Duration::ZERO, warmup_default, out);
-    let timeout = time("timeout", CHECK_TIME_MIN, TIMEOUT_DEFAULT, out);
+    let timeout = time("timeout", CHECK_TIME_MIN, timeout_default(kind.as_ref()), out);
     let retry_delay = time("retry_delay", CHECK_TIME_MIN, RETRY_DELAY_DEFAULT, out);
     let retry = table.get("retry").map_or(Some(RETRY_DEFAULT), |value| {
         value.integer("the number of further tries", 0..=CHECK_RETRY_MAX, out)
@@ -206,6 +207,15 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
         fall: fall?,
         starts_down: starts_down?,
     })
+}
+
+/// That no error comes is only known once the kernel has given up asking for the real server's MAC,
+/// which takes it some three seconds (`mcast_solicit` times `retrans_time`, arp(7)).
+fn timeout_default(kind: Option<&CheckKind>) -> Duration {
+    match kind {
+        Some(CheckKind::Udp(UdpCheck { reply: None, .. })) => UDP_TIMEOUT_DEFAULT,
+        _ => TIMEOUT_DEFAULT,
+    }
 }
 
 /// A port that may be left out.

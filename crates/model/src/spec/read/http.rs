@@ -126,6 +126,11 @@ fn path(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
         out.push(problem.help("path = \"/health?full=1\"; a name goes into host"));
         return None;
     }
+    if path.contains(['"', '<', '>', '\\', '^', '`', '{', '|', '}']) {
+        let problem = field.problem("a path has none of \"<>\\^`{|} as they are (RFC 3986)");
+        out.push(problem.help("write them as %22, %3C, %3E, %5C, %5E, %60, %7B, %7C, %7D"));
+        return None;
+    }
     if path.contains('#') {
         out.push(field.problem("a server is never told what follows #").help("leave it out"));
         return None;
@@ -200,7 +205,7 @@ fn pattern(field: &Field<'_>, out: &mut Diagnostics) -> Option<Pattern> {
 }
 
 fn tls_of(table: &Table<'_>, out: &mut Diagnostics) -> Option<Tls> {
-    let sni = optional(table, "sni", out, |field, out| visible(field, "a server's name", out));
+    let sni = optional(table, "sni", out, server_name);
     let verify = table.get("verify").map_or(Some(false), |field| field.flag(out));
     let ca = optional(table, "ca", out, file);
     let certificate = optional(table, "certificate", out, file);
@@ -226,6 +231,23 @@ fn tls_of(table: &Table<'_>, out: &mut Diagnostics) -> Option<Tls> {
         }
     };
     Some(Tls { sni: sni?, verify: verify?, ca: ca?, identity })
+}
+
+/// A name in DNS: TLS tells no address (RFC 6066, section 3).
+fn server_name(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
+    let name = field.text("a server's name", out)?;
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let address = name.parse::<std::net::IpAddr>().is_ok();
+    if address || name.len() > 253 || !name.split('.').all(fits) {
+        out.push(field.problem(format!("{name:?} is not the name of a server")));
+        return None;
+    }
+    Some(name.to_owned())
 }
 
 /// The name of a file that every director has.

@@ -160,6 +160,9 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         Key::with_default("tunnel", "\"ipip\""),
         Key::optional("persistence"),
         Key::optional("check"),
+        Key::with_default("quorum", "1"),
+        Key::with_default("hysteresis", "0"),
+        Key::with_default("min_up", "0"),
         Key::with_default("inhibit", "false"),
         Key::with_default("drain", "\"0s\""),
         Key::optional("real_servers"),
@@ -195,6 +198,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
             "persistence = { timeout = \"50s\", netmask = \"255.255.255.0\" }",
         ),
         ("inhibit_on_failure", "inhibit = true"),
+        ("alpha", "start = \"down\" in its check"),
         ("protocol", "it before the address: listen = \"tcp/192.0.2.1:80\""),
         ("address", "listen = \"tcp/192.0.2.1:80\""),
         ("port", "listen = \"tcp/192.0.2.1:80\""),
@@ -202,17 +206,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("servers", "real_servers = [..]"),
         ("TCP_CHECK", "check = { type = \"tcp\" }"),
     ],
-    later: &[
-        "alpha",
-        "hysteresis",
-        "min_up",
-        "omega",
-        "quorum",
-        "quorum_down",
-        "quorum_up",
-        "slow_start",
-        "evacuate_on_disagreement",
-    ],
+    later: &["omega", "quorum_down", "quorum_up", "slow_start", "evacuate_on_disagreement"],
 };
 
 pub(super) const SCHEDULER: TableKeys =

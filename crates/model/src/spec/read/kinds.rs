@@ -62,8 +62,9 @@ fn hexadecimal(field: &Field<'_>, pattern: bool, out: &mut Diagnostics) -> Optio
     };
     let digits = text.bytes().filter(|byte| *byte != b' ').map(digit);
     let digits: Option<Vec<(u8, u8)>> = digits.collect();
-    let Some(digits) = digits.filter(|d| d.len() % 2 == 0 && d.len() <= 2 * DATAGRAM_BYTES_MAX)
-    else {
+    // Keepalived takes `Ab1 2` for three bytes; here that is none.
+    let whole = text.split(' ').all(|group| group.len() % 2 == 0);
+    let Some(digits) = digits.filter(|d| whole && d.len() <= 2 * DATAGRAM_BYTES_MAX) else {
         let any = if pattern { ", x for any" } else { "" };
         let message = format!(
             "0 to {DATAGRAM_BYTES_MAX} bytes are two hexadecimal digits each{any}: \"ab 12 0f\""

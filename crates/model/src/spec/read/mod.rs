@@ -11,6 +11,7 @@ mod http;
 mod ipvs;
 pub mod keys;
 mod kinds;
+mod probing;
 mod real_server;
 mod service;
 mod sync;

@@ -1,21 +1,20 @@
 //! `[service.NAME]`: what a virtual service is. Its real servers are read in `real_server`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::ServiceName;
 use crate::spec::document::{At, Diagnostic, Diagnostics, Field, Named, Table};
 use crate::spec::{
-    Check, Forward, Listen, Persistence, Protocol, RealServer, Scheduler, Tunnel, VirtualService,
+    Forward, Listen, Persistence, Protocol, RealServer, Scheduler, Tunnel, VirtualService,
 };
 
 use super::check::Checks;
 use super::group::Groups;
 use super::real_server::{Given, Known, Pools, Resolve, servers, sorry_server};
-use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, ipvs, keys};
+use super::{LISTEN_MAX, REAL_SERVERS_MAX, SERVICES_MAX, address, ipvs, keys, probing};
 
 /// Longest persistence: 31 days, as ipvsadm(8) has it. The kernel keeps it in 32 bits of ticks,
 /// which 50 days overflow at 1000 Hz (`svc->timeout = u->timeout * HZ`, ip_vs_ctl.c).
@@ -58,6 +57,8 @@ struct Taken {
     listens: BTreeMap<(Protocol, IpAddr, u16), (Listen, String)>,
     marks: BTreeMap<NonZeroU32, String>,
     entries: usize,
+    /// Checks, counted for each real server.
+    probes: usize,
 }
 
 impl Taken {
@@ -98,6 +99,18 @@ pub(super) fn services(
             out.push(entry.field.problem(message));
             break;
         }
+        let checked = |service: &VirtualService| -> usize {
+            service.real_servers.iter().map(|s| service.checks_of(&s.address).len()).sum()
+        };
+        taken.probes = taken.probes.saturating_add(service.as_ref().map_or(0, checked));
+        if taken.probes > REAL_SERVERS_MAX {
+            let message = format!(
+                "more than {REAL_SERVERS_MAX} checks in all services together, counted for each of \
+                 their real servers"
+            );
+            out.push(entry.field.problem(message));
+            break;
+        }
         if let (Some(name), Some(service)) = (entry.name, service) {
             read.insert(name, service);
         }
@@ -116,15 +129,7 @@ fn service(
     out: &mut Diagnostics,
 ) -> Option<VirtualService> {
     let table = entry.field.table(&keys::SERVICE, out)?;
-    let group = table.require("group", out).and_then(|field| {
-        let name = field.text("the name of a group", out)?;
-        if !groups.declared.contains(name) {
-            let known = groups.declared.iter().map(String::as_str);
-            out.push(unknown(&field.at, "group", name, known));
-            return None;
-        }
-        Some(name)
-    });
+    let group = table.require("group", out).and_then(|field| group_of(&field, groups, out));
     let listen = table.require("listen", out).and_then(|field| {
         let marked = table.get("mark").is_some();
         let listen = listens(&field, entry.text, marked, taken, out)?;
@@ -150,6 +155,7 @@ fn service(
     };
     let checks = table.get("check").map_or(Some(Vec::new()), |field| shared.checks.of(&field, out));
     let inhibit = table.get("inhibit").map_or(Some(false), |field| field.flag(out));
+    let few = probing::few(&table, out);
     let drain = table
         .get("drain")
         .map_or(Some(Duration::ZERO), |d| d.duration("drain", Duration::ZERO..=DRAIN_MAX, out));
@@ -175,7 +181,8 @@ fn service(
     let (real_servers, sorry_server) = resolved?;
     let parsed = (scheduler, one_packet, forward.map(|(forward, _)| forward));
     fits(&table, parsed, &real_servers, sorry_server.as_ref(), out)?;
-    let own_checks = own_checks(given.as_deref(), &real_servers);
+    let own_checks = probing::own_checks(given.as_deref(), &real_servers);
+    let (quorum, hysteresis, min_up) = few?;
     let service = VirtualService {
         group: group.and_then(|name| name.parse().ok())?,
         listen: listen?,
@@ -188,24 +195,26 @@ fn service(
         own_checks,
         ordered: BTreeSet::new(),
         inhibit: inhibit?,
+        quorum,
+        hysteresis,
+        min_up,
         drain: drain?,
         real_servers,
         sorry_server,
     };
-    probed(&table, &service, out)?;
+    probing::probed(&table, &service, out)?;
     Some(service)
 }
 
-/// The checks of the real servers that have their own.
-fn own_checks(
-    given: Option<&[Given]>,
-    real_servers: &[RealServer],
-) -> BTreeMap<SocketAddr, Vec<Arc<Check>>> {
-    let given = given.unwrap_or_default().iter();
-    let own = given.zip(real_servers).filter_map(|(given, server)| {
-        given.checks.as_ref().map(|checks| (server.address, checks.clone()))
-    });
-    own.collect()
+/// The name of a group that there is.
+fn group_of<'d>(field: &Field<'d>, groups: &Groups, out: &mut Diagnostics) -> Option<&'d str> {
+    let name = field.text("the name of a group", out)?;
+    if !groups.declared.contains(name) {
+        let known = groups.declared.iter().map(String::as_str);
+        out.push(unknown(&field.at, "group", name, known));
+        return None;
+    }
+    Some(name)
 }
 
 /// Whether its settings and real servers go together.
@@ -280,19 +289,6 @@ fn mark(
     }
     taken.marks.insert(mark, service.to_owned());
     Some(mark)
-}
-
-/// A real server that takes any port has none that could be probed.
-fn probed(table: &Table<'_>, service: &VirtualService, out: &mut Diagnostics) -> Option<()> {
-    let lacks = |server: &&RealServer| {
-        let checks = service.checks_of(&server.address);
-        server.address.port() == 0 && checks.iter().any(|c| c.port.is_none() && c.has_port())
-    };
-    let Some(server) = service.real_servers.iter().find(lacks) else { return Some(()) };
-    let message = format!("real server {} has no port to probe", server.address.ip());
-    let at = table.get("check").map_or_else(|| table.at.clone(), |field| field.at);
-    out.push(at.problem(message).help("check = { type = \"tcp\", port = 80 }"));
-    None
 }
 
 /// The service's forwarding method, for real servers that have none of their own, with the tunnel

@@ -172,7 +172,7 @@ fn the_other_checks_are_read_with_what_they_ask() {
         checks(&source).remove(0)
     };
     for (short, long, words) in [
-        ("type = \"udp\"", "type = \"udp\", reply = false", "udp 0 bytes every"),
+        ("type = \"udp\"", "type = \"udp\", reply = false", "udp 0 bytes every 6s timeout 5s"),
         (
             "type = \"udp\", payload = \"ab 12\", reply = \"Cx 07\"",
             "type = \"udp\", payload = \"AB12\", reply = \"cX07\", reply_min = 0, reply_max = 255",

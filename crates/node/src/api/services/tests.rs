@@ -28,6 +28,17 @@ fn spec(text: &str) -> Arc<ClusterSpec> {
     Arc::new(parse(text, Format::Toml).unwrap())
 }
 
+/// What is shown where no service had lost its quorum.
+fn local(
+    spec: &Arc<ClusterSpec>,
+    overrides: &Overrides,
+    verdicts: &Verdicts,
+    leaving: &[Leaver],
+    observed: Option<&ObservedServices>,
+) -> Vec<ServiceStatus> {
+    super::local(spec, overrides, Seen { verdicts, lost: &Lost::new(), leaving, observed })
+}
+
 fn verdicts(spec: &ClusterSpec, knowledge: &Knowledge) -> Verdicts {
     desired::probe_targets(spec).into_iter().map(|target| (target, knowledge.clone())).collect()
 }
@@ -192,4 +203,29 @@ fn a_real_server_that_left_the_configuration_is_shown_until_its_time_is_over() {
     assert_eq!(left.reason, "left the configuration, deleted in 22s");
     assert_eq!((left.leaves_in_s, services[0].real_servers[0].leaves_in_s), (Some(22), None));
     assert_eq!(services[1].real_servers.len(), 1);
+}
+
+#[test]
+fn a_real_server_beside_too_few_others_says_what_becomes_of_it() {
+    let few = CONFIGURATION
+        .replace("{ address = \"10.0.0.12:80\", weight = 0 }", "{ address = \"10.0.0.12:80\" }");
+    let shown = |keys: &str| {
+        let spec = spec(&format!("{few}{keys}\n"));
+        let mut verdicts = verdicts(&spec, &Knowledge::Known(Verdict::Up));
+        let last = verdicts.values_mut().next_back().unwrap();
+        *last = Knowledge::Known(Verdict::Down("refused".to_owned()));
+        let service = local(&spec, &Overrides::default(), &verdicts, &[], None).remove(0);
+        let sorry = service.sorry_server.map(|s| s.reason).unwrap_or_default();
+        let of = |s: &RealServerStatus| (s.state(), s.effective_weight, s.reason.clone());
+        (service.real_servers.iter().map(of).collect::<Vec<_>>(), sorry)
+    };
+    let (servers, sorry) = shown("sorry_server = \"10.0.0.9:80\"\nquorum = 2");
+    let answers = "the sorry server answers, since too few are up (quorum)".to_owned();
+    assert_eq!(servers[0], (RealServerState::Up, 0, answers));
+    assert_eq!(servers[1], (RealServerState::Down, 0, "refused".to_owned()));
+    assert_eq!(sorry, "answers: real servers of weight 1 are up, short of quorum 2");
+    let (servers, _) = shown("min_up = 2");
+    let serves = "refused; serves all the same, since too few are up (min_up)".to_owned();
+    assert_eq!(servers[0], (RealServerState::Up, 1, String::new()));
+    assert_eq!(servers[1], (RealServerState::Down, 1, serves));
 }

@@ -240,8 +240,8 @@ persistence_timeout = 50
 slow_start = "30s"
 => 5:1: service.web.slow_start: this version of Quorate does not have "slow_start" yet (leave it out)
 
-qorum = 1
-=> 5:1: service.web.qorum: unknown key "qorum" (did you mean "quorum"? this version of Quorate does not have it yet)
+omga = 1
+=> 5:1: service.web.omga: unknown key "omga" (did you mean "omega"? this version of Quorate does not have it yet)
 "#,
     );
     refused(

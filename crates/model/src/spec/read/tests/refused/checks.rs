@@ -1,6 +1,6 @@
 //! What is refused of checks.
 
-use super::{in_service, refused};
+use super::{in_service, refused, whole};
 
 #[test]
 fn checks_that_are_none() {
@@ -23,6 +23,9 @@ check = { type = "exec" }
 => 5:9: service.web.check.command: "command" is missing
 
 check = { type = "udp", payload = "abc" }
+=> 5:35: service.web.check.payload: 0 to 1024 bytes are two hexadecimal digits each: "ab 12 0f"
+
+check = { type = "udp", payload = "Ab12f 3" }
 => 5:35: service.web.check.payload: 0 to 1024 bytes are two hexadecimal digits each: "ab 12 0f"
 
 check = { type = "udp", payload = "ax" }
@@ -101,6 +104,9 @@ check = { type = "http", path = "health" }
 check = { type = "http", path = "/a b" }
 => 5:33: service.web.check.path: a path has 1 to 4095 visible ASCII characters
 
+check = { type = "http", path = "/?q={1}" }
+=> 5:33: service.web.check.path: a path has none of "<>\^`{|} as they are (RFC 3986) (write them as %22, %3C, %3E, %5C, %5E, %60, %7B, %7C, %7D)
+
 check = { type = "http", path = "/#top" }
 => 5:33: service.web.check.path: a server is never told what follows # (leave it out)
 
@@ -137,6 +143,9 @@ check = { type = "http", path = "/", urls = [{ path = "/b" }] }
 check = { type = "http", urls = [{ digest = "9b3a" }] }
 => 5:36: service.web.check.urls[0].digest: unknown key "digest" (write md5, or sha256 instead)
 
+check = { type = "https", sni = "192.0.2.16" }
+=> 5:33: service.web.check.sni: "192.0.2.16" is not the name of a server
+
 check = { type = "https", ca = "/etc/ca.pem" }
 => 5:32: service.web.check.ca: the server's certificate is not looked at (verify = true)
 
@@ -145,6 +154,41 @@ check = { type = "https", verify = true, ca = "ca.pem" }
 
 check = { type = "https", certificate = "/etc/own.pem" }
 => 5:41: service.web.check.certificate: a certificate needs its key (key = "/etc/quorate/check.pem")
+"#,
+    );
+}
+
+#[test]
+fn numbers_of_real_servers_that_do_not_go_together() {
+    refused(
+        in_service,
+        r#"
+quorum = 0
+=> 5:10: service.web.quorum: the quorum of a service is 1 to 2000000000
+
+quorum = 2
+hysteresis = 2
+=> 6:14: service.web.hysteresis: a quorum of 2 could never be lost by more than 2 (a hysteresis below the quorum)
+
+min_up = 1
+sorry_server = "192.0.2.9"
+=> 5:10: service.web.min_up: there is a sorry server: while few are up, either it answers or all do (leave one of the two out)
+"#,
+    );
+}
+
+#[test]
+fn a_source_of_another_address_family_than_the_real_server() {
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:80"
+check = { type = "tcp", source = "2001:db8::1" }
+real_servers = [{ address = "192.0.2.16" }]
+=> 5:9: service.v.check: 2001:db8::1 can't be the source of what goes to real server 192.0.2.16 (a source of its address family)
 "#,
     );
 }

@@ -1,0 +1,89 @@
+//! What a service says of the probing of its real servers, and of what happens while few are up.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::spec::document::{Diagnostics, Table};
+use crate::spec::{Check, RealServer, VirtualService};
+
+use super::real_server::Given;
+
+/// Largest quorum: all real servers that there can be, with the largest weight.
+const QUORUM_MAX: u32 = 2_000_000_000;
+
+/// Quorum, hysteresis and floor of a service.
+pub(super) type Few = (u32, u32, u32);
+
+/// The checks of the real servers that have their own.
+pub(super) fn own_checks(
+    given: Option<&[Given]>,
+    real_servers: &[RealServer],
+) -> BTreeMap<SocketAddr, Vec<Arc<Check>>> {
+    let given = given.unwrap_or_default().iter();
+    let own = given.zip(real_servers).filter_map(|(given, server)| {
+        given.checks.as_ref().map(|checks| (server.address, checks.clone()))
+    });
+    own.collect()
+}
+
+/// What happens while few of its real servers are up: quorum, hysteresis and floor.
+pub(super) fn few(table: &Table<'_>, out: &mut Diagnostics) -> Option<Few> {
+    let number = |key: &str, range: std::ops::RangeInclusive<u32>, out: &mut Diagnostics| {
+        let default = *range.start();
+        table.get(key).map_or(Some(default), |field| {
+            field.integer(&format!("the {key} of a service"), range, out)
+        })
+    };
+    let quorum = number("quorum", 1..=QUORUM_MAX, out);
+    let hysteresis = number("hysteresis", 0..=QUORUM_MAX, out);
+    let min_up = number("min_up", 0..=u32::from(u16::MAX), out);
+    let (quorum, hysteresis, min_up) = (quorum?, hysteresis?, min_up?);
+    if let (Some(field), true) = (table.get("hysteresis"), hysteresis >= quorum) {
+        let message = format!("a quorum of {quorum} could never be lost by more than {hysteresis}");
+        out.push(field.problem(message).help("a hysteresis below the quorum"));
+        return None;
+    }
+    if let (Some(field), Some(_)) = (table.get("min_up"), table.get("sorry_server")) {
+        let message = "there is a sorry server: while few are up, either it answers or all do";
+        out.push(field.problem(message).help("leave one of the two out"));
+        return None;
+    }
+    Some((quorum, hysteresis, min_up))
+}
+
+/// A real server that takes any port has none that could be probed; and nothing goes from one
+/// address family to the other.
+pub(super) fn probed(
+    table: &Table<'_>,
+    service: &VirtualService,
+    out: &mut Diagnostics,
+) -> Option<()> {
+    let lacks = |server: &&RealServer| {
+        let checks = service.checks_of(&server.address);
+        server.address.port() == 0 && checks.iter().any(|c| c.port.is_none() && c.has_port())
+    };
+    let of = |server: &RealServer| format!("real server {}", server.address.ip());
+    let portless = service.real_servers.iter().find(lacks);
+    let foreign = service.real_servers.iter().find_map(|server| {
+        let checks = service.checks_of(&server.address).iter();
+        let differs = |source: &IpAddr, check: &Check| {
+            source.is_ipv4() != check.address.unwrap_or(server.address.ip()).is_ipv4()
+        };
+        let mut sources = checks.filter_map(|check| Some((check.origin.address?, check)));
+        let (source, _) = sources.find(|(source, check)| differs(source, check))?;
+        Some((server, source))
+    });
+    let at = table.get("check").map_or_else(|| table.at.clone(), |field| field.at);
+    if let Some(server) = portless {
+        let message = format!("{} has no port to probe", of(server));
+        out.push(at.problem(message).help("check = { type = \"tcp\", port = 80 }"));
+        return None;
+    }
+    if let Some((server, source)) = foreign {
+        let message = format!("{source} can't be the source of what goes to {}", of(server));
+        out.push(at.problem(message).help("a source of its address family"));
+        return None;
+    }
+    Some(())
+}
