@@ -13,7 +13,8 @@ pub(crate) fn cargo(words: &[&str]) -> Command {
     cargo.current_dir(quorate_tests::lab::workspace_dir()).args(words);
     // What `cargo xtask` says of xtask itself: build scripts that look at it would run again each time
     // that cargo is called by hand, or by us.
-    let of_xtask = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST");
+    let of_xtask =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST");
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(of_xtask) {
             cargo.env_remove(&name);
