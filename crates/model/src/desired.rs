@@ -165,8 +165,7 @@ fn weight(service: &VirtualService, server: &RealServer, verdicts: &Verdicts) ->
 }
 
 /// The weight that a real server shall have in the kernel; `None`: it is not in the table.
-#[must_use]
-pub fn effective_weight(
+fn effective_weight(
     service: &VirtualService,
     server: &RealServer,
     verdicts: &Verdicts,

@@ -29,6 +29,7 @@ mod reconcile;
 pub mod recover;
 pub mod release;
 mod renewals;
+mod tasks;
 mod watch;
 
 use std::io;

@@ -4,26 +4,26 @@
 //! What an outcome means is decided by `quorate_model::watch`; only verdicts leave this module. A
 //! look that hangs is given up when its time is over, and no second one is begun beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quorate_model::director::Event;
 use quorate_model::spec::{Track, TrackKind};
 use quorate_model::watch::{Watch, Watched};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::echo::Echo;
 use crate::exec::Exec;
 use crate::probes::sleep_until;
+use crate::tasks::Tasks;
 
 mod look;
 
 /// The running tasks.
 #[derive(Debug)]
 pub(crate) struct Watches {
-    running: BTreeMap<Watched, JoinHandle<()>>,
+    running: Tasks<Watched>,
     events: mpsc::Sender<Event>,
 }
 
@@ -31,32 +31,13 @@ impl Watches {
     /// Nothing is tried yet; verdicts will go to `events`.
     #[must_use]
     pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { running: BTreeMap::new(), events }
+        Self { running: Tasks::default(), events }
     }
 
     /// Tries these and no others; those that are tried already go on as they are.
     pub(crate) fn aim(&mut self, wanted: &BTreeSet<Watched>) {
-        self.running.retain(|watched, task| {
-            let keep = wanted.contains(watched);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for watched in wanted {
-            if !self.running.contains_key(watched) {
-                let task = tokio::spawn(watch(watched.clone(), self.events.clone()));
-                self.running.insert(watched.clone(), task);
-            }
-        }
-    }
-}
-
-impl Drop for Watches {
-    fn drop(&mut self) {
-        for task in self.running.values() {
-            task.abort();
-        }
+        let events = &self.events;
+        self.running.aim(wanted, |watched| tokio::spawn(watch(watched, events.clone())));
     }
 }
 

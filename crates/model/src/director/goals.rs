@@ -147,27 +147,25 @@ impl Director {
         if self.service_goal.is_none() {
             self.leaving.found(now, found, &self.state.spec);
         }
-        let targets = desired::probe_targets(&self.weighted);
         let before = std::mem::take(&mut self.verdicts);
         let up_before = up_before(&self.probed, &before);
         self.probed = Arc::clone(&self.weighted);
-        let servers = servers_of_targets(&self.weighted);
         let found = desired::inherited(&self.weighted, found);
-        for target in &targets {
-            let standing = || match servers.get(target).and_then(|server| up_before.get(server)) {
+        for (target, server) in servers_of_targets(&self.weighted) {
+            let standing = || match up_before.get(&server) {
                 // Another check of it: until that has spoken, what the one before said counts.
                 Some(true) => Standing::Taking,
                 Some(false) => Standing::Out,
-                None => found.get(target).copied().unwrap_or(match target.check.starts_down {
+                None => found.get(&target).copied().unwrap_or(match target.check.starts_down {
                     true => Standing::Out,
                     false => Standing::Taking,
                 }),
             };
-            let known = before.get(target).cloned();
+            let known = before.get(&target).cloned();
             let knowledge = known.unwrap_or_else(|| Knowledge::Inherited(standing()));
-            self.verdicts.insert(target.clone(), knowledge);
+            self.verdicts.insert(target, knowledge);
         }
-        effects.push(Effect::Probe(targets));
+        effects.push(Effect::Probe(self.verdicts.keys().cloned().collect()));
         self.aim_services(effects);
     }
 

@@ -14,11 +14,11 @@ use quorate_model::probe::{Outcome, Probe, ProbeTarget, first_delay};
 use quorate_model::spec::CheckKind;
 use quorate_model::time::Instant;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::clock;
 use crate::exec::Exec;
+use crate::tasks::Tasks;
 
 mod connect;
 mod http;
@@ -51,7 +51,7 @@ struct Shared {
 /// The running probes.
 #[derive(Debug)]
 pub(crate) struct Probes {
-    running: BTreeMap<ProbeTarget, JoinHandle<()>>,
+    running: Tasks<ProbeTarget>,
     shared: Arc<Shared>,
 }
 
@@ -71,32 +71,12 @@ impl Probes {
             patterns: http::Patterns::default(),
             events,
         };
-        Self { running: BTreeMap::new(), shared: Arc::new(shared) }
+        Self { running: Tasks::default(), shared: Arc::new(shared) }
     }
 
     /// Probes these targets and no others; those that are probed already go on as they are.
     pub(crate) fn aim(&mut self, targets: &BTreeSet<ProbeTarget>) {
-        self.running.retain(|target, task| {
-            let wanted = targets.contains(target);
-            if !wanted {
-                task.abort();
-            }
-            wanted
-        });
-        for target in targets {
-            if !self.running.contains_key(target) {
-                let task = tokio::spawn(probe(target.clone(), Arc::clone(&self.shared)));
-                self.running.insert(target.clone(), task);
-            }
-        }
-    }
-}
-
-impl Drop for Probes {
-    fn drop(&mut self) {
-        for task in self.running.values() {
-            task.abort();
-        }
+        self.running.aim(targets, |target| tokio::spawn(probe(target, Arc::clone(&self.shared))));
     }
 }
 

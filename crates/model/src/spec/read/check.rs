@@ -137,8 +137,8 @@ impl Type {
             Self::Dns => kinds::DNS_KEYS.to_vec(),
             Self::Smtp => kinds::SMTP_KEYS.to_vec(),
             Self::Exec => kinds::EXEC_KEYS.to_vec(),
-            Self::Http => http::KEYS.to_vec(),
-            Self::Https => http::KEYS.iter().chain(&http::TLS_KEYS).copied().collect(),
+            Self::Http => http::own_keys().collect(),
+            Self::Https => http::own_keys().chain(http::TLS_KEYS).collect(),
         }
     }
 }

@@ -12,13 +12,19 @@ const LIST_MAX: usize = 32;
 /// Longest path, host, pattern or name of a file.
 const TEXT_BYTES_MAX: usize = 4_095;
 
-/// The keys of one request, which stand in the check itself where there is only one.
-const REQUEST_KEYS: [&str; 8] =
-    ["method", "path", "host", "status", "sha256", "md5", "body", "body_absent"];
-
-pub(super) const KEYS: [&str; 10] =
-    ["urls", "version", "method", "path", "host", "status", "sha256", "md5", "body", "body_absent"];
+/// The keys of a check besides those of one request.
+const OWN_KEYS: [&str; 2] = ["urls", "version"];
 pub(super) const TLS_KEYS: [&str; 5] = ["sni", "verify", "ca", "certificate", "key"];
+
+/// The keys of one request, which stand in the check itself where there is only one.
+fn request_keys() -> impl Iterator<Item = &'static str> {
+    keys::URL.keys.iter().map(|key| key.name)
+}
+
+/// The keys that no other type of check has.
+pub(super) fn own_keys() -> impl Iterator<Item = &'static str> {
+    OWN_KEYS.into_iter().chain(request_keys())
+}
 
 pub(super) fn check(table: &Table<'_>, tls: bool, out: &mut Diagnostics) -> Option<HttpCheck> {
     let version = table.get("version").map_or(Some(HttpVersion::Http11), |field| {
@@ -41,7 +47,7 @@ fn requests(
     urls: &Field<'_>,
     out: &mut Diagnostics,
 ) -> Option<Vec<HttpRequest>> {
-    if let Some(field) = REQUEST_KEYS.iter().find_map(|key| table.get(key)) {
+    if let Some(field) = request_keys().find_map(|key| table.get(key)) {
         let problem = field.problem("there are urls, and this is of one of them");
         out.push(problem.help("write it into each of the urls"));
         return None;
