@@ -238,3 +238,77 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
     let up = [8001, 8002, 8003, 8004, 8005].map(|port| (port, "up", ""));
     wait_for_all(&deployment, &up);
 }
+
+/// Real servers by DR whose program answers at every address, one of which loses the VIP; and one by a
+/// tunnel that it takes apart. A director that has the VIP itself, as its owner has, sees the same.
+#[test]
+fn a_real_server_without_the_vip_is_down_by_the_way_of_its_clients() {
+    const VIP: &str = "192.168.10.180";
+    let mut deployment = Deployment::of_three("lab_host_probes_via", "lan", 1).unwrap();
+    for host in ["rs1", "rs2"] {
+        deployment.serve_pages(host, 80, host).unwrap();
+    }
+    let on = |host: &str, command: &str| {
+        deployment.network().namespace(host).unwrap().run_ok(command, LIMIT).unwrap();
+    };
+    for host in ["rs1", "rs2"] {
+        deployment.quorate_on(host, &["realserver", "setup", "--vip", VIP]).unwrap();
+    }
+    // d1 has it as its owner does.
+    on("d1", "ip address add 192.168.10.180/32 dev lo");
+    let configuration = "group.web = { interface = \"public\", addresses = [\"192.168.10.180/32\"] }\n\
+         [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.168.10.180:80\"\nforward = \"DR\"\n\
+         real_servers = [{ address = \"192.168.10.16:80\" }, { address = \"192.168.10.17:80\" }]\n\
+         [service.web.check]\ntype = \"tcp\"\nvia = \"forwarding\"\ninterval = \"200ms\"\n\
+         timeout = \"300ms\"\nretry = 1\nretry_delay = \"100ms\"\n";
+    deployment.apply("d1", configuration).unwrap();
+    wait_for_servers(&deployment, &[("192.168.10.16", "up", ""), ("192.168.10.17", "up", "")]);
+
+    on("rs1", &format!("ip address del {VIP}/32 dev lo"));
+    let lost = format!(
+        "by DR it does not answer a connection to {VIP}:80 within 300ms: it may lack the VIP"
+    );
+    wait_for_servers(&deployment, &[("192.168.10.16", "down", &lost), ("192.168.10.17", "up", "")]);
+    on("rs1", &format!("ip address add {VIP}/32 dev lo"));
+    wait_for_servers(&deployment, &[("192.168.10.16", "up", ""), ("192.168.10.17", "up", "")]);
+
+    // By a tunnel that nobody takes apart there is no answer, and by one that rs2 does there is.
+    deployment.apply("d1", &configuration.replace("\"DR\"", "\"TUN\"")).unwrap();
+    let broken = format!("by TUN it does not answer a connection to {VIP}:80");
+    wait_for_servers(
+        &deployment,
+        &[("192.168.10.16", "down", &broken), ("192.168.10.17", "down", &broken)],
+    );
+    deployment.quorate_on("rs2", &["realserver", "setup", "--vip", VIP, "--mode", "TUN"]).unwrap();
+    wait_for_servers(
+        &deployment,
+        &[("192.168.10.16", "down", &broken), ("192.168.10.17", "up", "")],
+    );
+
+    deployment.stop_pages("rs2").unwrap();
+    let refused = format!("by TUN it refuses a connection to {VIP}:80: nothing listens there");
+    wait_for_servers(&deployment, &[("192.168.10.17", "down", &refused)]);
+}
+
+/// What each real server, by its address, has to be seen as by every director.
+fn wait_for_servers(deployment: &Deployment, expected: &[(&str, &str, &str)]) {
+    let waited = deployment.wait_for("each real server is seen as it is", LIMIT, |deployment| {
+        Ok(DIRECTORS.iter().all(|director| {
+            let told = deployment.quorate(director, &["services", "-o", "json"]);
+            let told: Value = told
+                .map_or(Value::Null, |told| serde_json::from_str(&told.stdout).unwrap_or_default());
+            let servers = told["services"][0]["real_servers"].as_array().cloned();
+            let servers = servers.unwrap_or_default();
+            expected.iter().all(|(address, state, reason)| {
+                servers.iter().any(|server| {
+                    let text = |key: &str| server[key].as_str().unwrap_or_default().to_owned();
+                    text("address") == format!("{address}:80")
+                        && text("state") == *state
+                        && text("reason").starts_with(reason)
+                })
+            })
+        }))
+    });
+    let seen = || DIRECTORS.map(|director| deployment.quorate(director, &["services"]));
+    assert!(waited.is_ok(), "{waited:?}: {:#?}", seen());
+}

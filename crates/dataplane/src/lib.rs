@@ -4,7 +4,7 @@
 //! and sysctls. [`linux`] is the real one; [`fake`] is a stateful kernel in memory that can be told
 //! to fail. One suite of rules (tests/src/contract.rs) holds for both, so that what the simulator
 //! shows on the fake is true of Linux. [`realserver`] sets up a DR or TUN real server.
-//! [`connections`] lists those of a service.
+//! [`connections`] lists those of a service. [`linux::path`] tries a real server over the way of its clients' packets.
 //! [`fence`] is the kernel's own block on VIP traffic past a lease's deadline, [`watch`] tells that
 //! something in the kernel changed, [`scheduling`] keeps a thread from being held up.
 //!
@@ -33,6 +33,7 @@ pub mod fake;
 pub mod fence;
 pub mod linux;
 mod netlink;
+mod path;
 pub mod realserver;
 pub mod scheduling;
 mod sys;

@@ -59,9 +59,30 @@ pub(crate) fn listening_socket(
     protocol: u16,
     filter: &[libc::sock_filter],
 ) -> io::Result<OwnedFd> {
+    listening(libc::SOCK_RAW, (device_index, protocol), filter)
+}
+
+/// A socket that receives the IPv4 packets that any device gets, without link-layer headers, before the
+/// kernel judges them, and never waits.
+pub(crate) fn packets_of_ipv4(filter: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    const ETH_P_IP: u16 = 0x0800;
+    listening(libc::SOCK_DGRAM, (0, ETH_P_IP), filter)
+}
+
+/// Keeps connection tracking from putting what a raw socket sends together (ip(7)), and so IPVS from
+/// taking it for a client's.
+pub(crate) fn set_no_defragmentation(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_NODEFRAG, &1_i32)
+}
+
+fn listening(
+    kind: i32,
+    (device_index, protocol): (u32, u16),
+    filter: &[libc::sock_filter],
+) -> io::Result<OwnedFd> {
     // SAFETY: `socket` takes no pointers. Protocol 0 subscribes to no frames until it is bound.
     let fd = unsafe {
-        libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
+        libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -94,6 +94,8 @@ pub enum GrantReason {
     Transfer,
     /// The owner is evacuated.
     Evacuated,
+    /// The owner sees fewer of the group's real servers than another director does.
+    Disagreement,
 }
 
 impl GrantReason {
@@ -108,7 +110,8 @@ impl GrantReason {
             | Self::OwnerSilent
             | Self::OwnerDeaf
             | Self::OwnerUnfit
-            | Self::Preempt => false,
+            | Self::Preempt
+            | Self::Disagreement => false,
         }
     }
 }
@@ -124,6 +127,7 @@ impl std::fmt::Display for GrantReason {
             Self::Preempt => "returned to a preferred director",
             Self::Transfer => "asked for by an operator",
             Self::Evacuated => "owner evacuated",
+            Self::Disagreement => "owner sees fewer real servers than another director",
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::kernel::{
 };
 use crate::probe::{ProbeTarget, Verdict};
 use crate::spec::{
-    ClusterSpec, Forward, Listen, RealServer, SchedulerFlag, VirtualService, WEIGHT_MAX,
+    ClusterSpec, Forward, Listen, RealServer, SchedulerFlag, Via, VirtualService, WEIGHT_MAX,
 };
 
 /// What is known of one target.
@@ -81,7 +81,11 @@ pub fn targets(service: &VirtualService, server: &RealServer) -> impl Iterator<I
     let own = server.address;
     service.checks_of(&own).iter().map(move |check| {
         let (ip, port) = (check.address.unwrap_or(own.ip()), check.port.unwrap_or(own.port()));
-        ProbeTarget { address: SocketAddr::new(ip, port), check: Arc::clone(check) }
+        let through = match check.via {
+            Via::Direct => None,
+            Via::Forwarding => service.through(server),
+        };
+        ProbeTarget { address: SocketAddr::new(ip, port), check: Arc::clone(check), through }
     })
 }
 

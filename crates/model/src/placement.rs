@@ -38,7 +38,13 @@ pub struct PlacementView<'a> {
     pub membership: &'a Membership,
     /// Each node's latest report, the leader's own included.
     pub reports: &'a BTreeMap<NodeId, ReceivedReport>,
+    /// Who sees fewer real servers than whom.
+    pub behind: &'a Behind,
 }
+
+/// For each group that shall leave a director which sees fewer of its real servers than another: those
+/// pairs, first the one that sees fewer.
+pub type Behind = BTreeMap<GroupName, BTreeSet<(NodeId, NodeId)>>;
 
 impl PlacementView<'_> {
     /// The latest report of a node, if it came so recently that the node counts as reachable.
@@ -96,14 +102,29 @@ impl PlacementView<'_> {
     /// The directors that may own a group now, best first: the candidates, and an evacuated owner,
     /// which keeps what nobody else can take.
     fn fit(&self, group: &GroupName) -> Vec<NodeId> {
-        self.fit_by(group, &Obstacle::SOFT)
+        let mut fit = self.fit_by(group, &Obstacle::SOFT);
+        if let Some(behind) = self.behind.get(group) {
+            // Who sees most is behind nobody, so one stays.
+            let better = |&node: &NodeId| fit.contains(&node) && !self.state.is_evacuated(node);
+            let worse: BTreeSet<NodeId> =
+                behind.iter().filter(|(_, ahead)| better(ahead)).map(|(node, _)| *node).collect();
+            fit.retain(|node| !worse.contains(node));
+        }
+        fit
+    }
+
+    /// Whether all that sets a node back is that another sees more of the group's real servers.
+    fn sees_fewer_alone(&self, node: NodeId, group: &GroupName) -> bool {
+        self.behind.contains_key(group) && self.fit_by(group, &Obstacle::SOFT).contains(&node)
     }
 
     /// Whether all that sets a node back is that it reaches no arbitration address while another
     /// director does.
     fn lacks_arbitration_alone(&self, node: NodeId, group: &GroupName, fit: &[NodeId]) -> bool {
         let others = Obstacle::SOFT.into_iter().filter(|o| *o != Obstacle::ArbitrationFailed);
-        !fit.contains(&node) && self.fit_by(group, &others.collect::<Vec<_>>()).contains(&node)
+        !fit.contains(&node)
+            && !self.sees_fewer_alone(node, group)
+            && self.fit_by(group, &others.collect::<Vec<_>>()).contains(&node)
     }
 
     /// The directors without a hard obstacle, best first; those of `counted` are counted only
@@ -184,7 +205,10 @@ impl Placement {
     /// for ever.
     fn note_failure(&mut self, view: PlacementView<'_>, group: &GroupName, reason: GrantReason) {
         let failed = match reason {
-            GrantReason::OwnerSilent | GrantReason::OwnerDeaf | GrantReason::OwnerUnfit => true,
+            GrantReason::OwnerSilent
+            | GrantReason::OwnerDeaf
+            | GrantReason::OwnerUnfit
+            | GrantReason::Disagreement => true,
             GrantReason::First
             | GrantReason::Restarted
             | GrantReason::Preempt
@@ -284,6 +308,9 @@ impl Placement {
             }
             // An owner that is not heard of here may be heard by the others: only suspicion
             // moves it. One that says itself that it is not fit is moved at once.
+            if view.sees_fewer_alone(owner, group) {
+                return to_other(GrantReason::Disagreement);
+            }
             let says_so = view.fresh(owner).is_some() || !view.state.may_own(owner, group);
             return if says_so { to_other(GrantReason::OwnerUnfit) } else { None };
         }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::spec::Check;
+use crate::spec::{Check, Through};
 use crate::time::Instant;
 
 /// What is probed and how: identical checks of several services are one target.
@@ -18,6 +18,8 @@ pub struct ProbeTarget {
     pub address: SocketAddr,
     /// How.
     pub check: Arc<Check>,
+    /// Over the way of clients' packets, if so.
+    pub through: Option<Through>,
 }
 
 /// What probing a real server has shown.
@@ -109,6 +111,17 @@ impl Probe {
         self.verdict = Some(verdict.clone());
         Some(verdict)
     }
+}
+
+/// The longest that a target which changed can take to get its new verdict, up or down.
+#[must_use]
+pub fn longest_verdict(check: &Check) -> Duration {
+    let Check { interval, timeout, .. } = *check;
+    let tries = timeout.saturating_mul(check.retry.saturating_add(1))
+        + check.retry_delay.saturating_mul(check.retry);
+    let down = interval.max(tries).saturating_mul(check.fall);
+    let up = interval.max(timeout).saturating_mul(check.rise);
+    interval + down.max(up)
 }
 
 /// Where in its warm-up a target's first probe falls, so that not all begin at once: a fixed
@@ -230,7 +243,7 @@ mod tests {
         let check = check("interval = \"6s\"");
         let delay = |n: u8| {
             let address = SocketAddr::from(([10, 0, 0, n], 80));
-            first_delay(&ProbeTarget { address, check: Arc::clone(&check) })
+            first_delay(&ProbeTarget { address, check: Arc::clone(&check), through: None })
         };
         let mut delays: Vec<Duration> = (0..=255).map(delay).collect();
         delays.sort_unstable();

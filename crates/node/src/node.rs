@@ -26,6 +26,7 @@ use crate::identity::{self, Identity, NodeProfile, authority, file, token::Token
 use crate::member::Member;
 use crate::memory;
 use crate::peer::datagrams::LinkSocket;
+use crate::peer::directory::PeerDirectory;
 use crate::peer::join::join;
 use crate::peer::server::PeerHandler;
 use crate::peer::tls;
@@ -37,6 +38,7 @@ use crate::reconcile::{
 };
 use crate::release::holding::{self, Holder, Leases};
 use crate::renewals::Renewals;
+use crate::told;
 
 /// How long a joined node may take to become a voter: the leader spaces changes of the voters.
 const VOTER_TIMEOUT: Duration = Duration::from_secs(180);
@@ -257,6 +259,7 @@ impl Node {
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
         let (services, addresses, questions) = self.keep_kernel(&sender)?;
         let incarnation = Incarnation(u64::from_be_bytes(authority::random()?));
+        let telling = sender.clone();
         let held = self.keep_holding(Holder { cluster_id, me, incarnation }, &raft);
         let config = DirectorConfig {
             me,
@@ -292,17 +295,25 @@ impl Node {
             api: self.config.api,
             renewals,
         });
-        if let Some(address) = self.config.api {
-            let directory = raft.directory();
-            let node = Arc::clone(self);
-            crate::api::remote::start(address, server_tls, directory, node)
-                .await
-                .map_err(|cause| StartError::Listen { address, cause })?;
+        if self.config.role == Role::Director {
+            tokio::spawn(told::ask(Arc::clone(&member), telling));
         }
+        self.serve_remote(server_tls, raft.directory()).await?;
         *self.raft.lock().await = Some(raft);
         info!(node = %me, cluster = member.cluster_name, "member of the cluster");
         self.member.send_replace(Some(Arc::clone(&member)));
         Ok(member)
+    }
+
+    /// Serves `quorate` on other machines, where an address is given for that.
+    async fn serve_remote(
+        self: &Arc<Self>,
+        tls: Arc<rustls::ServerConfig>,
+        directory: PeerDirectory,
+    ) -> Result<(), StartError> {
+        let Some(address) = self.config.api else { return Ok(()) };
+        let served = crate::api::remote::start(address, tls, directory, Arc::clone(self)).await;
+        served.map_err(|cause| StartError::Listen { address, cause })
     }
 
     /// Notes on disk what a director holds, for `quorated release` after its death.

@@ -91,6 +91,7 @@ impl From<GrantReason> for peer::GrantReason {
             GrantReason::Preempt => Self::Preempt,
             GrantReason::Transfer => Self::Transfer,
             GrantReason::Evacuated => Self::Evacuated,
+            GrantReason::Disagreement => Self::Disagreement,
         }
     }
 }
@@ -105,6 +106,7 @@ pub(super) fn grant_reason(found: i32) -> Result<GrantReason, DecodeError> {
         Ok(peer::GrantReason::Preempt) => Ok(GrantReason::Preempt),
         Ok(peer::GrantReason::Transfer) => Ok(GrantReason::Transfer),
         Ok(peer::GrantReason::Evacuated) => Ok(GrantReason::Evacuated),
+        Ok(peer::GrantReason::Disagreement) => Ok(GrantReason::Disagreement),
         Ok(peer::GrantReason::Unspecified) | Err(_) => {
             Err(DecodeError::Unknown { field: "Grant.reason", found })
         }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use quorate_model::id::{Epoch, GroupName, Incarnation, LogIndex, Round};
+use quorate_model::id::{Epoch, GroupName, Incarnation, LogIndex, Revision, Round};
 use quorate_model::ownership::message::{
     Heard, Message, Obstacle, Refusal, Renew, RenewGroup, RenewReply, RenewResult, Report,
 };
+use quorate_model::reach::Reach;
 
 use super::{DecodeError, name, nanoseconds, required};
 use crate::peer::v1 as peer;
@@ -222,6 +223,12 @@ impl From<&Report> for peer::Report {
         });
         let fitness = report.obstacles.iter().map(|(group, obstacles)| peer::Fitness {
             group: group.to_string(),
+            reach: report.reach.get(group).map(|reach| peer::Reach {
+                revision: reach.revision.0,
+                up: reach.up,
+                down: reach.down,
+                all: reach.all,
+            }),
             obstacles: obstacles.iter().map(|&o| peer::fitness::Obstacle::from(o).into()).collect(),
         });
         Self {
@@ -247,17 +254,23 @@ impl TryFrom<peer::Report> for Report {
             };
             heard.insert(name("HeardGroup.group", &h.group)?, value);
         }
-        let mut obstacles = BTreeMap::new();
+        let (mut obstacles, mut reaches) = (BTreeMap::new(), BTreeMap::new());
         for fitness in report.fitness {
+            let group: GroupName = name("Fitness.group", &fitness.group)?;
+            if let Some(peer::Reach { revision, up, down, all }) = fitness.reach {
+                let reach = Reach { revision: Revision(revision), up, down, all };
+                reaches.insert(group.clone(), reach);
+            }
             let found: Result<BTreeSet<Obstacle>, DecodeError> =
                 fitness.obstacles.iter().map(|&found| obstacle(found)).collect();
-            obstacles.insert(name("Fitness.group", &fitness.group)?, found?);
+            obstacles.insert(group, found?);
         }
         Ok(Self {
             incarnation: Incarnation(report.incarnation),
             sequence: report.sequence,
             heard,
             obstacles,
+            reach: reaches,
             cold: report.cold,
         })
     }
@@ -313,7 +326,8 @@ mod tests {
             incarnation: Incarnation(3),
             sequence: 8,
             heard: [(group.clone(), heard)].into(),
-            obstacles: [(group, obstacles)].into(),
+            obstacles: [(group.clone(), obstacles)].into(),
+            reach: [(group, Reach { revision: Revision(5), up: 3, down: 2, all: 6 })].into(),
             cold: true,
         }));
         messages

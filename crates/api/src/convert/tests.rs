@@ -63,6 +63,7 @@ fn commands() -> Vec<Command> {
         GrantReason::Preempt,
         GrantReason::Transfer,
         GrantReason::Evacuated,
+        GrantReason::Disagreement,
     ];
     let grants = reasons.map(|reason| Grant {
         group: "web".parse().unwrap(),

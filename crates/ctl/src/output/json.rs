@@ -107,6 +107,17 @@ pub struct Group {
     pub since: Option<String>,
     pub standby: Vec<String>,
     pub reason: String,
+    pub reach: Vec<Reach>,
+}
+
+/// How many real servers of a group a director sees.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Reach {
+    pub node: String,
+    pub up: u32,
+    pub down: u32,
+    pub all: u32,
 }
 
 /// A virtual service.
@@ -146,6 +157,16 @@ pub struct RealServer {
     pub rates: Option<Traffic>,
     pub kernel_weight: Option<u32>,
     pub leaves_in_s: Option<u64>,
+    pub otherwise: Vec<OtherView>,
+}
+
+/// What another director sees of a real server.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct OtherView {
+    pub node: String,
+    pub state: &'static str,
+    pub reason: String,
 }
 
 /// A weight that an operator ordered in place of the configured one.
@@ -307,6 +328,7 @@ impl From<v1::GroupStatus> for Group {
             since: group.since,
             standby: group.standby,
             reason: group.reason,
+            reach: group.reach.into_iter().map(Reach::from).collect(),
         }
     }
 }
@@ -352,7 +374,21 @@ impl From<v1::RealServerStatus> for RealServer {
             rates: server.rates.map(Traffic::from),
             kernel_weight: server.kernel_weight,
             leaves_in_s: server.leaves_in_s,
+            otherwise: server.otherwise.into_iter().map(OtherView::from).collect(),
         }
+    }
+}
+
+impl From<v1::GroupReach> for Reach {
+    fn from(reach: v1::GroupReach) -> Self {
+        let v1::GroupReach { node, up, down, all } = reach;
+        Self { node, up, down, all }
+    }
+}
+
+impl From<v1::OtherView> for OtherView {
+    fn from(view: v1::OtherView) -> Self {
+        Self { state: real_server_state(view.state()), node: view.node, reason: view.reason }
     }
 }
 

@@ -32,6 +32,7 @@ mod clamp;
 mod ipvs;
 pub(crate) mod module;
 mod nft;
+pub mod path;
 mod route;
 mod rules;
 

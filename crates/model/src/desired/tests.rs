@@ -1,6 +1,7 @@
 //! What a kernel shall hold by a configuration and by verdicts.
 
 use super::*;
+use crate::spec::Through;
 use crate::spec::document::Format;
 use crate::spec::read::parse;
 
@@ -173,4 +174,25 @@ fn a_sorry_server_takes_connections_only_while_no_real_server_does() {
     assert_eq!(weights(&desired(&drained, true)), [at(9, 1), at(16, 0), at(17, 0)]);
     let none = SOURCE.replace("sorry_server = \"192.0.2.9\"\n", "");
     assert_eq!(weights(&desired(&none, false)), []);
+}
+
+#[test]
+fn the_way_of_clients_packets_leads_to_the_first_address_where_they_come() {
+    let source = SOURCE.replace("{ type = \"tcp\" }", "{ type = \"tcp\", via = \"forwarding\" }");
+    let through = |source: &str| -> Vec<Through> {
+        let targets = probe_targets(&parse(source, Format::Toml).unwrap());
+        targets.into_iter().filter_map(|target| target.through).collect()
+    };
+    let vip = "192.0.2.80:80".parse().unwrap();
+    assert_eq!(through(SOURCE), []);
+    assert_eq!(through(&source), [Through { vip, tunnelled: false }; 2]);
+    let tunnel = source.replace("[service.web]", "[service.web]\nforward = \"TUN\"");
+    assert_eq!(through(&tunnel), [Through { vip, tunnelled: true }; 2]);
+    let refused = |source: &str| parse(source, Format::Toml).unwrap_err().to_string();
+    for other in ["forward = \"NAT\"", "forward = \"TUN\"\ntunnel = \"gre\""] {
+        let other = source.replace("[service.web]", &format!("[service.web]\n{other}"));
+        assert!(refused(&other).contains("can't be tried on the way of clients' packets"));
+    }
+    let datagrams = source.replace("tcp/192", "udp/192");
+    assert!(refused(&datagrams).contains("real server 192.0.2.16 can't be tried on the way"));
 }

@@ -165,6 +165,7 @@ impl Director {
             let knowledge = known.unwrap_or_else(|| Knowledge::Inherited(standing()));
             self.verdicts.insert(target, knowledge);
         }
+        self.reaching.recount();
         effects.push(Effect::Probe(self.verdicts.keys().cloned().collect()));
         self.aim_services(effects);
     }
@@ -180,6 +181,7 @@ impl Director {
         if let Some(known) = self.verdicts.get_mut(&target) {
             let before = (known.effect(), known.weight());
             *known = Knowledge::Known(verdict);
+            self.reaching.stale = true;
             let changes = (known.effect(), known.weight()) != before;
             self.forget_found();
             // Ten thousand first verdicts that say what was taken for so already cost nothing more.

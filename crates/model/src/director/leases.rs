@@ -44,6 +44,7 @@ impl Director {
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
         if configured {
             self.look_what_is_programmed();
+            self.reaching.configured(&self.state.spec);
         }
         if configured || weighed || peopled {
             self.weighted = self.state.overrides.over(&self.state.spec);
@@ -269,6 +270,7 @@ impl Director {
     }
 
     pub(super) fn send_report(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.count_reach(now);
         // Never lower than the lease clock, which goes on when a daemon restarts.
         self.report_sequence = (self.report_sequence + 1).max(now.0);
         let report = Report {
@@ -276,6 +278,7 @@ impl Director {
             sequence: self.report_sequence,
             heard: self.voter.heard(now),
             obstacles: self.obstacles(now),
+            reach: self.reaching.own.clone(),
             cold: self.is_cold(now),
         };
         self.send(self.state.nodes.keys(), Message::Report(report.clone()), effects);

@@ -30,6 +30,7 @@ use crate::ownership::quorum::Membership;
 use crate::ownership::voter::{DurablePromises, Voter, VoterView};
 use crate::placement::{Placement, PlacementView, ReceivedReport};
 use crate::probe::{ProbeTarget, Verdict};
+use crate::reach::Told;
 use crate::spec::ClusterSpec;
 use crate::state::ClusterState;
 use crate::time::Instant;
@@ -38,6 +39,7 @@ use crate::watch::Watched;
 mod facts;
 mod goals;
 mod leases;
+mod reaching;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -129,6 +131,8 @@ pub enum Event {
     Addresses(AddressReport),
     /// Probing came to another verdict.
     Verdict(ProbeTarget, Verdict),
+    /// Other directors were asked what they see: what counts until this one has probed.
+    Told(Told),
     /// Trying an arbitration address or a track came to another verdict.
     Found(Watched, Verdict),
     /// What [`Effect::Ask`] asked was answered, or nobody answered in time.
@@ -242,6 +246,7 @@ pub struct Director {
     /// Why nothing new is begun here: the disk counts as full.
     full: Option<String>,
     facts: facts::Facts,
+    reaching: reaching::Reaching,
 }
 
 impl Director {
@@ -287,6 +292,7 @@ impl Director {
             probed: Arc::default(),
             full: None,
             facts: facts::Facts::default(),
+            reaching: reaching::Reaching::default(),
         }
     }
 
@@ -314,6 +320,7 @@ impl Director {
             Event::Services(report) => self.services_applied(now, report),
             Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
             Event::Verdict(target, verdict) => self.verdict(now, target, verdict, &mut effects),
+            Event::Told(told) => self.told(&told, &mut effects),
             Event::Found(watched, verdict) => self.found(now, &watched, verdict),
             Event::Answered(answers) => self.answered(now, answers),
             Event::Disk(full) => self.full = full,
@@ -374,6 +381,7 @@ impl Director {
             self.send_round(now, effects);
             self.send_report(now, effects);
             self.tell_releases(effects);
+            self.compare_reach(now);
         }
         // So is that an owner is silent: with the next round, up to two intervals would be lost.
         let suspects = self.suspicion_due().is_some_and(|due| now >= due);
@@ -388,6 +396,7 @@ impl Director {
                 state: &self.state,
                 membership: &self.membership,
                 reports: &self.reports,
+                behind: &self.reaching.behind,
             };
             let grants = self.placement.decide(view);
             if !grants.is_empty() {

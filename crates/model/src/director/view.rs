@@ -10,6 +10,7 @@ use crate::kernel::DeviceAddress;
 use crate::leaving::Leaver;
 use crate::ownership::message::Obstacle;
 use crate::placement::PlacementView;
+use crate::reach::Reach;
 use crate::time::Instant;
 
 /// A director's view of the cluster at one instant.
@@ -35,6 +36,10 @@ pub struct DirectorView {
     pub leaving: Vec<Leaver>,
     /// What this node found out about itself that an operator should know, in words.
     pub problems: BTreeSet<String>,
+    /// How many real servers of each group each node sees, as far as it is heard of.
+    pub reach: BTreeMap<NodeId, BTreeMap<GroupName, Reach>>,
+    /// The groups of which one director lastingly sees fewer real servers than another.
+    pub disagreed: BTreeSet<GroupName>,
     /// Whether the disk of its data directory counts as full.
     pub disk_full: bool,
     /// What the kernel said of this node's addresses.
@@ -67,6 +72,7 @@ impl Director {
             state: &self.state,
             membership: &self.membership,
             reports: &self.reports,
+            behind: &self.reaching.behind,
         };
         let lease = self.state.timing.lease();
         let groups = self.state.spec.groups.keys();
@@ -92,11 +98,16 @@ impl Director {
                 .filter_map(|&node| Some((node, view.fresh(node)?.obstacles.clone())))
                 .collect(),
             candidates: groups.map(|group| (group.clone(), view.candidates(group))).collect(),
-            reachable,
             verdicts: self.verdicts.clone(),
             lost: self.lost.clone(),
             leaving: self.leaving.leavers(now),
-            problems: self.fact_problems(now),
+            problems: self.problems(now),
+            disagreed: self.disagreed(now),
+            reach: reachable
+                .iter()
+                .filter_map(|&node| Some((node, view.fresh(node)?.reach.clone())))
+                .collect(),
+            reachable,
             disk_full: self.full.is_some(),
             addresses: self.addresses.clone(),
             services: self.services.clone(),

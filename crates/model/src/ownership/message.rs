@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::id::{Epoch, GroupName, Incarnation, LogIndex, Round};
+use crate::reach::Reach;
 
 /// A datagram between two nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct Report {
     /// What keeps it from owning each group that it knows; nothing, where the set is empty. A
     /// group without an entry is one that it has not heard of yet.
     pub obstacles: BTreeMap<GroupName, BTreeSet<Obstacle>>,
+    /// How many real servers of each group it sees. Only what stands in `obstacles` too is told.
+    pub reach: BTreeMap<GroupName, Reach>,
     /// Whether it has not listened long enough to the connections of the others: no group returns to it
     /// by itself.
     pub cold: bool,

@@ -17,6 +17,7 @@ struct World {
     membership: Membership,
     reports: BTreeMap<NodeId, ReceivedReport>,
     placement: Placement,
+    behind: Behind,
 }
 
 fn g() -> GroupName {
@@ -37,6 +38,7 @@ impl World {
             membership: Membership::default(),
             reports: BTreeMap::new(),
             placement: Placement::default(),
+            behind: Behind::new(),
         };
         for id in (1..=3).map(NodeId) {
             let description = NodeDescription {
@@ -52,6 +54,7 @@ impl World {
                 sequence: 1,
                 heard: BTreeMap::new(),
                 obstacles: BTreeMap::from([(g(), BTreeSet::new())]),
+                reach: BTreeMap::new(),
             };
             world.reports.insert(id, ReceivedReport { at: world.now, report });
         }
@@ -99,6 +102,7 @@ impl World {
             state: &self.state,
             membership: &self.membership,
             reports: &self.reports,
+            behind: &self.behind,
         };
         let grants = self.placement.decide(view);
         assert!(grants.len() <= 1);
@@ -348,6 +352,7 @@ impl World {
             state: &self.state,
             membership: &self.membership,
             reports: &self.reports,
+            behind: &self.behind,
         };
         let grants = self.placement.decide(view);
         grants.iter().map(|g| (g.group.to_string(), g.owner.0, g.reason)).collect()

@@ -3,7 +3,7 @@
 //! `delay_before_retry`, `warmup`. What outcomes mean is decided in `crate::probe`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const WARMUP_DEFAULT_MAX: Duration = Duration::from_secs(10);
 pub struct Check {
     /// What is tried.
     pub kind: CheckKind,
+    /// On which way.
+    pub via: Via,
     /// At which address, if not the real server's own.
     pub address: Option<IpAddr>,
     /// At which port, if not the real server's own.
@@ -41,6 +43,25 @@ pub struct Check {
     pub fall: u32,
     /// Whether a real server that is new counts as down until it was probed.
     pub starts_down: bool,
+}
+
+/// The way that a probe takes to a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Via {
+    /// To an address of the real server's own.
+    #[default]
+    Direct,
+    /// As IPVS sends clients' packets: to the VIP at the real server.
+    Forwarding,
+}
+
+/// The way of clients' packets to a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Through {
+    /// Where clients connect to.
+    pub vip: SocketAddrV4,
+    /// In an IP packet of their own (TUN), or as they are (DR).
+    pub tunnelled: bool,
 }
 
 /// What a probe tries.
@@ -110,6 +131,9 @@ impl fmt::Display for Check {
             CheckKind::Ping => f.write_str("ping")?,
             CheckKind::Smtp { helo } => write!(f, "smtp helo {helo}")?,
             CheckKind::Exec(exec) => write!(f, "{exec}")?,
+        }
+        if self.via == Via::Forwarding {
+            f.write_str(" via forwarding")?;
         }
         if let Some(address) = self.address {
             write!(f, " at {address}")?;

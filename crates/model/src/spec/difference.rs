@@ -351,6 +351,10 @@ fn group(old: &VipGroup, new: &VipGroup) -> Fields {
     let arbitration = |group: &VipGroup| group.arbitration.as_deref().map(list);
     fields.optional("arbitration", arbitration(old), arbitration(new), true);
     fields.tracks(&old.tracks, &new.tracks);
+    let evacuate = |group: &VipGroup| group.evacuate_on_disagreement.to_string();
+    fields.value("evacuate_on_disagreement", evacuate(old), evacuate(new), true);
+    let delay = |group: &VipGroup| group.disagreement_delay.map(duration_text);
+    fields.optional("disagreement_delay", delay(old), delay(new), true);
     fields
 }
 

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
 use crate::time::Timing;
 
-pub use check::{Check, CheckKind, Origin};
+pub use check::{Check, CheckKind, Origin, Through, Via};
 pub use document::{Diagnostics, Format};
 pub use http::{
     BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Matcher, Pattern, StatusCodes, Tls,
@@ -112,6 +112,10 @@ pub struct VipGroup {
     pub arbitration: Option<Vec<IpAddr>>,
     /// What a director has to see, in the order of the file, none twice.
     pub tracks: Vec<Track>,
+    /// Whether a director that sees fewer of the group's real servers than another may not own it.
+    pub evacuate_on_disagreement: bool,
+    /// For how long it has to see fewer; if not given, what the slowest check takes to a verdict.
+    pub disagreement_delay: Option<Duration>,
 }
 
 impl Default for ClusterSpec {
@@ -200,6 +204,23 @@ impl VirtualService {
     #[must_use]
     pub fn checks_of(&self, server: &SocketAddr) -> &[Arc<Check>] {
         self.own_checks.get(server).unwrap_or(&self.checks)
+    }
+
+    /// The way of clients' packets to a real server, from the first address at which they come; `None` where
+    /// none can be tried: by NAT, by tunnels with a header of their own, by IPv6, or for other protocols.
+    #[must_use]
+    pub fn through(&self, server: &RealServer) -> Option<Through> {
+        let tunnelled = match server.forward {
+            Forward::Dr => false,
+            Forward::Tun(Tunnel::Ipip) => true,
+            Forward::Tun(_) | Forward::Nat => return None,
+        };
+        let vip =
+            self.listen.iter().find_map(|listen| match (listen.protocol, listen.address) {
+                (Protocol::Tcp, SocketAddr::V4(vip)) if vip.port() > 0 => Some(vip),
+                _ => None,
+            })?;
+        server.address.is_ipv4().then_some(Through { vip, tunnelled })
     }
 }
 

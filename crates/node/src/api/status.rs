@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::peer::v1::{ObserveResponse, ObservedLink};
 use quorate_api::v1::{
-    ClusterStatus, GroupStatus, Health, LinkStatus, NodeState, NodeStatus, RaftRole, ServiceStatus,
-    StatusResponse,
+    ClusterStatus, GroupReach, GroupStatus, Health, LinkStatus, NodeState, NodeStatus, OtherView,
+    RaftRole, RealServerState, RealServerStatus, ServiceStatus, StatusResponse,
 };
 use quorate_model::command::UnixMillis;
 use quorate_model::director::DirectorView;
 use quorate_model::id::{GroupName, NodeId, Role};
 use quorate_model::membership::Membership;
+use quorate_model::reach::Reach;
 use quorate_model::state::{ClusterState, GrantRecord, NodeRecord};
 
 #[cfg(test)]
@@ -92,7 +93,16 @@ impl Knowledge<'_> {
             since: grant.map(|grant| rfc3339(grant.at)),
             standby: standby.filter_map(|&node| self.name(node)).collect(),
             reason: self.group_reason(group, grant, holder.is_some()),
+            reach: self.reach(group),
         }
+    }
+
+    fn reach(&self, group: &GroupName) -> Vec<GroupReach> {
+        let reach = |(node, groups): (&NodeId, &BTreeMap<GroupName, Reach>)| {
+            let &Reach { up, down, all, .. } = groups.get(group)?;
+            Some(GroupReach { node: self.name(*node)?, up, down, all })
+        };
+        self.view.reach.iter().filter_map(reach).collect()
     }
 
     /// Why the owner is who it is, or why there is none.
@@ -228,6 +238,7 @@ impl Knowledge<'_> {
             && groups.iter().all(|group| group.owner.is_some())
             && self.state.paused.is_none()
             && self.no_director_hindered()
+            && self.view.disagreed.is_empty()
             && !self.state.nodes.keys().any(|&node| self.has_full_disk(node))
             && self.state.nodes.keys().all(|&node| self.links_down(node).next().is_none());
         let health = match (quorate, whole) {
@@ -270,10 +281,24 @@ impl Knowledge<'_> {
 
     /// Each service as its group's owner sees it, or as this node does where no owner answers.
     fn services(&self) -> Vec<ServiceStatus> {
+        // There may be ten thousand.
+        let by_name = |answer: &'_ ObserveResponse| -> BTreeMap<String, usize> {
+            answer.services.iter().enumerate().map(|(at, s)| (s.name.clone(), at)).collect()
+        };
+        let places: BTreeMap<NodeId, _> =
+            self.answers.iter().map(|(node, answer)| (*node, by_name(answer))).collect();
+        let found = |node: NodeId, name: &str| {
+            self.answers.get(&node)?.services.get(*places.get(&node)?.get(name)?)
+        };
         let of = |node: NodeId, name: &str| {
-            let answer = self.answers.get(&node)?;
-            let service = answer.services.iter().find(|service| service.name == name)?.clone();
-            Some(ServiceStatus { seen_by: self.name(node).unwrap_or_default(), ..service })
+            let mut service = found(node, name)?.clone();
+            service.seen_by = self.name(node).unwrap_or_default();
+            for other in self.answers.keys().filter(|other| **other != node) {
+                if let (Some(seen), Some(by)) = (found(*other, name), self.name(*other)) {
+                    see_otherwise(&mut service, seen, &by);
+                }
+            }
+            Some(service)
         };
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
         // Services that left the configuration, and keep their connections for a while.
@@ -294,6 +319,23 @@ impl Knowledge<'_> {
                 seen.or_else(|| self.answers.keys().find_map(|node| of(*node, name)))
             })
             .collect()
+    }
+}
+
+/// Notes what another director sees otherwise of a service's real servers.
+fn see_otherwise(service: &mut ServiceStatus, seen: &ServiceStatus, by: &str) {
+    use RealServerState::{Down, Up};
+    let others: BTreeMap<&str, &RealServerStatus> =
+        seen.real_servers.iter().map(|server| (server.address.as_str(), server)).collect();
+    for server in &mut service.real_servers {
+        let Some(other) = others.get(server.address.as_str()) else { continue };
+        if matches!((server.state(), other.state()), (Up, Down) | (Down, Up)) {
+            server.otherwise.push(OtherView {
+                node: by.to_owned(),
+                state: other.state,
+                reason: other.reason.clone(),
+            });
+        }
     }
 }
 

@@ -44,6 +44,11 @@ impl<'a> Place<'a> {
         Ok(Self { to: target.address, origin, device })
     }
 
+    /// The source address that the check gives.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.origin.address
+    }
+
     fn any(&self) -> IpAddr {
         match self.to {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -2,7 +2,7 @@
 //!
 //! What an outcome means is decided by `quorate_model::probe`; only verdicts leave this module.
 //! `connect` makes connections from where the check says, `http` asks over them, `tls` keeps what
-//! TLS needs; `others` are the checks by UDP, DNS, ICMP echo, SMTP and by a program.
+//! TLS needs; `path` tries the way of clients' packets; `others` are the checks by UDP, DNS, ICMP echo, SMTP and by a program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,12 +23,16 @@ use crate::tasks::Tasks;
 mod connect;
 mod http;
 mod others;
+mod path;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 /// Tries that may be under way at once.
 const UNDER_WAY_MAX: usize = 2_048;
+/// Tries over the way of clients' packets that may be under way at once: while one is, each packet that this
+/// machine gets is held against what it waits for.
+const PATHS_MAX: usize = 64;
 /// Programs that may run at once.
 const PROGRAMS_MAX: usize = 64;
 /// How often it is logged at most that a target can't be tried.
@@ -41,6 +45,7 @@ struct Shared {
     devices: BTreeMap<InterfaceName, DeviceName>,
     under_way: Semaphore,
     programs: Semaphore,
+    paths: Semaphore,
     /// Of probes that wait for nothing to come.
     silences: Semaphore,
     tls: tls::Clients,
@@ -66,6 +71,7 @@ impl Probes {
             devices,
             under_way: Semaphore::new(UNDER_WAY_MAX),
             programs: Semaphore::new(PROGRAMS_MAX),
+            paths: Semaphore::new(PATHS_MAX),
             silences: Semaphore::new(UNDER_WAY_MAX),
             tls: tls::Clients::default(),
             patterns: http::Patterns::default(),
@@ -89,6 +95,7 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
     let slots = match &target.check.kind {
         CheckKind::Exec(_) => &shared.programs,
         CheckKind::Udp(check) if check.reply.is_none() => &shared.silences,
+        _ if target.through.is_some() => &shared.paths,
         _ => &shared.under_way,
     };
     loop {
@@ -123,6 +130,9 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exe
     };
     let timeout = target.check.timeout;
     let tried = match &target.check.kind {
+        CheckKind::Tcp if let Some(through) = target.through => {
+            path::tcp(through, &place, timeout).await
+        }
         CheckKind::Tcp => connect::tcp(&place, timeout).await.map(drop),
         CheckKind::Http(check) => {
             http::ask(check, &place, timeout, (&shared.tls, &shared.patterns)).await

@@ -25,7 +25,7 @@ fn target(address: SocketAddr, check: &str) -> ProbeTarget {
     );
     let spec = parse(&text, Format::Toml).unwrap_or_else(|wrong| panic!("{wrong}"));
     let check = Arc::clone(&spec.services.values().next().unwrap().checks[0]);
-    ProbeTarget { address, check }
+    ProbeTarget { address, check, through: None }
 }
 
 fn probes() -> (Probes, mpsc::Receiver<Event>) {

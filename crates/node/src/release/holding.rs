@@ -200,6 +200,7 @@ impl Holding {
         let fitness = |group: &GroupName| peer::Fitness {
             group: group.to_string(),
             obstacles: vec![Obstacle::Stopping.into()],
+            reach: None,
         };
         peer::Report {
             incarnation: self.holder.incarnation.0,

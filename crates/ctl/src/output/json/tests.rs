@@ -31,6 +31,11 @@ fn real_server() -> v1::RealServerStatus {
         rates: None,
         kernel_weight: Some(0),
         leaves_in_s: None,
+        otherwise: vec![v1::OtherView {
+            node: "lb2".to_owned(),
+            state: v1::RealServerState::Up.into(),
+            reason: String::new(),
+        }],
     }
 }
 
@@ -94,6 +99,7 @@ fn answered() -> v1::StatusResponse {
             since: Some("2026-01-02T03:04:05Z".to_owned()),
             standby: vec!["lb2".to_owned()],
             reason: "preferred".to_owned(),
+            reach: vec![v1::GroupReach { node: "lb2".to_owned(), up: 3, down: 1, all: 5 }],
         }],
         services: vec![v1::ServiceStatus {
             name: "web".to_owned(),
@@ -139,7 +145,7 @@ fn the_status_has_every_promised_key() {
         "groups": [{
             "name": "web", "addresses": ["192.168.10.180/32"], "owner": "lb1", "epoch": 17,
             "lease_remaining_ms": 430, "since": "2026-01-02T03:04:05Z", "standby": ["lb2"],
-            "reason": "preferred"
+            "reason": "preferred", "reach": [{ "node": "lb2", "up": 3, "down": 1, "all": 5 }]
         }],
         "services": [{
             "name": "web", "group": "web", "listen": ["tcp/192.168.10.180:80"],
@@ -155,7 +161,8 @@ fn the_status_has_every_promised_key() {
                     "connections": 1, "packets_in": 2, "packets_out": 3, "bytes_in": 4,
                     "bytes_out": 5
                 },
-                "rates": null, "kernel_weight": 0, "leaves_in_s": null
+                "rates": null, "kernel_weight": 0, "leaves_in_s": null,
+                "otherwise": [{ "node": "lb2", "state": "up", "reason": "" }]
             }]
         }],
         "answered_by": "lb2"

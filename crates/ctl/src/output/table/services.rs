@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use quorate_api::v1::{GroupStatus, Override, RealServerState, RealServerStatus, ServiceStatus};
+use quorate_api::v1::{
+    GroupStatus, OtherView, Override, RealServerState, RealServerStatus, ServiceStatus,
+};
 
 use super::status::span;
 use super::{Cell, Style, Tone, align};
@@ -96,7 +98,7 @@ fn real_server(
     };
     let state = standing.unwrap_or(state);
     let ordered = server.r#override.as_ref().map(|to| ordered(server, to, now));
-    let reasons = [server.reason.clone(), ordered.unwrap_or_default()];
+    let reasons = [server.reason.clone(), ordered.unwrap_or_default(), otherwise(server)];
     let reasons: Vec<String> = reasons.into_iter().filter(|text| !text.is_empty()).collect();
     let state = match reasons.as_slice() {
         [] => state.to_owned(),
@@ -111,6 +113,19 @@ fn real_server(
         server.inactive.to_string().into(),
         Cell::toned(state, tone),
     ]
+}
+
+/// Which directors see it otherwise.
+pub(super) fn otherwise(server: &RealServerStatus) -> String {
+    let view = |other: &OtherView| {
+        let state = json::real_server_state(other.state());
+        let reason = match other.reason.as_str() {
+            "" => String::new(),
+            reason => format!(" ({reason})"),
+        };
+        format!("{state} for {}{reason}", other.node)
+    };
+    server.otherwise.iter().map(view).collect::<Vec<_>>().join(", ")
 }
 
 /// That an operator ordered its weight, and how long that holds, as far as the state does not say so.

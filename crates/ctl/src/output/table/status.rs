@@ -304,11 +304,11 @@ fn remarks(status: &StatusResponse) -> Vec<String> {
             }
             let state = json::real_server_state(server.state());
             if state == "down" {
-                let reason = if server.reason.is_empty() { "" } else { ": " };
-                remarks.push(format!(
-                    "{} {} is down{reason}{}",
-                    service.name, server.address, server.reason
-                ));
+                let parts = [server.reason.clone(), super::services::otherwise(server)];
+                let parts: Vec<String> = parts.into_iter().filter(|p| !p.is_empty()).collect();
+                let colon = if parts.is_empty() { "" } else { ": " };
+                let (name, address) = (&service.name, &server.address);
+                remarks.push(format!("{name} {address} is down{colon}{}", parts.join(", ")));
             }
         }
     }

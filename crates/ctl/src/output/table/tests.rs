@@ -30,6 +30,7 @@ fn group(name: &str, owner: Option<&str>, since: &str) -> v1::GroupStatus {
         since: Some(since.to_owned()),
         standby: vec!["lb2".to_owned()],
         reason: if owner.is_some() { String::new() } else { "no director is eligible".to_owned() },
+        reach: Vec::new(),
     }
 }
 
@@ -238,4 +239,27 @@ fn a_pause_has_a_line_of_its_own_and_an_evacuated_node_is_named() {
         "PAUSED by client ada since 2026-01-04T03:00:00Z: no failover, nothing moves by itself \
          until `quorate resume`"
     );
+}
+
+#[test]
+fn who_sees_a_real_server_otherwise_stands_behind_its_state() {
+    let mut example = example();
+    let view = |node: &str, reason: &str| v1::OtherView {
+        node: node.to_owned(),
+        state: if reason.is_empty() { v1::RealServerState::Up } else { v1::RealServerState::Down }
+            .into(),
+        reason: reason.to_owned(),
+    };
+    let down = i32::from(v1::RealServerState::Down);
+    for server in &mut example.services[0].real_servers {
+        let other = if server.state == down { view("lb2", "") } else { view("lb3", "no route") };
+        server.otherwise = vec![other];
+    }
+    let now: Timestamp = "2026-01-04T04:00:47Z".parse().unwrap();
+    let text = status(&example, now, Style::default());
+    assert!(text.contains(", up for lb2"), "{text}");
+    let chosen: Vec<_> = example.services.iter().collect();
+    let text = services(&chosen, &example.groups, now, Style::default());
+    assert!(text.contains("up: down for lb3 (no route)"), "{text}");
+    assert!(text.contains(", up for lb2"), "{text}");
 }

@@ -6,7 +6,7 @@ use crate::id::LogIndex;
 
 impl World {
     /// This node leads the Raft group from now on, and no other.
-    fn lead(&mut self, leader: u64) {
+    pub(super) fn lead(&mut self, leader: u64) {
         let membership = self.director(leader).membership.clone();
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             let leads = id == leader;
@@ -29,7 +29,11 @@ impl World {
     }
 
     /// Time passes; what the leader proposes is committed, and applied by all that are not cut off.
-    fn govern(&mut self, leader: u64, time: Duration) -> Vec<(String, u64, GrantReason)> {
+    pub(super) fn govern(
+        &mut self,
+        leader: u64,
+        time: Duration,
+    ) -> Vec<(String, u64, GrantReason)> {
         let mut moves = Vec::new();
         let end = self.now + time;
         while self.now < end {
@@ -46,7 +50,7 @@ impl World {
         moves
     }
 
-    fn evacuate(&mut self, node: u64) {
+    pub(super) fn evacuate(&mut self, node: u64) {
         let order = Some(Order { author: "ada".to_owned(), at: UnixMillis(0) });
         let index = LogIndex(self.state.applied.0 + 1);
         self.state.apply(index, &Command::Evacuate { node: NodeId(node), order }).unwrap();

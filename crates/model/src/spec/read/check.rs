@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::id::{InterfaceName, ServiceName};
 use crate::spec::document::{Diagnostics, Field, Table};
-use crate::spec::{Check, CheckKind, Origin, UdpCheck};
+use crate::spec::{Check, CheckKind, Origin, UdpCheck, Via};
 
 use super::{http, keys, kinds, service};
 
@@ -190,11 +190,13 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
     let starts_down = table.get("start").map_or(Some(false), |value| {
         value.choice("start", &[("up", false), ("down", true)], &[], out)
     });
+    let via = via(&table, of, out);
     let address = table.get("address").map_or(Some(None), |value| value.address(out).map(Some));
     let port = port(&table, "port", out);
     let origin = origin(&table, address.flatten(), out);
     Some(Check {
         kind: kind?,
+        via: via?,
         address: address?,
         port: port?,
         origin: origin?,
@@ -207,6 +209,29 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
         fall: fall?,
         starts_down: starts_down?,
     })
+}
+
+/// The way of its probes. Over that of clients' packets, it is the service that says where they go.
+fn via(table: &Table<'_>, of: Option<Type>, out: &mut Diagnostics) -> Option<Via> {
+    let Some(field) = table.get("via") else { return Some(Via::Direct) };
+    let words = [("direct", Via::Direct), ("forwarding", Via::Forwarding)];
+    let via = field.choice("via", &words, &[], out)?;
+    if via == Via::Direct {
+        return Some(via);
+    }
+    if let Some(of) = of.filter(|of| *of != Type::Tcp) {
+        let message = format!("a check of type {} can't go the way of clients' packets", of.word());
+        let help = "a second check does: check = [.., { type = \"tcp\", via = \"forwarding\" }]";
+        out.push(field.problem(message).help(help));
+        return None;
+    }
+    let mut others = ["address", "port", "source_port", "interface", "mark"].into_iter();
+    if let Some(other) = others.find_map(|key| table.get(key)) {
+        let message = "its packets go to the VIP at the real server: the service says where";
+        out.push(other.problem(message).help("leave it out, or via = \"direct\""));
+        return None;
+    }
+    Some(via)
 }
 
 /// That no error comes is only known once the kernel has given up asking for the real server's MAC,

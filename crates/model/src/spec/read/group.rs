@@ -14,6 +14,9 @@ use super::{ADDRESSES_MAX, GROUPS_MAX, NODES_NAMED_MAX, address, keys};
 
 /// Longest `preempt_delay`.
 pub const PREEMPT_DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Shortest and longest `disagreement_delay`: below it, what is told is when each director looked.
+const DISAGREEMENT_DELAY: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// The groups read so far, and what services need to know of them.
 #[derive(Debug, Default)]
@@ -93,6 +96,11 @@ fn group(
         Some(list) => tracks.named(&list, out),
         None => Some(Vec::new()),
     };
+    let evacuate = table.get("evacuate_on_disagreement").map_or(Some(false), |flag| flag.flag(out));
+    let disagreement_delay = match table.get("disagreement_delay") {
+        Some(delay) => delay.duration("disagreement_delay", DISAGREEMENT_DELAY, out).map(Some),
+        None => Some(None),
+    };
     Some(VipGroup {
         addresses: addresses?,
         prefer: prefer?,
@@ -101,6 +109,8 @@ fn group(
         preempt_delay: preempt_delay?,
         arbitration: arbitration?,
         tracks: tracks?,
+        evacuate_on_disagreement: evacuate?,
+        disagreement_delay: disagreement_delay?,
     })
 }
 

@@ -122,6 +122,8 @@ pub(super) const GROUP: TableKeys = TableKeys {
         Key::with_default("preempt_delay", "\"60s\""),
         Key::optional("arbitration"),
         Key::with_default("track", "[]"),
+        Key::with_default("evacuate_on_disagreement", "false"),
+        Key::optional("disagreement_delay"),
     ],
     foreign: &[
         ("virtual_ipaddress", "addresses = [..]"),
@@ -137,7 +139,7 @@ pub(super) const GROUP: TableKeys = TableKeys {
         ("track_file", "track = [..] and a [track.NAME] with type = \"file\""),
         ("track_interface", "track = [..] and a [track.NAME] with type = \"interface\""),
     ],
-    later: &["routes", "rules", "notify", "hooks", "evacuate_on_disagreement"],
+    later: &["routes", "rules", "notify", "hooks"],
 };
 
 pub(super) const ADDRESS: TableKeys = TableKeys {
@@ -313,6 +315,7 @@ pub(super) const CHECK: TableKeys = TableKeys {
     title: "[check.NAME]",
     keys: &[
         Key::required("type"),
+        Key::with_default("via", "\"direct\""),
         Key::optional("address"),
         Key::optional("port"),
         Key::optional("source"),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::spec::document::{Diagnostics, Table};
-use crate::spec::{Check, RealServer, VirtualService};
+use crate::spec::{Check, RealServer, Via, VirtualService};
 
 use super::real_server::Given;
 
@@ -74,10 +74,21 @@ pub(super) fn probed(
         let (source, _) = sources.find(|(source, check)| differs(source, check))?;
         Some((server, source))
     });
+    let pathless = service.real_servers.iter().find(|server| {
+        let mut checks = service.checks_of(&server.address).iter();
+        checks.any(|check| check.via == Via::Forwarding) && service.through(server).is_none()
+    });
     let at = table.get("check").map_or_else(|| table.at.clone(), |field| field.at);
     if let Some(server) = portless {
         let message = format!("{} has no port to probe", of(server));
         out.push(at.problem(message).help("check = { type = \"tcp\", port = 80 }"));
+        return None;
+    }
+    if let Some(server) = pathless {
+        let message = format!("{} can't be tried on the way of clients' packets", of(server));
+        let help = "via = \"forwarding\" needs a listener by TCP with an IPv4 address and a port, and \
+                    forward = \"DR\" or \"TUN\" (ipip)";
+        out.push(at.problem(message).help(help));
         return None;
     }
     if let Some((server, source)) = foreign {

@@ -127,6 +127,7 @@ fn a_check_and_a_pool_are_named_or_written_in_place() {
     let interval = Duration::from_millis(500);
     let expected = Check {
         kind: CheckKind::Tcp,
+        via: crate::spec::Via::Direct,
         address: None,
         port: None,
         origin: Origin::default(),

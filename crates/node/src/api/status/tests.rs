@@ -402,3 +402,45 @@ fn a_link_that_is_down_between_two_nodes_that_are_not_is_a_problem_and_degrades(
     assert!(world.node(1).problems.is_empty());
     assert_eq!(world.node(3).links, []);
 }
+
+#[test]
+fn who_sees_a_real_server_otherwise_than_the_owner_is_told() {
+    let mut world = World::owned_by(2);
+    let server = |address: &str, state: RealServerState, reason: &str| RealServerStatus {
+        address: address.to_owned(),
+        state: state.into(),
+        reason: reason.to_owned(),
+        ..RealServerStatus::default()
+    };
+    use RealServerState::{Down, Unknown, Up};
+    let views = [(1, Up, Up, ""), (2, Down, Up, "no route"), (3, Unknown, Down, "reset")];
+    for (node, first, second, reason) in views {
+        let mut service = ServiceStatus { name: "web".to_owned(), ..ServiceStatus::default() };
+        service.real_servers = vec![server("a", first, reason), server("b", second, reason)];
+        world.answers.get_mut(&NodeId(node)).unwrap().services = vec![service];
+    }
+    let service = world.compose().services.remove(0);
+    assert_eq!(service.seen_by, "n2");
+    let otherwise: Vec<Vec<(&str, RealServerState, &str)>> = service
+        .real_servers
+        .iter()
+        .map(|s| s.otherwise.iter().map(|o| (o.node.as_str(), o.state(), o.reason.as_str())))
+        .map(Iterator::collect)
+        .collect();
+    assert_eq!(otherwise, [vec![("n1", Up, "")], vec![("n3", Down, "reset")]]);
+}
+
+#[test]
+fn how_many_real_servers_each_director_sees_is_told_and_a_disagreement_degrades_the_cluster() {
+    let mut world = World::owned_by(2);
+    for (node, up) in [(1, 3), (2, 1)] {
+        let reach = Reach { revision: quorate_model::id::Revision(1), up, down: 3 - up, all: 3 };
+        world.view.reach.insert(NodeId(node), BTreeMap::from([(web(), reach)]));
+    }
+    let told: Vec<(String, u32, u32, u32)> =
+        world.group().reach.into_iter().map(|r| (r.node, r.up, r.down, r.all)).collect();
+    assert_eq!(told, [("n1".to_owned(), 3, 0, 3), ("n2".to_owned(), 1, 2, 3)]);
+    assert_eq!(world.cluster().health(), Health::Ok);
+    world.view.disagreed.insert(web());
+    assert_eq!(world.cluster().health(), Health::Degraded);
+}

@@ -123,6 +123,7 @@ pub(super) mod tests {
         let fitness = |number: usize| peer::Fitness {
             group: format!("group-{number}"),
             obstacles: Vec::new(),
+            reach: None,
         };
         Message::Report(peer::Report {
             incarnation: 1,

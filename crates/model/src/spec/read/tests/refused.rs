@@ -201,6 +201,12 @@ preempt_delay = 60
 
 preempt_delay = "25h"
 => 4:17: group.a.preempt_delay: preempt_delay is 0s to 24h, not 25h
+
+evacuate_on_disagreement = "yes"
+=> 4:28: group.a.evacuate_on_disagreement: true or false is expected here, not a string
+
+disagreement_delay = "50ms"
+=> 4:22: group.a.disagreement_delay: disagreement_delay is 100ms to 1h, not 50ms
 "#,
     );
 }

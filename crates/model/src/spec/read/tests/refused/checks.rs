@@ -13,6 +13,12 @@ check = { }
 check = { type = "grpc" }
 => 5:18: service.web.check.type: this version of Quorate does not have checks of type "grpc" yet (type = "tcp" is there)
 
+check = { type = "ping", via = "forwarding" }
+=> 5:32: service.web.check.via: a check of type ping can't go the way of clients' packets (a second check does: check = [.., { type = "tcp", via = "forwarding" }])
+
+check = { type = "tcp", via = "forwarding", port = 80 }
+=> 5:52: service.web.check.port: its packets go to the VIP at the real server: the service says where (leave it out, or via = "direct")
+
 check = { type = "ping", port = 80 }
 => 5:33: service.web.check.port: a check of type ping has no "port" (leave it out)
 

@@ -1,0 +1,146 @@
+//! What this director sees of the real servers, held against what the others do. Tests:
+//! `director/tests/reaching.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Director, Effect};
+use crate::desired::{self, Knowledge, Standing};
+use crate::id::GroupName;
+use crate::placement::{Behind, PlacementView};
+use crate::reach::{self, Disagreement, Disagreements, Reach, Told};
+use crate::spec::ClusterSpec;
+use crate::time::Instant;
+
+/// How long after it was counted what this director sees is counted again at the earliest, and how much
+/// longer for each target: at its start ten thousand first verdicts come within seconds.
+const COUNT_EVERY: Duration = Duration::from_millis(20);
+const COUNT_EVERY_EACH: Duration = Duration::from_micros(20);
+
+/// What is known of it.
+#[derive(Debug, Default)]
+pub(super) struct Reaching {
+    /// What this director sees of each group.
+    pub(super) own: BTreeMap<GroupName, Reach>,
+    /// Whether a verdict came since that was counted.
+    pub(super) stale: bool,
+    /// When it may be counted again.
+    next: Instant,
+    /// For how long directors have to disagree.
+    delays: BTreeMap<GroupName, Duration>,
+    disagreements: Disagreements,
+    /// What placement heeds of them.
+    pub(super) behind: Behind,
+}
+
+impl Reaching {
+    /// The configuration is another.
+    pub(super) fn configured(&mut self, spec: &ClusterSpec) {
+        self.delays = reach::delays(spec);
+        self.disagreements.retain(|group| self.delays.contains_key(group));
+    }
+
+    /// What is probed is another: it is counted with the next report.
+    pub(super) fn recount(&mut self) {
+        (self.stale, self.next) = (true, Instant::default());
+    }
+}
+
+impl Director {
+    /// Counts anew what this director sees, where verdicts came since.
+    pub(super) fn count_reach(&mut self, now: Instant) {
+        if !self.reaching.stale || now < self.reaching.next {
+            return;
+        }
+        let targets = u32::try_from(self.verdicts.len()).unwrap_or(u32::MAX);
+        self.reaching.next = now + COUNT_EVERY + COUNT_EVERY_EACH.saturating_mul(targets);
+        self.reaching.stale = false;
+        self.reaching.own = reach::count(&self.weighted, &self.verdicts, self.state.revision());
+    }
+
+    /// What the others see counts until this director has probed, but for what its own kernel held: that
+    /// is what it saw itself a moment ago, by its own way.
+    pub(super) fn told(&mut self, told: &Told, effects: &mut Vec<Effect>) {
+        let Some(found) = &self.found else { return };
+        let own = desired::inherited(&self.weighted, found);
+        for (name, service) in &self.weighted.services {
+            let Some(seen) = told.get(name) else { continue };
+            for server in &service.real_servers {
+                let Some(&up) = seen.get(&server.address) else { continue };
+                let targets = desired::targets(service, server);
+                for target in targets.filter(|target| !own.contains_key(target)) {
+                    if let Some(Knowledge::Inherited(standing)) = self.verdicts.get_mut(&target) {
+                        *standing = if up { Standing::Taking } else { Standing::Out };
+                    }
+                }
+            }
+        }
+        self.aim_services(effects);
+    }
+
+    /// Holds the reports of all against each other.
+    pub(super) fn compare_reach(&mut self, now: Instant) {
+        let behind = std::mem::take(&mut self.reaching.behind);
+        let view = PlacementView {
+            now,
+            state: &self.state,
+            membership: &self.membership,
+            reports: &self.reports,
+            behind: &behind,
+        };
+        self.reaching.disagreements.note(view);
+        for group in self.reaching.disagreements.groups() {
+            let settings = self.state.spec.groups.get(group);
+            let heeded = settings.is_some_and(|settings| settings.evacuate_on_disagreement);
+            let Some(&delay) = self.reaching.delays.get(group).filter(|_| heeded) else { continue };
+            let lasting = self.reaching.disagreements.lasting(now, group, delay);
+            if !lasting.is_empty() {
+                self.reaching.behind.insert(group.clone(), lasting);
+            }
+        }
+    }
+
+    /// Who lastingly sees fewer real servers of a group than others do, and whom each is furthest behind.
+    fn lasting(&self, now: Instant, group: &GroupName) -> Vec<Disagreement> {
+        let Some(&delay) = self.reaching.delays.get(group) else { return Vec::new() };
+        let reach = |node| Some((node, *self.reports.get(&node)?.report.reach.get(group)?));
+        let mut furthest: BTreeMap<_, Disagreement> = BTreeMap::new();
+        for (behind, ahead) in self.reaching.disagreements.lasting(now, group, delay) {
+            let (Some(behind), Some(ahead)) = (reach(behind), reach(ahead)) else { continue };
+            let known = furthest.entry(behind.0).or_insert(Disagreement { behind, ahead });
+            if ahead.1.up > known.ahead.1.up {
+                known.ahead = ahead;
+            }
+        }
+        furthest.into_values().collect()
+    }
+
+    /// The groups about which directors lastingly disagree.
+    pub(super) fn disagreed(&self, now: Instant) -> BTreeSet<GroupName> {
+        let groups = self.reaching.disagreements.groups();
+        groups.filter(|group| !self.lasting(now, group).is_empty()).cloned().collect()
+    }
+
+    /// What an operator should know of this director, in words.
+    pub(super) fn problems(&self, now: Instant) -> BTreeSet<String> {
+        let mut problems = self.fact_problems(now);
+        let me = self.config.me;
+        for group in self.reaching.disagreements.groups() {
+            let lasting = self.lasting(now, group);
+            let Some(mine) = lasting.iter().find(|d| d.behind.0 == me) else { continue };
+            let (other, more) = mine.ahead;
+            let Some(other) = self.state.nodes.get(&other) else { continue };
+            let Reach { down, all, .. } = mine.behind.1;
+            let order = match self.granted(group) {
+                Some(_) => format!(", or move it: `quorate transfer {group}`"),
+                None => String::new(),
+            };
+            problems.insert(format!(
+                "sees {down} of {all} real servers of {group} down, while {} sees {} up: look at this \
+                 director's own way to them{order}",
+                other.description.name, more.up
+            ));
+        }
+        problems
+    }
+}
