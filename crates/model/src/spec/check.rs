@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::document::duration_text;
 use super::http::HttpCheck;
-use super::kinds::{DnsCheck, ExecCheck, UdpCheck};
+use super::kinds::{DnsCheck, ExecCheck, GrpcCheck, UdpCheck};
 use crate::id::InterfaceName;
 
 const WARMUP_DEFAULT_MAX: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub enum CheckKind {
     Tcp,
     /// An HTTP server answers as it should.
     Http(HttpCheck),
+    /// A gRPC server says that it serves.
+    Grpc(GrpcCheck),
     /// A datagram is answered as it should be.
     Udp(UdpCheck),
     /// A DNS server answers.
@@ -93,6 +95,7 @@ impl Check {
             CheckKind::Ping | CheckKind::Exec(_) => false,
             CheckKind::Tcp
             | CheckKind::Http(_)
+            | CheckKind::Grpc(_)
             | CheckKind::Udp(_)
             | CheckKind::Dns(_)
             | CheckKind::Smtp { .. } => true,
@@ -105,6 +108,7 @@ impl fmt::Display for Check {
         match &self.kind {
             CheckKind::Tcp => f.write_str("tcp")?,
             CheckKind::Http(http) => write!(f, "{http}")?,
+            CheckKind::Grpc(grpc) => write!(f, "{grpc}")?,
             CheckKind::Udp(udp) => write!(f, "{udp}")?,
             CheckKind::Dns(dns) => write!(f, "{dns}")?,
             CheckKind::Ping => f.write_str("ping")?,

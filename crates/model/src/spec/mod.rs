@@ -32,7 +32,9 @@ pub use ipvs::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
     Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
-pub use kinds::{DNS_RECORDS, DnsCheck, DnsRecord, ExecCheck, RCODES, Rcode, UdpCheck, UdpReply};
+pub use kinds::{
+    DNS_RECORDS, DnsCheck, DnsRecord, ExecCheck, GrpcCheck, RCODES, Rcode, UdpCheck, UdpReply,
+};
 pub use nodes::{KnownNode, against_nodes};
 pub use read::parse;
 pub use track::{FileRule, Track, TrackKind};

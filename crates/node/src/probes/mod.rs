@@ -1,8 +1,8 @@
 //! Probing real servers: one task for each target, started and ended as the director says.
 //!
 //! What an outcome means is decided by `quorate_model::probe`; only verdicts leave this module.
-//! `connect` makes connections from where the check says, `http` asks over them, `tls` keeps what
-//! TLS needs; `others` are the checks by UDP, DNS, ICMP echo, SMTP and by a program.
+//! `connect` makes connections from where the check says, `http` and `grpc` ask over them, `tls` keeps
+//! what TLS needs; `others` are the checks by UDP, DNS, ICMP echo, SMTP and by a program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::exec::Exec;
 use crate::tasks::Tasks;
 
 mod connect;
+mod grpc;
 mod http;
 mod others;
 #[cfg(test)]
@@ -127,6 +128,7 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exe
         CheckKind::Http(check) => {
             http::ask(check, &place, timeout, (&shared.tls, &shared.patterns)).await
         }
+        CheckKind::Grpc(check) => grpc::ask(check, &place, timeout, &shared.tls).await,
         CheckKind::Udp(check) => others::udp(check, &place, timeout).await,
         CheckKind::Dns(check) => others::dns(check, &place, timeout).await,
         CheckKind::Ping => others::ping(&place, timeout).await,

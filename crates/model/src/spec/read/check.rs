@@ -95,6 +95,7 @@ enum Type {
     Tcp,
     Http,
     Https,
+    Grpc,
     Udp,
     Dns,
     Ping,
@@ -102,10 +103,11 @@ enum Type {
     Exec,
 }
 
-const TYPES: [(&str, Type); 8] = [
+const TYPES: [(&str, Type); 9] = [
     ("tcp", Type::Tcp),
     ("http", Type::Http),
     ("https", Type::Https),
+    ("grpc", Type::Grpc),
     ("udp", Type::Udp),
     ("dns", Type::Dns),
     ("ping", Type::Ping),
@@ -122,7 +124,7 @@ const TYPES_FOREIGN: [(&str, &str); 8] = [
     ("SMTP_CHECK", "smtp"),
     ("MISC_CHECK", "exec"),
 ];
-const TYPES_LATER: [&str; 3] = ["grpc", "file", "bfd"];
+const TYPES_LATER: [&str; 2] = ["file", "bfd"];
 
 impl Type {
     fn word(self) -> &'static str {
@@ -138,6 +140,7 @@ impl Type {
             Self::Smtp => kinds::SMTP_KEYS.to_vec(),
             Self::Exec => kinds::EXEC_KEYS.to_vec(),
             Self::Http => http::own_keys().collect(),
+            Self::Grpc => http::GRPC_KEYS.into_iter().chain(http::TLS_KEYS).collect(),
             Self::Https => http::own_keys().chain(http::TLS_KEYS).collect(),
         }
     }
@@ -161,6 +164,7 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
             Type::Tcp => Some(CheckKind::Tcp),
             Type::Http => http::check(&table, false, out).map(CheckKind::Http),
             Type::Https => http::check(&table, true, out).map(CheckKind::Http),
+            Type::Grpc => http::grpc(&table, out),
             Type::Udp => kinds::udp(&table, out),
             Type::Dns => kinds::dns(&table, out),
             Type::Ping => Some(CheckKind::Ping),

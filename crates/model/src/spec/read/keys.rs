@@ -337,6 +337,8 @@ pub(super) const CHECK: TableKeys = TableKeys {
         Key::optional("md5"),
         Key::optional("body"),
         Key::optional("body_absent"),
+        Key::with_default("service", "\"\""),
+        Key::with_default("tls", "false"),
         Key::optional("sni"),
         Key::with_default("verify", "false"),
         Key::optional("ca"),

@@ -188,6 +188,12 @@ fn the_other_checks_are_read_with_what_they_ask() {
             "type = \"dns\", name = \"a.example.\", rcode = [\"NOERROR\", \"NXDOMAIN\"]",
             "dns SOA a.example NOERROR,NXDOMAIN every",
         ),
+        ("type = \"grpc\"", "type = \"grpc\", service = \"\", tls = false", "grpc every"),
+        (
+            "type = \"grpc\", tls = true, service = \"a.B\", host = \"c:1\", sni = \"d\"",
+            "type = \"grpc\", tls = true, service = \"a.B\", host = \"c:1\", sni = \"d\", verify = false",
+            "grpc by tls service a.B host c:1 sni d every",
+        ),
         ("type = \"ping\"", "type = \"ping\", rise = 1", "ping every"),
         ("type = \"smtp\"", "type = \"smtp\", helo = \"localhost\"", "smtp helo localhost every"),
         (

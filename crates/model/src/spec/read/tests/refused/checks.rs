@@ -10,8 +10,23 @@ fn checks_that_are_none() {
 check = { }
 => 5:9: service.web.check.type: "type" is missing (type = "tcp")
 
-check = { type = "grpc" }
-=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "grpc" yet (type = "tcp" is there)
+check = { type = "bfd" }
+=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "bfd" yet (type = "tcp" is there)
+
+check = { type = "grpc", service = "a b" }
+=> 5:36: service.web.check.service: the name of a service has 1 to 4095 visible ASCII characters
+
+check = { type = "grpc", host = "a/b" }
+=> 5:33: service.web.check.host: "a/b" is not a name or address, nor with a port (host = "www.example.com:8443")
+
+check = { type = "grpc", verify = true }
+=> 5:35: service.web.check.verify: the server is not spoken to by TLS (tls = true)
+
+check = { type = "grpc", tls = true, ca = "/ca.pem" }
+=> 5:43: service.web.check.ca: the server's certificate is not looked at (verify = true)
+
+check = { type = "grpc", path = "/" }
+=> 5:33: service.web.check.path: a check of type grpc has no "path" (leave it out)
 
 check = { type = "ping", port = 80 }
 => 5:33: service.web.check.port: a check of type ping has no "port" (leave it out)
