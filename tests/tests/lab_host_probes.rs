@@ -229,6 +229,9 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
         servers.start(&deployment, port, answer);
     }
     servers.start_grpc(&deployment, 8010);
+    // One file for all directors, which run on one host here.
+    let state = folder.path().join("state");
+    std::fs::write(&state, "0\n").unwrap();
     let mut configuration = String::from(
         "group.web = { interface = \"public\", addresses = [\"192.168.10.180/32\"] }\n\
          [check.page]\ntype = \"http\"\npath = \"/health\"\ninterval = \"200ms\"\n\
@@ -237,6 +240,11 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
          [check.cart]\ntype = \"grpc\"\nservice = \"shop.Cart\"\ninterval = \"200ms\"\nretry = 0\n\
          [check.open]\ntype = \"tcp\"\ninterval = \"200ms\"\n",
     );
+    write!(
+        configuration,
+        "[check.state]\ntype = \"file\"\npath = {state:?}\ninterval = \"50ms\"\nretry = 0\n"
+    )
+    .unwrap();
     let ca = folder.path().join("ca.pem");
     for (name, verify) in [
         ("known", format!("verify = true\nca = \"{}\"", ca.display())),
@@ -252,7 +260,7 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
                       forward = \"NAT\"\ncheck = \"page\"\nreal_servers = [\n";
     let own = [(8001, ""), (8002, ""), (8003, ""), (8004, ""), (8005, "known"), (8006, "damped")];
     let nobody = [(8007, "")];
-    for (port, check) in own.into_iter().chain(nobody).chain([(8010, "cart")]) {
+    for (port, check) in own.into_iter().chain(nobody).chain([(8010, "cart"), (8011, "state")]) {
         let check = if check.is_empty() { String::new() } else { format!(", check = \"{check}\"") };
         writeln!(configuration, "  {{ address = \"{}:{port}\"{check} }},", SERVER.1).unwrap();
     }
@@ -273,8 +281,15 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
             (8006, "down", "GET /: status 503"),
             (8007, "down", "GET /health: connection refused: nothing listens"),
             (8010, "up", ""),
+            (8011, "up", ""),
         ],
     );
+    std::fs::write(&state, "1\n").unwrap();
+    let says = format!("{} says 1, not 0", state.display());
+    wait_for_all(&deployment, &[(8011, "down", &says)]);
+    std::fs::remove_file(&state).unwrap();
+    let gone = format!("{} can't be read: No such file", state.display());
+    wait_for_all(&deployment, &[(8011, "down", &gone)]);
     // It goes on flapping, and no director takes it back.
     let seen = probes.load(Ordering::SeqCst);
     while probes.load(Ordering::SeqCst) < seen + 40 * DIRECTORS.len() {

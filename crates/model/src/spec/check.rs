@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::document::duration_text;
 use super::http::HttpCheck;
-use super::kinds::{DnsCheck, ExecCheck, GrpcCheck, UdpCheck};
+use super::kinds::{DnsCheck, ExecCheck, FileCheck, GrpcCheck, UdpCheck};
 use crate::id::InterfaceName;
 
 const WARMUP_DEFAULT_MAX: Duration = Duration::from_secs(10);
@@ -65,6 +65,8 @@ pub enum CheckKind {
     },
     /// A program says so.
     Exec(ExecCheck),
+    /// A file says so.
+    File(FileCheck),
 }
 
 /// Where a probe comes from; what is left out, the system chooses.
@@ -92,7 +94,7 @@ impl Check {
     #[must_use]
     pub fn has_port(&self) -> bool {
         match self.kind {
-            CheckKind::Ping | CheckKind::Exec(_) => false,
+            CheckKind::Ping | CheckKind::Exec(_) | CheckKind::File(_) => false,
             CheckKind::Tcp
             | CheckKind::Http(_)
             | CheckKind::Grpc(_)
@@ -114,6 +116,7 @@ impl fmt::Display for Check {
             CheckKind::Ping => f.write_str("ping")?,
             CheckKind::Smtp { helo } => write!(f, "smtp helo {helo}")?,
             CheckKind::Exec(exec) => write!(f, "{exec}")?,
+            CheckKind::File(file) => write!(f, "{file}")?,
         }
         if let Some(address) = self.address {
             write!(f, " at {address}")?;

@@ -1,8 +1,9 @@
-//! What checks by gRPC, UDP, DNS, SMTP and by a program ask, and which answers are good ones; the words
-//! are those of keepalived.conf(5), and of the gRPC Health Checking Protocol.
+//! What checks by gRPC, UDP, DNS, SMTP, by a program and a file ask, and which answers are good ones; the
+//! words are those of keepalived.conf(5), and of the gRPC Health Checking Protocol.
 
 use std::fmt;
 
+use super::WEIGHT_MAX;
 use super::http::Tls;
 
 /// A gRPC server is asked for its health (`grpc.health.v1.Health/Check`).
@@ -244,6 +245,46 @@ impl ExecCheck {
     }
 }
 
+/// A file of the director's says how the real server is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileCheck {
+    /// Absolute, on every director.
+    pub path: String,
+    /// Whether the number in it is a weight.
+    pub dynamic: bool,
+}
+
+impl FileCheck {
+    /// What the file's text says, which is a number with nothing but spaces around it: 0 is good and
+    /// all else is not (keepalived.conf(5), track_file without a weight); with `dynamic` it is the
+    /// weight, and one below 0 is not good.
+    ///
+    /// # Errors
+    /// With the reason, for a person, where the real server failed.
+    pub fn judge(&self, text: &str) -> Result<Option<u32>, String> {
+        let path = &self.path;
+        let text = text.trim();
+        let Ok(number) = text.parse::<i64>() else {
+            let shortened: String = text.chars().take(60).collect();
+            return Err(format!("{path} says {shortened:?}, which is no number"));
+        };
+        match (self.dynamic, u32::try_from(number)) {
+            (false, Ok(0)) => Ok(None),
+            (false, _) => Err(format!("{path} says {number}, not 0")),
+            (true, Ok(weight)) if weight <= WEIGHT_MAX => Ok(Some(weight)),
+            (true, _) if number < 0 => Err(format!("{path} says {number}, below 0")),
+            (true, _) => Err(format!("{path} says {number}, and no weight is above {WEIGHT_MAX}")),
+        }
+    }
+}
+
+impl fmt::Display for FileCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, dynamic } = self;
+        write!(f, "file {path}{}", if *dynamic { " dynamic" } else { "" })
+    }
+}
+
 impl fmt::Display for GrpcCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tls, service, host } = self;
@@ -299,6 +340,30 @@ impl fmt::Display for ExecCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_in_a_file_is_a_verdict_and_with_dynamic_a_weight() {
+        let judge = |dynamic, text: &str| FileCheck { path: "/f".to_owned(), dynamic }.judge(text);
+        assert_eq!(
+            [" 0\n", "-0", "+0"].map(|text| judge(false, text)),
+            [Ok(None), Ok(None), Ok(None)]
+        );
+        assert_eq!(judge(false, "1").unwrap_err(), "/f says 1, not 0");
+        assert_eq!(judge(false, "-1").unwrap_err(), "/f says -1, not 0");
+        assert_eq!(judge(true, "0"), Ok(Some(0)));
+        assert_eq!(judge(true, "65535\n"), Ok(Some(65_535)));
+        assert_eq!(judge(true, "-1").unwrap_err(), "/f says -1, below 0");
+        assert_eq!(
+            judge(true, "65536").unwrap_err(),
+            "/f says 65536, and no weight is above 65535"
+        );
+        for (text, shown) in [("", "\"\""), ("5 5", "\"5 5\""), ("1e3", "\"1e3\"")] {
+            let wrong = judge(true, text).unwrap_err();
+            assert_eq!(wrong, format!("/f says {shown}, which is no number"));
+        }
+        assert!(judge(true, "99999999999999999999").unwrap_err().ends_with("no number"));
+        assert!(judge(false, &"x".repeat(4_096)).unwrap_err().len() < 120);
+    }
 
     #[test]
     fn only_serving_is_good_health_and_any_other_says_what_to_do() {

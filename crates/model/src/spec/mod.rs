@@ -33,7 +33,8 @@ pub use ipvs::{
     Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
 pub use kinds::{
-    DNS_RECORDS, DnsCheck, DnsRecord, ExecCheck, GrpcCheck, RCODES, Rcode, UdpCheck, UdpReply,
+    DNS_RECORDS, DnsCheck, DnsRecord, ExecCheck, FileCheck, GrpcCheck, RCODES, Rcode, UdpCheck,
+    UdpReply,
 };
 pub use nodes::{KnownNode, against_nodes};
 pub use read::parse;

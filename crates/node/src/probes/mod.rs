@@ -2,7 +2,7 @@
 //!
 //! What an outcome means is decided by `quorate_model::probe`; only verdicts leave this module.
 //! `connect` makes connections from where the check says, `http` and `grpc` ask over them, `tls` keeps
-//! what TLS needs; `others` are the checks by UDP, DNS, ICMP echo, SMTP and by a program.
+//! what TLS needs; `others` are the checks by UDP, DNS, ICMP echo, SMTP, by a program and a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::clock;
 use crate::exec::Exec;
+use crate::look::Look;
 use crate::tasks::Tasks;
 
 mod connect;
@@ -32,6 +33,8 @@ mod tls;
 const UNDER_WAY_MAX: usize = 2_048;
 /// Programs that may run at once.
 const PROGRAMS_MAX: usize = 64;
+/// Files that may be read at once.
+const LOOKS_MAX: usize = 64;
 /// How often it is logged at most that a target can't be tried.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,7 @@ struct Shared {
     devices: BTreeMap<InterfaceName, DeviceName>,
     under_way: Semaphore,
     programs: Semaphore,
+    looks: Arc<Semaphore>,
     /// Of probes that wait for nothing to come.
     silences: Semaphore,
     tls: tls::Clients,
@@ -67,6 +71,7 @@ impl Probes {
             devices,
             under_way: Semaphore::new(UNDER_WAY_MAX),
             programs: Semaphore::new(PROGRAMS_MAX),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             silences: Semaphore::new(UNDER_WAY_MAX),
             tls: tls::Clients::default(),
             patterns: http::Patterns::default(),
@@ -85,8 +90,8 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
     let mut probe = Probe::new(Arc::clone(&target.check));
     let mut next = clock::now() + first_delay(&target);
     let mut told: Option<Instant> = None;
-    // A run that is not over yet is not begun again.
-    let mut program = None;
+    // A run or a look that is not over yet is not begun again.
+    let mut begun = Begun::default();
     let slots = match &target.check.kind {
         CheckKind::Exec(_) => &shared.programs,
         CheckKind::Udp(check) if check.reply.is_none() => &shared.silences,
@@ -97,7 +102,7 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
         let Ok(permit) = slots.acquire().await else { return };
         let started = clock::now();
         // On the heap for as long as it runs: ten thousand that wait take little.
-        let outcome = Box::pin(attempt(&target, &shared, &mut program)).await;
+        let outcome = Box::pin(attempt(&target, &shared, &mut begun)).await;
         drop(permit);
         let now = clock::now();
         if let Outcome::Untried(reason) = &outcome
@@ -117,7 +122,7 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
 }
 
 /// Tries once.
-async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exec>) -> Outcome {
+async fn attempt(target: &ProbeTarget, shared: &Shared, begun: &mut Begun) -> Outcome {
     let place = match connect::Place::new(target, &shared.devices) {
         Ok(place) => place,
         Err(reason) => return Outcome::Untried(reason),
@@ -134,7 +139,10 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exe
         CheckKind::Ping => others::ping(&place, timeout).await,
         CheckKind::Smtp { helo } => others::smtp(helo, &place, timeout).await,
         CheckKind::Exec(check) => {
-            return others::exec(check, program, target.address, timeout).await;
+            return others::exec(check, &mut begun.program, target.address, timeout).await;
+        }
+        CheckKind::File(check) => {
+            return others::file(check, &mut begun.look, &shared.looks, timeout).await;
         }
     };
     match tried {
@@ -142,6 +150,13 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exe
         Err(Failure::Server(reason)) => Outcome::Failed(reason),
         Err(Failure::Here(reason)) => Outcome::Untried(reason),
     }
+}
+
+/// What tries leave under way.
+#[derive(Default)]
+struct Begun {
+    program: Option<Exec>,
+    look: Option<Look<String>>,
 }
 
 /// Why a try did not succeed.

@@ -38,7 +38,7 @@ fn probes() -> (Probes, mpsc::Receiver<Event>) {
 async fn tried(target: &ProbeTarget) -> Outcome {
     let devices = BTreeMap::from([("lan".parse().unwrap(), "lo".parse().unwrap())]);
     let probes = Probes::new(devices, mpsc::channel(1).0);
-    attempt(target, &probes.shared, &mut None).await
+    attempt(target, &probes.shared, &mut Begun::default()).await
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {

@@ -101,9 +101,10 @@ enum Type {
     Ping,
     Smtp,
     Exec,
+    File,
 }
 
-const TYPES: [(&str, Type); 9] = [
+const TYPES: [(&str, Type); 10] = [
     ("tcp", Type::Tcp),
     ("http", Type::Http),
     ("https", Type::Https),
@@ -113,8 +114,9 @@ const TYPES: [(&str, Type); 9] = [
     ("ping", Type::Ping),
     ("smtp", Type::Smtp),
     ("exec", Type::Exec),
+    ("file", Type::File),
 ];
-const TYPES_FOREIGN: [(&str, &str); 8] = [
+const TYPES_FOREIGN: [(&str, &str); 9] = [
     ("TCP_CHECK", "tcp"),
     ("HTTP_GET", "http"),
     ("SSL_GET", "https"),
@@ -123,8 +125,9 @@ const TYPES_FOREIGN: [(&str, &str); 8] = [
     ("PING_CHECK", "ping"),
     ("SMTP_CHECK", "smtp"),
     ("MISC_CHECK", "exec"),
+    ("FILE_CHECK", "file"),
 ];
-const TYPES_LATER: [&str; 2] = ["file", "bfd"];
+const TYPES_LATER: [&str; 1] = ["bfd"];
 
 impl Type {
     fn word(self) -> &'static str {
@@ -139,6 +142,7 @@ impl Type {
             Self::Dns => kinds::DNS_KEYS.to_vec(),
             Self::Smtp => kinds::SMTP_KEYS.to_vec(),
             Self::Exec => kinds::EXEC_KEYS.to_vec(),
+            Self::File => kinds::FILE_KEYS.to_vec(),
             Self::Http => http::own_keys().collect(),
             Self::Grpc => http::GRPC_KEYS.into_iter().chain(http::TLS_KEYS).collect(),
             Self::Https => http::own_keys().chain(http::TLS_KEYS).collect(),
@@ -170,6 +174,7 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
             Type::Ping => Some(CheckKind::Ping),
             Type::Smtp => kinds::smtp(&table, out),
             Type::Exec => kinds::exec(&table, out),
+            Type::File => kinds::file(&table, out),
         }
     });
     let time = |key: &str, min: Duration, default: Duration, out: &mut Diagnostics| {
@@ -272,10 +277,13 @@ pub(super) fn keys_of_others(word: &str) -> Vec<&'static str> {
 fn no_others(of: Type, table: &Table<'_>, out: &mut Diagnostics) {
     let own = of.own();
     let mut others: Vec<&str> = TYPES.iter().flat_map(|(_, other)| other.own()).collect();
-    // A packet of ICMP has no port, and a program looks where it likes.
+    // A packet of ICMP has no port, a program looks where it likes, and a file is here.
     match of {
         Type::Ping => others.extend(["port", "source_port"]),
         Type::Exec => others.extend(["port", "source", "source_port", "interface", "mark"]),
+        Type::File => {
+            others.extend(["address", "port", "source", "source_port", "interface", "mark"]);
+        }
         _ => {}
     }
     others.sort_unstable();

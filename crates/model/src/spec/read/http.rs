@@ -292,7 +292,7 @@ fn server_name(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
 }
 
 /// The name of a file that every director has.
-fn file(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
+pub(super) fn file(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
     let path = field.text("the path of a file", out)?;
     if !path.starts_with('/') || path.len() > TEXT_BYTES_MAX || path.contains('\0') {
         out.push(field.problem(format!("{path:?} is not the absolute path of a file")));

@@ -305,6 +305,9 @@ const CHECK_FOREIGN: &[(&str, &str)] = &[
     ("misc_dynamic", "dynamic"),
     ("script", "command = [\"/path\", \"argument\"]"),
     ("args", "them into command"),
+    ("track_file", "path"),
+    ("file", "path"),
+    ("weight", "the weight itself into the file, with dynamic = true,"),
 ];
 
 const CHECK_LATER: &[&str] = &["omega", "via"];

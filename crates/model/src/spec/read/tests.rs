@@ -201,6 +201,16 @@ fn the_other_checks_are_read_with_what_they_ask() {
             "type = \"exec\", command = [\"/bin/a\", \"b\"], dynamic = false",
             "exec /bin/a b every",
         ),
+        (
+            "type = \"file\", path = \"/run/a\"",
+            "type = \"file\", path = \"/run/a\", dynamic = false",
+            "file /run/a every",
+        ),
+        (
+            "type = \"file\", path = \"/a\", dynamic = true",
+            "type = \"file\", path = \"/a\", dynamic = true, fall = 1",
+            "file /a dynamic every",
+        ),
     ] {
         assert_eq!(shown(short), shown(long));
         assert!(shown(short).starts_with(words), "{}", shown(short));

@@ -25,6 +25,18 @@ check = { type = "grpc", verify = true }
 check = { type = "grpc", tls = true, ca = "/ca.pem" }
 => 5:43: service.web.check.ca: the server's certificate is not looked at (verify = true)
 
+check = { type = "file" }
+=> 5:9: service.web.check.path: "path" is missing
+
+check = { type = "file", path = "state" }
+=> 5:33: service.web.check.path: "state" is not the absolute path of a file
+
+check = { type = "file", path = "/run/a", address = "192.0.2.99" }
+=> 5:53: service.web.check.address: a check of type file has no "address" (leave it out)
+
+check = { type = "file", path = "/run/a", weight = 2 }
+=> 5:43: service.web.check.weight: unknown key "weight" (write the weight itself into the file, with dynamic = true, instead)
+
 check = { type = "grpc", path = "/" }
 => 5:33: service.web.check.path: a check of type grpc has no "path" (leave it out)
 
