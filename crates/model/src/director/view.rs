@@ -10,6 +10,7 @@ use crate::kernel::DeviceAddress;
 use crate::leaving::Leaver;
 use crate::ownership::message::Obstacle;
 use crate::placement::PlacementView;
+use crate::slow_start::AllStarting;
 use crate::time::Instant;
 
 /// A director's view of the cluster at one instant.
@@ -31,6 +32,8 @@ pub struct DirectorView {
     pub verdicts: Verdicts,
     /// The services whose real servers are too few.
     pub lost: Lost,
+    /// The real servers that have not got their whole weight yet.
+    pub starting: AllStarting,
     /// The real servers that left the configuration, and keep their connections for a while.
     pub leaving: Vec<Leaver>,
     /// What this node found out about itself that an operator should know, in words.
@@ -95,6 +98,7 @@ impl Director {
             reachable,
             verdicts: self.verdicts.clone(),
             lost: self.lost.clone(),
+            starting: self.slow_start.starting(now),
             leaving: self.leaving.leavers(now),
             problems: self.fact_problems(now),
             disk_full: self.full.is_some(),

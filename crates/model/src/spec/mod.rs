@@ -189,6 +189,8 @@ pub struct VirtualService {
     pub hysteresis: u32,
     /// While fewer real servers than this are up, all of them serve; 0: never. Not with a sorry server.
     pub min_up: u32,
+    /// In which time a real server that comes up, or is new, gets its whole weight; zero: at once.
+    pub slow_start: Duration,
     /// For how long a real server that leaves the configuration keeps its connections, with weight 0;
     /// zero: they end with it.
     pub drain: Duration,

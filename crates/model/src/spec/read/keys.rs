@@ -163,6 +163,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         Key::with_default("quorum", "1"),
         Key::with_default("hysteresis", "0"),
         Key::with_default("min_up", "0"),
+        Key::with_default("slow_start", "\"0s\""),
         Key::with_default("inhibit", "false"),
         Key::with_default("drain", "\"0s\""),
         Key::optional("real_servers"),
@@ -199,6 +200,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ),
         ("inhibit_on_failure", "inhibit = true"),
         ("alpha", "start = \"down\" in its check"),
+        ("slowstart", "slow_start"),
         ("protocol", "it before the address: listen = \"tcp/192.0.2.1:80\""),
         ("address", "listen = \"tcp/192.0.2.1:80\""),
         ("port", "listen = \"tcp/192.0.2.1:80\""),
@@ -206,7 +208,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("servers", "real_servers = [..]"),
         ("TCP_CHECK", "check = { type = \"tcp\" }"),
     ],
-    later: &["omega", "quorum_down", "quorum_up", "slow_start", "evacuate_on_disagreement"],
+    later: &["omega", "quorum_down", "quorum_up", "evacuate_on_disagreement"],
 };
 
 pub(super) const SCHEDULER: TableKeys =

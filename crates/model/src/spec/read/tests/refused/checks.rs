@@ -197,6 +197,12 @@ quorum = 2
 hysteresis = 2
 => 6:14: service.web.hysteresis: a quorum of 2 could never be lost by more than 2 (a hysteresis below the quorum)
 
+slow_start = "500ms"
+=> 5:14: service.web.slow_start: no slow start is shorter than 1s, in which weights rise by tenths ("1s" or longer, or "0s" for none)
+
+slow_start = "2h"
+=> 5:14: service.web.slow_start: slow_start is 0s to 1h, not 2h
+
 min_up = 1
 sorry_server = "192.0.2.9"
 => 5:10: service.web.min_up: there is a sorry server: while few are up, either it answers or all do (leave one of the two out)
@@ -216,6 +222,31 @@ listen = "tcp/192.0.2.80:80"
 check = { type = "tcp", source = "2001:db8::1" }
 real_servers = [{ address = "192.0.2.16" }]
 => 5:9: service.v.check: 2001:db8::1 can't be the source of what goes to real server 192.0.2.16 (a source of its address family)
+"#,
+    );
+}
+
+#[test]
+fn a_slow_start_that_changes_nothing() {
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:80"
+slow_start = "30s"
+real_servers = [{ address = "192.0.2.16" }, { address = "192.0.2.17", weight = 0 }]
+=> 5:14: service.v.slow_start: no real server has a weight above 1, and there is none below 1 (give the real servers weight = 100)
+
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:80"
+scheduler = "rr"
+slow_start = "30s"
+real_servers = [{ address = "192.0.2.16", weight = 9 }]
+=> 6:14: service.v.slow_start: scheduler rr does not go by weights (scheduler = "wrr" or "wlc", or no slow_start)
 "#,
     );
 }
