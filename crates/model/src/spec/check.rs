@@ -41,6 +41,19 @@ pub struct Check {
     pub fall: u32,
     /// Whether a real server that is new counts as down until it was probed.
     pub starts_down: bool,
+    /// What becomes of a real server that comes and goes; `None`: it comes and goes.
+    pub damp: Option<Damp>,
+}
+
+/// Flap damping: a real server that goes down again and again is held down for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Damp {
+    /// How often it may go down; the last of these holds it.
+    pub flaps: u32,
+    /// Within which time.
+    pub within: Duration,
+    /// For how long it is held.
+    pub hold: Duration,
 }
 
 /// What a probe tries.
@@ -136,10 +149,20 @@ impl fmt::Display for Check {
         if self.starts_down {
             f.write_str(" starts down")?;
         }
+        if let Some(damp) = self.damp {
+            write!(f, " damp {damp}")?;
+        }
         if self.warmup != Self::warmup_default(self.interval) {
             write!(f, " warmup {}", text(self.warmup))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Damp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flaps, within, hold } = self;
+        write!(f, "{flaps} within {} for {}", duration_text(*within), duration_text(*hold))
     }
 }
 

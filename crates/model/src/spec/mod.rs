@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
 use crate::time::Timing;
 
-pub use check::{Check, CheckKind, Origin};
+pub use check::{Check, CheckKind, Damp, Origin};
 pub use document::{Diagnostics, Format};
 pub use http::{
     BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Matcher, Pattern, StatusCodes, Tls,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::id::{InterfaceName, ServiceName};
 use crate::spec::document::{Diagnostics, Field, Table};
-use crate::spec::{Check, CheckKind, Origin, UdpCheck};
+use crate::spec::{Check, CheckKind, Damp, Origin, UdpCheck};
 
 use super::{http, keys, kinds, service};
 
@@ -31,6 +31,13 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 const UDP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const RETRY_DEFAULT: u32 = 3;
 const RETRY_DELAY_DEFAULT: Duration = Duration::from_secs(3);
+
+/// Most flaps that a damped check waits for: so many are remembered of each target.
+const DAMP_FLAPS_MAX: u32 = 20;
+/// Shortest of its times.
+const DAMP_TIME_MIN: Duration = Duration::from_secs(1);
+const DAMP_DEFAULT: Damp =
+    Damp { flaps: 5, within: Duration::from_secs(60), hold: Duration::from_secs(120) };
 
 /// Most checks of one real server.
 const CHECKS_MAX: usize = 16;
@@ -199,6 +206,7 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
     let starts_down = table.get("start").map_or(Some(false), |value| {
         value.choice("start", &[("up", false), ("down", true)], &[], out)
     });
+    let damp = table.get("damp").map_or(Some(None), |value| damp(&value, out).map(Some));
     let address = table.get("address").map_or(Some(None), |value| value.address(out).map(Some));
     let port = port(&table, "port", out);
     let origin = origin(&table, address.flatten(), out);
@@ -215,7 +223,25 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
         rise: rise?,
         fall: fall?,
         starts_down: starts_down?,
+        damp: damp?,
     })
+}
+
+/// When a real server that goes down again and again is held down, and for how long.
+fn damp(field: &Field<'_>, out: &mut Diagnostics) -> Option<Damp> {
+    let table = field.table(&keys::DAMP, out)?;
+    let flaps = table.get("flaps").map_or(Some(DAMP_DEFAULT.flaps), |value| {
+        value.integer("the flaps of a damped check", 1..=DAMP_FLAPS_MAX, out)
+    });
+    let time = |key: &str, default: Duration, out: &mut Diagnostics| {
+        table.get(key).map_or(Some(default), |value| {
+            let what = format!("the {key} of a damped check");
+            value.duration(&what, DAMP_TIME_MIN..=CHECK_TIME_MAX, out)
+        })
+    };
+    let within = time("within", DAMP_DEFAULT.within, out);
+    let hold = time("hold", DAMP_DEFAULT.hold, out);
+    Some(Damp { flaps: flaps?, within: within?, hold: hold? })
 }
 
 /// That no error comes is only known once the kernel has given up asking for the real server's MAC,

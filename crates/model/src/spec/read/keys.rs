@@ -4,7 +4,7 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 16] = [
+pub const TABLES: [&TableKeys; 17] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
@@ -20,6 +20,7 @@ pub const TABLES: [&TableKeys; 16] = [
     &POOL,
     &CHECK,
     &URL,
+    &DAMP,
     &TRACK,
 ];
 
@@ -332,6 +333,7 @@ pub(super) const CHECK: TableKeys = TableKeys {
         Key::with_default("rise", "1"),
         Key::with_default("fall", "1"),
         Key::with_default("start", "\"up\""),
+        Key::optional("damp"),
         Key::with_default("version", "\"1.1\""),
         Key::optional("urls"),
         Key::with_default("method", "\"GET\""),
@@ -379,6 +381,17 @@ pub(super) const URL: TableKeys = TableKeys {
         Key::optional("body_absent"),
     ],
     foreign: CHECK_FOREIGN,
+    later: &[],
+};
+
+pub(super) const DAMP: TableKeys = TableKeys {
+    title: "damp",
+    keys: &[
+        Key::with_default("flaps", "5"),
+        Key::with_default("within", "\"1m\""),
+        Key::with_default("hold", "\"2m\""),
+    ],
+    foreign: &[],
     later: &[],
 };
 

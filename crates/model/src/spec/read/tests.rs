@@ -138,6 +138,7 @@ fn a_check_and_a_pool_are_named_or_written_in_place() {
         rise: 1,
         fall: 1,
         starts_down: false,
+        damp: None,
     };
     assert_eq!(checks, [Arc::new(expected)]);
 }
@@ -223,6 +224,7 @@ fn all_that_a_check_can_say_is_read() {
         "real_servers = [{ address = \"192.0.2.16\" }]\n[service.web.check]\ntype = \"https\"\n\
          address = \"192.0.2.99\"\nport = 8443\nsource = \"192.0.2.5\"\nsource_port = 999\n\
          interface = \"public\"\nmark = 7\nwarmup = \"0s\"\nrise = 2\nfall = 3\nstart = \"down\"\n\
+         damp = { flaps = 3, within = \"2m\", hold = \"1h\" }\n\
          version = \"1.0\"\nsni = \"a.example\"\nverify = true\nca = \"/ca.pem\"\n\
          certificate = \"/own.pem\"\nkey = \"/own.key\"\n\
          urls = [{ method = \"HEAD\", path = \"/a?b\", host = \"b.example\", status = [200, \"400-499\"] }, \
@@ -232,7 +234,7 @@ fn all_that_a_check_can_say_is_read() {
                     9b3a0c85a887a256d6939da88aabd8cd with \"ok\" without \"no\" sni a.example \
                     verified by /ca.pem as /own.pem at 192.0.2.99 port 8443 from 192.0.2.5 from port \
                     999 by public mark 7 every 6s timeout 3s retry 3 after 3s rise 2 fall 3 starts \
-                    down warmup 0s";
+                    down damp 3 within 2m for 1h warmup 0s";
     assert_eq!(shown, [expected]);
 }
 

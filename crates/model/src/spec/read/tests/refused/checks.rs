@@ -73,6 +73,15 @@ check = { type = "dns", record = "ANY" }
 check = { type = "dns", rcode = [] }
 => 5:33: service.web.check.rcode: no response code is good (rcode = "NOERROR")
 
+"#,
+    );
+}
+
+#[test]
+fn what_all_checks_have_and_is_wrong() {
+    refused(
+        in_service,
+        r#"
 check = { type = "tpc" }
 => 5:18: service.web.check.type: unknown type of check "tpc" (did you mean "tcp"?)
 
@@ -94,6 +103,12 @@ check = { type = "tcp", retry = -1 }
 check = { type = "tcp", rise = 0, fall = 101 }
 => 5:32: service.web.check.rise: the rise of a check is 1 to 100
 => 5:42: service.web.check.fall: the fall of a check is 1 to 100
+
+check = { type = "tcp", damp = { flaps = 0, within = "500ms", hold = "2h", after = 3 } }
+=> 5:42: service.web.check.damp.flaps: the flaps of a damped check is 1 to 20
+=> 5:54: service.web.check.damp.within: the within of a damped check is 1s to 1h, not 500ms
+=> 5:70: service.web.check.damp.hold: the hold of a damped check is 1s to 1h, not 2h
+=> 5:76: service.web.check.damp.after: unknown key "after" (damp takes: flaps, within, hold)
 
 check = { type = "tcp", start = "alpha" }
 => 5:33: service.web.check.start: unknown start "alpha" (known: up, down)
