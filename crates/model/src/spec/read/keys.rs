@@ -209,7 +209,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("servers", "real_servers = [..]"),
         ("TCP_CHECK", "check = { type = \"tcp\" }"),
     ],
-    later: &["omega", "quorum_down", "quorum_up", "evacuate_on_disagreement"],
+    later: &["quorum_down", "quorum_up", "evacuate_on_disagreement"],
 };
 
 pub(super) const SCHEDULER: TableKeys =
@@ -313,7 +313,7 @@ const CHECK_FOREIGN: &[(&str, &str)] = &[
     ("weight", "the weight itself into the file, with dynamic = true,"),
 ];
 
-const CHECK_LATER: &[&str] = &["omega", "via"];
+const CHECK_LATER: &[&str] = &["via"];
 
 pub(super) const CHECK: TableKeys = TableKeys {
     title: "[check.NAME]",
