@@ -4,8 +4,12 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = "../../proto";
-    let files =
-        ["quorate/v1/admin.proto", "quorate/peer/v1/peer.proto", "quorate/peer/v1/store.proto"];
+    let files = [
+        "quorate/v1/admin.proto",
+        "quorate/peer/v1/peer.proto",
+        "quorate/peer/v1/store.proto",
+        "grpc/health/v1/health.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={root}/{file}");
     }

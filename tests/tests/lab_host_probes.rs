@@ -13,9 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use quorate_api::health::health_check_response::ServingStatus;
+use quorate_api::health::health_server::HealthServer;
+use quorate_api::health::{HealthCheckRequest, HealthCheckResponse};
 use quorate_tests::lab::deployment::Deployment;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
+use tokio_stream::wrappers::TcpListenerStream;
 
 const DIRECTORS: [&str; 3] = ["d1", "d2", "d3"];
 const LIMIT: Duration = Duration::from_secs(60);
@@ -52,6 +56,50 @@ impl Servers {
                     answer(stream);
                 });
             }
+        }));
+    }
+}
+
+/// Serves for one service, and for no other.
+struct Health;
+
+#[tonic::async_trait]
+impl quorate_api::health::health_server::Health for Health {
+    async fn check(
+        &self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+        let serves = request.into_inner().service == "shop.Cart";
+        let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+        Ok(tonic::Response::new(HealthCheckResponse { status: status.into() }))
+    }
+}
+
+impl Servers {
+    /// A gRPC server.
+    fn start_grpc(&mut self, deployment: &Deployment, port: u16) {
+        let namespace = deployment.network().namespace(SERVER.0).unwrap();
+        let bind = || TcpListener::bind(("0.0.0.0", port)).unwrap();
+        let listener = namespace.enter(bind).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let ends = Arc::clone(&self.ends);
+        self.running.push(std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let ended = async {
+                    while !ends.load(Ordering::SeqCst) {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                };
+                let server = tonic::transport::Server::builder()
+                    .add_service(HealthServer::new(Health))
+                    .serve_with_incoming(TcpListenerStream::new(listener));
+                tokio::select! {
+                    served = server => served.unwrap(),
+                    () = ended => {}
+                }
+            });
         }));
     }
 }
@@ -180,13 +228,23 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
     for (port, answer) in answers {
         servers.start(&deployment, port, answer);
     }
+    servers.start_grpc(&deployment, 8010);
+    // One file for all directors, which run on one host here.
+    let state = folder.path().join("state");
+    std::fs::write(&state, "0\n").unwrap();
     let mut configuration = String::from(
         "group.web = { interface = \"public\", addresses = [\"192.168.10.180/32\"] }\n\
          [check.page]\ntype = \"http\"\npath = \"/health\"\ninterval = \"200ms\"\n\
          timeout = \"500ms\"\nretry = 1\nretry_delay = \"100ms\"\n\
          [check.damped]\ntype = \"http\"\ninterval = \"50ms\"\nretry = 0\nfall = 2\nrise = 20\n\
+         [check.cart]\ntype = \"grpc\"\nservice = \"shop.Cart\"\ninterval = \"200ms\"\nretry = 0\n\
          [check.open]\ntype = \"tcp\"\ninterval = \"200ms\"\n",
     );
+    write!(
+        configuration,
+        "[check.state]\ntype = \"file\"\npath = {state:?}\ninterval = \"50ms\"\nretry = 0\n"
+    )
+    .unwrap();
     let ca = folder.path().join("ca.pem");
     for (name, verify) in [
         ("known", format!("verify = true\nca = \"{}\"", ca.display())),
@@ -202,7 +260,7 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
                       forward = \"NAT\"\ncheck = \"page\"\nreal_servers = [\n";
     let own = [(8001, ""), (8002, ""), (8003, ""), (8004, ""), (8005, "known"), (8006, "damped")];
     let nobody = [(8007, "")];
-    for (port, check) in own.into_iter().chain(nobody) {
+    for (port, check) in own.into_iter().chain(nobody).chain([(8010, "cart"), (8011, "state")]) {
         let check = if check.is_empty() { String::new() } else { format!(", check = \"{check}\"") };
         writeln!(configuration, "  {{ address = \"{}:{port}\"{check} }},", SERVER.1).unwrap();
     }
@@ -222,8 +280,16 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
             ),
             (8006, "down", "GET /: status 503"),
             (8007, "down", "GET /health: connection refused: nothing listens"),
+            (8010, "up", ""),
+            (8011, "up", ""),
         ],
     );
+    std::fs::write(&state, "1\n").unwrap();
+    let says = format!("{} says 1, not 0", state.display());
+    wait_for_all(&deployment, &[(8011, "down", &says)]);
+    std::fs::remove_file(&state).unwrap();
+    let gone = format!("{} can't be read: No such file", state.display());
+    wait_for_all(&deployment, &[(8011, "down", &gone)]);
     // It goes on flapping, and no director takes it back.
     let seen = probes.load(Ordering::SeqCst);
     while probes.load(Ordering::SeqCst) < seen + 40 * DIRECTORS.len() {
@@ -233,10 +299,14 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
     }
     // By other checks the same real servers are up: that they accept, and whoever answers by TLS.
     let lenient = configuration.replace("check = \"page\"", "check = \"open\"");
+    let lenient = lenient.replace("shop.Cart", "shop.Stock");
     let lenient = lenient.replace("check = \"known\"", "check = \"unknown\"");
     deployment.apply("d1", &lenient).unwrap();
     let up = [8001, 8002, 8003, 8004, 8005].map(|port| (port, "up", ""));
     wait_for_all(&deployment, &up);
+    // And who serves one service does not another.
+    let unserved = (8010, "down", "service \"shop.Stock\" is NOT_SERVING");
+    wait_for_all(&deployment, &[unserved]);
 }
 
 /// Real servers by DR whose program answers at every address, one of which loses the VIP; and one by a

@@ -19,6 +19,19 @@ pub mod v1 {
     tonic::include_proto!("quorate.v1");
 }
 
+/// The health service of gRPC servers, which checks ask (`proto/grpc/health`).
+pub mod health {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        clippy::too_many_lines,
+        reason = "generated code; proto/ carries the comments"
+    )]
+    tonic::include_proto!("grpc.health.v1");
+}
+
 /// Node to node, and what is stored on disk (`proto/quorate/peer`).
 pub mod peer {
     /// The only version.

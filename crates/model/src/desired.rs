@@ -90,7 +90,11 @@ pub fn targets(service: &VirtualService, server: &RealServer) -> impl Iterator<I
 }
 
 /// What the targets of a real server together say of it.
-fn standing(service: &VirtualService, server: &RealServer, verdicts: &Verdicts) -> Standing {
+pub(crate) fn standing(
+    service: &VirtualService,
+    server: &RealServer,
+    verdicts: &Verdicts,
+) -> Standing {
     let known = targets(service, server).filter_map(|target| verdicts.get(&target));
     known.map(Knowledge::effect).max().unwrap_or(Standing::Taking)
 }

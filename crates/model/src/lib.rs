@@ -21,6 +21,7 @@ pub mod placement;
 pub mod plan;
 pub mod probe;
 pub mod reach;
+pub mod slow_start;
 pub mod space;
 pub mod spec;
 pub mod state;

@@ -4,11 +4,13 @@
 //! after a failed try `retry` further ones, `retry_delay` apart, before the probe has failed. `fall`
 //! failed probes in a row make a real server down, `rise` good ones bring it back.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::spec::{Check, Through};
+use crate::spec::document::duration_text;
+use crate::spec::{Check, Damp, Through};
 use crate::time::Instant;
 
 /// What is probed and how: identical checks of several services are one target.
@@ -57,13 +59,17 @@ pub struct Probe {
     good: u32,
     /// Failed probes in a row.
     bad: u32,
+    /// When it went down lately, where the check is damped: no more of them than hold it.
+    fell: VecDeque<Instant>,
+    /// Until when it is held down, if it is.
+    held: Option<Instant>,
 }
 
 impl Probe {
     /// A target that has not been probed yet.
     #[must_use]
     pub fn new(check: Arc<Check>) -> Self {
-        Self { check, verdict: None, tries: 0, good: 0, bad: 0 }
+        Self { check, verdict: None, tries: 0, good: 0, bad: 0, fell: VecDeque::new(), held: None }
     }
 
     /// Takes the outcome of a try that began at `started`. Returns when to try next, and the
@@ -75,6 +81,8 @@ impl Probe {
         outcome: Outcome,
     ) -> (Instant, Option<Verdict>) {
         let regular = (started + self.check.interval).max(now);
+        // What passed before its time was over counts for nothing.
+        self.held.take_if(|until| started >= *until);
         match outcome {
             Outcome::Passed => (regular, self.passed(Verdict::Up)),
             Outcome::Weighed(weight) => (regular, self.passed(Verdict::Weighs(weight))),
@@ -89,10 +97,11 @@ impl Probe {
                 self.tries = 0;
                 self.bad = self.bad.saturating_add(1);
                 let down = was_down || self.bad >= self.check.fall;
-                (
-                    regular,
-                    down.then_some(Verdict::Down(reason)).and_then(|down| self.conclude(down)),
-                )
+                if down && self.verdict.is_some() && !was_down {
+                    self.fall(now);
+                }
+                let down = down.then(|| Verdict::Down(self.explained(reason)));
+                (regular, down.and_then(|down| self.conclude(down)))
             }
             Outcome::Untried(_) => (regular, None),
         }
@@ -100,8 +109,34 @@ impl Probe {
 
     fn passed(&mut self, verdict: Verdict) -> Option<Verdict> {
         (self.tries, self.bad) = (0, 0);
+        if self.held.is_some() {
+            return None;
+        }
         self.good = self.good.saturating_add(1);
         if self.good >= self.check.rise { self.conclude(verdict) } else { None }
+    }
+
+    /// It was up, and is down: once too often, maybe.
+    fn fall(&mut self, now: Instant) {
+        let Some(Damp { flaps, within, hold }) = self.check.damp else { return };
+        self.fell.retain(|at| now.since(*at) < within);
+        self.fell.push_back(now);
+        if self.fell.len() >= usize::try_from(flaps).unwrap_or(usize::MAX) {
+            self.fell.clear();
+            self.held = Some(now + hold);
+        }
+    }
+
+    /// Why it is down, for people.
+    fn explained(&self, reason: String) -> String {
+        match (self.held, self.check.damp) {
+            (Some(_), Some(Damp { flaps, within, hold })) => format!(
+                "{reason}; held down for {}: it went down {flaps} times within {}",
+                duration_text(hold),
+                duration_text(within)
+            ),
+            _ => reason,
+        }
     }
 
     fn conclude(&mut self, verdict: Verdict) -> Option<Verdict> {
@@ -120,7 +155,8 @@ pub fn longest_verdict(check: &Check) -> Duration {
     let tries = timeout.saturating_mul(check.retry.saturating_add(1))
         + check.retry_delay.saturating_mul(check.retry);
     let down = interval.max(tries).saturating_mul(check.fall);
-    let up = interval.max(timeout).saturating_mul(check.rise);
+    let held = check.damp.map_or(Duration::ZERO, |damp| damp.hold);
+    let up = interval.max(timeout).saturating_mul(check.rise) + held;
     interval + down.max(up)
 }
 
@@ -227,6 +263,81 @@ mod tests {
             verdicts(&[good(), bad(), good(), good()]),
             [None, None, None, Some(Verdict::Up)]
         );
+    }
+
+    const DAMPED: &str =
+        "retry = 0, rise = 2, damp = { flaps = 3, within = \"1m\", hold = \"2m\" }";
+
+    /// What a damped probe says when it is tried at these seconds, and passes or does not.
+    fn damped(tries: &[(u64, bool)]) -> Vec<Option<Verdict>> {
+        let mut probe = Probe::new(check(DAMPED));
+        let tried = |(at, passes): &(u64, bool)| {
+            let outcome = if *passes { Outcome::Passed } else { refused() };
+            let said = probe.finished(seconds(*at), seconds(*at), outcome).1;
+            assert!(probe.fell.len() < 3, "no more are kept than hold it");
+            said
+        };
+        tries.iter().map(tried).collect()
+    }
+
+    /// Two good probes and a bad one, from each of these seconds on.
+    fn flaps(at: &[u64]) -> Vec<(u64, bool)> {
+        at.iter().flat_map(|&at| [(at, true), (at + 1, true), (at + 2, false)]).collect()
+    }
+
+    #[test]
+    fn a_real_server_that_goes_down_too_often_is_held_down_and_then_has_to_rise() {
+        let mut tries = flaps(&[0, 10, 20]);
+        // Held from 22 to 142, whatever it answers; then two good ones in a row.
+        tries.extend([(30, true), (31, true), (141, true), (142, true), (148, true)]);
+        let said = damped(&tries);
+        let plain = Some(Verdict::Down("connection refused".to_owned()));
+        assert_eq!(
+            said[..6],
+            [None, Some(Verdict::Up), plain.clone(), None, Some(Verdict::Up), plain]
+        );
+        let held = "connection refused; held down for 2m: it went down 3 times within 60s";
+        assert_eq!(said[8], Some(Verdict::Down(held.to_owned())));
+        assert_eq!(said[9..], [None, None, None, None, Some(Verdict::Up)]);
+    }
+
+    #[test]
+    fn going_down_seldom_or_from_nothing_known_holds_nobody() {
+        let seldom = damped(&flaps(&[0, 31, 62, 93, 124]));
+        assert_eq!(seldom.iter().filter(|said| **said == Some(Verdict::Up)).count(), 5);
+        // The first verdict is no change, and to fail again and again is one.
+        let mut tries = vec![(0, false), (1, false), (2, false)];
+        tries.extend(flaps(&[3, 6]));
+        tries.extend([(9, true), (10, true)]);
+        assert_eq!(damped(&tries).last().unwrap(), &Some(Verdict::Up));
+    }
+
+    #[test]
+    fn another_failure_while_it_is_held_is_another_reason_and_holds_no_longer() {
+        let mut probe = Probe::new(check(DAMPED));
+        for (at, passes) in flaps(&[0, 10, 20]) {
+            let outcome = if passes { Outcome::Passed } else { refused() };
+            probe.finished(seconds(at), seconds(at), outcome);
+        }
+        let other = || Outcome::Failed("no route".to_owned());
+        let (_, said) = probe.finished(seconds(100), seconds(100), other());
+        let Some(Verdict::Down(reason)) = said else { panic!("{said:?}") };
+        assert!(reason.starts_with("no route; held down for 2m"), "{reason}");
+        // Its time is over, and what is left is why it is down.
+        let (_, said) = probe.finished(seconds(142), seconds(142), other());
+        assert_eq!(said, Some(Verdict::Down("no route".to_owned())));
+        assert_eq!(probe.finished(seconds(148), seconds(148), Outcome::Passed).1, None);
+        assert!(probe.finished(seconds(154), seconds(154), Outcome::Passed).1.is_some());
+    }
+
+    #[test]
+    fn without_damping_a_real_server_comes_and_goes() {
+        let mut probe = Probe::new(check("retry = 0"));
+        for at in 0..100 {
+            let outcome = if at % 2 == 0 { Outcome::Passed } else { refused() };
+            assert!(probe.finished(seconds(at), seconds(at), outcome).1.is_some());
+        }
+        assert!(probe.fell.is_empty());
     }
 
     #[test]

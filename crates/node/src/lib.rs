@@ -17,6 +17,7 @@ mod host;
 mod http;
 pub mod identity;
 pub mod log;
+mod look;
 mod member;
 mod memory;
 mod node;

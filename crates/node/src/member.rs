@@ -99,8 +99,9 @@ impl Member {
         let observed = self.counters().await;
         let (state, view) = (Arc::clone(state), Arc::clone(view));
         let composed = tokio::task::spawn_blocking(move || {
-            let DirectorView { verdicts, lost, leaving, .. } = &*view;
-            let seen = Seen { verdicts, lost, leaving, observed: observed.as_ref() };
+            let DirectorView { verdicts, lost, starting, leaving, .. } = &*view;
+            let observed = observed.as_ref();
+            let seen = Seen { verdicts, lost, starting, leaving, observed };
             services::local(&state.spec, &state.overrides, seen)
         });
         // It ends early only with the daemon.

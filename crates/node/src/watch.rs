@@ -15,10 +15,9 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::echo::Echo;
 use crate::exec::Exec;
+use crate::look::{Look, Unseen};
 use crate::probes::sleep_until;
 use crate::tasks::Tasks;
-
-mod look;
 
 /// The running tasks.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ impl Watches {
 enum Try {
     Echo(Echo, Duration),
     Exec(Exec, Duration),
-    Look(look::Look, Duration),
+    Look(Look, Duration),
 }
 
 impl Try {
@@ -58,9 +57,9 @@ impl Try {
                 TrackKind::Exec { command, user } => {
                     Self::Exec(Exec::new(command.clone(), user.clone()), *timeout)
                 }
-                TrackKind::Process(name) => Self::Look(look::Look::process(name.clone()), *timeout),
+                TrackKind::Process(name) => Self::Look(Look::process(name.clone()), *timeout),
                 TrackKind::File { path, rule } => {
-                    Self::Look(look::Look::file(path.clone(), rule.clone()), *timeout)
+                    Self::Look(Look::file(path.clone(), rule.clone()), *timeout)
                 }
                 // The director sees its devices without a task.
                 TrackKind::Interface(_) => return None,
@@ -74,7 +73,7 @@ impl Try {
                 echo.ask(*timeout).await.map_err(|unanswered| unanswered.to_string())
             }
             Self::Exec(exec, timeout) => exec.run(*timeout).await,
-            Self::Look(look, timeout) => look.look(*timeout).await,
+            Self::Look(look, timeout) => look.look(*timeout).await.map_err(Unseen::into_reason),
         }
     }
 }

@@ -116,10 +116,10 @@ impl Director {
     }
 
     /// Once this node has applied what the cluster has, the kernel's table may be touched.
-    pub(super) fn catch_up(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn catch_up(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.is_current() && self.waits.take().is_some() {
             self.forget_found();
-            self.aim_services(effects);
+            self.aim_services(now, effects);
         }
     }
 
@@ -167,7 +167,7 @@ impl Director {
         }
         self.reaching.recount();
         effects.push(Effect::Probe(self.verdicts.keys().cloned().collect()));
-        self.aim_services(effects);
+        self.aim_services(now, effects);
     }
 
     pub(super) fn verdict(
@@ -202,7 +202,7 @@ impl Director {
             Some(due) if due > now => self.verdicts_due = Some(due),
             _ => {
                 self.verdicts_followed = Some(now);
-                self.aim_services(effects);
+                self.aim_services(now, effects);
             }
         }
     }
@@ -214,13 +214,15 @@ impl Director {
         }
     }
 
-    pub(super) fn aim_services(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn aim_services(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.state.configuration.is_none() || self.waits.is_some() {
             return;
         }
         let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);
         self.lost = desired::lost(&self.weighted, &self.verdicts, &self.lost);
         let mut services = desired::services(&self.weighted, &self.verdicts, &self.lost);
+        self.slow_start.follow(now, &self.weighted, &self.verdicts, &self.lost);
+        self.slow_start.apply(now, &mut services);
         self.leaving.add_to(&mut services);
         let mut goal = ServiceGoal {
             sequence,
@@ -238,6 +240,19 @@ impl Director {
         goal.sequence += 1;
         self.service_goal = Some(goal.clone());
         effects.push(Effect::Services(goal));
+    }
+
+    /// Real servers that start slowly get the next of their weight; nothing else is looked at.
+    pub(super) fn raise_weights(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.slow_start.next_step().is_none_or(|step| step > now) {
+            return;
+        }
+        let Some(mut goal) = self.service_goal.clone() else { return };
+        if self.slow_start.apply(now, &mut goal.services) {
+            goal.sequence += 1;
+            self.service_goal = Some(goal.clone());
+            effects.push(Effect::Services(goal));
+        }
     }
 
     /// The kernel runs both sync daemons as wanted, or does not.

@@ -53,7 +53,7 @@ impl Director {
             }
             self.configuration_changed(now, effects);
         }
-        self.catch_up(effects);
+        self.catch_up(now, effects);
         if configured && self.config.role == Role::Director {
             self.know_vips(now, effects);
         }

@@ -31,6 +31,7 @@ use crate::ownership::voter::{DurablePromises, Voter, VoterView};
 use crate::placement::{Placement, PlacementView, ReceivedReport};
 use crate::probe::{ProbeTarget, Verdict};
 use crate::reach::Told;
+use crate::slow_start::SlowStart;
 use crate::spec::ClusterSpec;
 use crate::state::ClusterState;
 use crate::time::Instant;
@@ -235,6 +236,8 @@ pub struct Director {
     verdicts: Verdicts,
     /// The services whose real servers are too few.
     lost: Lost,
+    /// The real servers that get their weight in steps.
+    slow_start: SlowStart,
     /// When the table followed a verdict last.
     verdicts_followed: Option<Instant>,
     /// When it follows those that came since.
@@ -286,6 +289,7 @@ impl Director {
             synced_since: None,
             verdicts: Verdicts::new(),
             lost: Lost::new(),
+            slow_start: SlowStart::default(),
             verdicts_followed: None,
             verdicts_due: None,
             weighted: Arc::default(),
@@ -308,7 +312,7 @@ impl Director {
             Event::State(state) => self.state_changed(now, state, &mut effects),
             Event::Raft { leads, heard, membership } => {
                 self.heard = heard;
-                self.catch_up(&mut effects);
+                self.catch_up(now, &mut effects);
                 self.raft_changed(now, leads, membership);
             }
             Event::Message(from, message) => {
@@ -345,7 +349,7 @@ impl Director {
         let times = lapse.chain(announce).chain([self.next_round]);
         let refresh = open().next().is_some().then_some(self.next_refresh);
         let times = times.chain(refresh).chain(self.leaving.next_end()).chain(self.waits);
-        let times = times.chain(self.verdicts_due);
+        let times = times.chain(self.verdicts_due).chain(self.slow_start.next_step());
         times.chain(self.suspicion_due()).min().unwrap_or(self.next_round)
     }
 
@@ -410,9 +414,10 @@ impl Director {
             self.forget_found();
         }
         if expired || waited {
-            self.aim_services(effects);
+            self.aim_services(now, effects);
         }
         self.follow_late_verdicts(now, effects);
+        self.raise_weights(now, effects);
         self.serve(now, effects);
         self.announce(now, effects);
     }

@@ -11,6 +11,7 @@ use crate::leaving::Leaver;
 use crate::ownership::message::Obstacle;
 use crate::placement::PlacementView;
 use crate::reach::Reach;
+use crate::slow_start::AllStarting;
 use crate::time::Instant;
 
 /// A director's view of the cluster at one instant.
@@ -32,6 +33,8 @@ pub struct DirectorView {
     pub verdicts: Verdicts,
     /// The services whose real servers are too few.
     pub lost: Lost,
+    /// The real servers that have not got their whole weight yet.
+    pub starting: AllStarting,
     /// The real servers that left the configuration, and keep their connections for a while.
     pub leaving: Vec<Leaver>,
     /// What this node found out about itself that an operator should know, in words.
@@ -100,6 +103,7 @@ impl Director {
             candidates: groups.map(|group| (group.clone(), view.candidates(group))).collect(),
             verdicts: self.verdicts.clone(),
             lost: self.lost.clone(),
+            starting: self.slow_start.starting(now),
             leaving: self.leaving.leavers(now),
             problems: self.problems(now),
             disagreed: self.disagreed(now),

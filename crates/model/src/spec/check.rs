@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::document::duration_text;
 use super::http::HttpCheck;
-use super::kinds::{DnsCheck, ExecCheck, UdpCheck};
+use super::kinds::{DnsCheck, ExecCheck, FileCheck, GrpcCheck, UdpCheck};
 use crate::id::InterfaceName;
 
 const WARMUP_DEFAULT_MAX: Duration = Duration::from_secs(10);
@@ -43,6 +43,19 @@ pub struct Check {
     pub fall: u32,
     /// Whether a real server that is new counts as down until it was probed.
     pub starts_down: bool,
+    /// What becomes of a real server that comes and goes; `None`: it comes and goes.
+    pub damp: Option<Damp>,
+}
+
+/// Flap damping: a real server that goes down again and again is held down for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Damp {
+    /// How often it may go down; the last of these holds it.
+    pub flaps: u32,
+    /// Within which time.
+    pub within: Duration,
+    /// For how long it is held.
+    pub hold: Duration,
 }
 
 /// The way that a probe takes to a real server.
@@ -71,6 +84,8 @@ pub enum CheckKind {
     Tcp,
     /// An HTTP server answers as it should.
     Http(HttpCheck),
+    /// A gRPC server says that it serves.
+    Grpc(GrpcCheck),
     /// A datagram is answered as it should be.
     Udp(UdpCheck),
     /// A DNS server answers.
@@ -84,6 +99,8 @@ pub enum CheckKind {
     },
     /// A program says so.
     Exec(ExecCheck),
+    /// A file says so.
+    File(FileCheck),
 }
 
 /// Where a probe comes from; what is left out, the system chooses.
@@ -111,9 +128,10 @@ impl Check {
     #[must_use]
     pub fn has_port(&self) -> bool {
         match self.kind {
-            CheckKind::Ping | CheckKind::Exec(_) => false,
+            CheckKind::Ping | CheckKind::Exec(_) | CheckKind::File(_) => false,
             CheckKind::Tcp
             | CheckKind::Http(_)
+            | CheckKind::Grpc(_)
             | CheckKind::Udp(_)
             | CheckKind::Dns(_)
             | CheckKind::Smtp { .. } => true,
@@ -126,11 +144,13 @@ impl fmt::Display for Check {
         match &self.kind {
             CheckKind::Tcp => f.write_str("tcp")?,
             CheckKind::Http(http) => write!(f, "{http}")?,
+            CheckKind::Grpc(grpc) => write!(f, "{grpc}")?,
             CheckKind::Udp(udp) => write!(f, "{udp}")?,
             CheckKind::Dns(dns) => write!(f, "{dns}")?,
             CheckKind::Ping => f.write_str("ping")?,
             CheckKind::Smtp { helo } => write!(f, "smtp helo {helo}")?,
             CheckKind::Exec(exec) => write!(f, "{exec}")?,
+            CheckKind::File(file) => write!(f, "{file}")?,
         }
         if self.via == Via::Forwarding {
             f.write_str(" via forwarding")?;
@@ -153,10 +173,20 @@ impl fmt::Display for Check {
         if self.starts_down {
             f.write_str(" starts down")?;
         }
+        if let Some(damp) = self.damp {
+            write!(f, " damp {damp}")?;
+        }
         if self.warmup != Self::warmup_default(self.interval) {
             write!(f, " warmup {}", text(self.warmup))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Damp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flaps, within, hold } = self;
+        write!(f, "{flaps} within {} for {}", duration_text(*within), duration_text(*hold))
     }
 }
 

@@ -396,6 +396,8 @@ fn service(old: &VirtualService, new: &VirtualService) -> Fields {
     fields.optional("check", check(old), check(new), true);
     let drain = |service: &VirtualService| duration_text(service.drain);
     fields.value("drain", drain(old), drain(new), true);
+    let slow_start = |service: &VirtualService| duration_text(service.slow_start);
+    fields.value("slow_start", slow_start(old), slow_start(new), true);
     let few = |service: &VirtualService| {
         let VirtualService { quorum, hysteresis, min_up, .. } = service;
         [("quorum", quorum), ("hysteresis", hysteresis), ("min_up", min_up)]

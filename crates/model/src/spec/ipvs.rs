@@ -196,6 +196,14 @@ impl Scheduler {
         matches!(self.as_str(), "sh" | "mh")
     }
 
+    /// Whether it gives real servers shares by their weights: not those that know only 0 and more
+    /// (`ip_vs_rr_schedule`, `ip_vs_lc_schedule`, `ip_vs_dh_schedule`), nor `ovf`, to which a weight is
+    /// a number of connections.
+    #[must_use]
+    pub fn shares_by_weights(&self) -> bool {
+        !["rr", "lc", "dh", "ovf"].contains(&self.as_str())
+    }
+
     /// Whether a real server of weight 0 is passed over: the buckets of `dh` have no weights, so that
     /// it refuses the clients of one (`ip_vs_dh_schedule`).
     #[must_use]

@@ -1,7 +1,96 @@
-//! What checks by UDP, DNS, SMTP and by a program ask, and which answers are good ones; the words are
-//! those of keepalived.conf(5).
+//! What checks by gRPC, UDP, DNS, SMTP, by a program and a file ask, and which answers are good ones; the
+//! words are those of keepalived.conf(5), and of the gRPC Health Checking Protocol.
 
 use std::fmt;
+
+use super::WEIGHT_MAX;
+use super::http::Tls;
+
+/// A gRPC server is asked for its health (`grpc.health.v1.Health/Check`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GrpcCheck {
+    /// How it is spoken to by TLS; `None`: in clear.
+    pub tls: Option<Tls>,
+    /// The service whose health is asked for; empty: that of the whole server.
+    pub service: String,
+    /// The authority that it is told; `None`: where it connects to.
+    pub host: Option<String>,
+}
+
+/// A status that a call of gRPC ended with: its number, and its name
+/// (<https://grpc.io/docs/guides/status-codes/>).
+const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl GrpcCheck {
+    /// What the status in the answer says (`HealthCheckResponse.ServingStatus`).
+    ///
+    /// # Errors
+    /// With the reason, for a person, where it does not serve.
+    pub fn judge(&self, status: i32) -> Result<(), String> {
+        let said = match status {
+            1 => return Ok(()),
+            0 => "is UNKNOWN: its program has not said yet how it is",
+            2 => "is NOT_SERVING: it answers, and says that it takes no requests",
+            3 => "is SERVICE_UNKNOWN: set `service` of the check to a name that it registers",
+            other => return Err(format!("{} has status {other}, not SERVING", self.whose())),
+        };
+        Err(format!("{} {said}", self.whose()))
+    }
+
+    /// Why there was no answer: the call ended with this status, and these words of the server.
+    #[must_use]
+    pub fn unanswered(&self, code: i32, words: &str) -> String {
+        let name = usize::try_from(code).ok().and_then(|code| GRPC_CODES.get(code));
+        let name = name.map_or_else(|| format!("status {code}"), |name| (*name).to_owned());
+        let advice = match name.as_str() {
+            "NOT_FOUND" => ": set `service` of the check to a name that it registers",
+            "UNIMPLEMENTED" => {
+                ": it has no health service (grpc.health.v1.Health); register it, or use type = \
+                 \"tcp\""
+            }
+            "UNAUTHENTICATED" | "PERMISSION_DENIED" => {
+                ": its health service has to answer without credentials"
+            }
+            _ => "",
+        };
+        // Its words are anybody's: in quotes, and not too many.
+        let words: String = words.chars().take(WORDS_CHARS_MAX).collect();
+        let words = if words.is_empty() { words } else { format!(" {words:?}") };
+        format!("{} is not told, {name}{words}{advice}", self.whose_health())
+    }
+
+    fn whose(&self) -> String {
+        match self.service.as_str() {
+            "" => "the server".to_owned(),
+            service => format!("service {service:?}"),
+        }
+    }
+
+    fn whose_health(&self) -> String {
+        format!("the health of {}", self.whose())
+    }
+}
+
+/// Most of a server's own words that a reason repeats.
+const WORDS_CHARS_MAX: usize = 120;
 
 /// A datagram is sent, and what comes back is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,6 +245,60 @@ impl ExecCheck {
     }
 }
 
+/// A file of the director's says how the real server is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileCheck {
+    /// Absolute, on every director.
+    pub path: String,
+    /// Whether the number in it is a weight.
+    pub dynamic: bool,
+}
+
+impl FileCheck {
+    /// What the file's text says, which is a number with nothing but spaces around it: 0 is good and
+    /// all else is not (keepalived.conf(5), track_file without a weight); with `dynamic` it is the
+    /// weight, and one below 0 is not good.
+    ///
+    /// # Errors
+    /// With the reason, for a person, where the real server failed.
+    pub fn judge(&self, text: &str) -> Result<Option<u32>, String> {
+        let path = &self.path;
+        let text = text.trim();
+        let Ok(number) = text.parse::<i64>() else {
+            let shortened: String = text.chars().take(60).collect();
+            return Err(format!("{path} says {shortened:?}, which is no number"));
+        };
+        match (self.dynamic, u32::try_from(number)) {
+            (false, Ok(0)) => Ok(None),
+            (false, _) => Err(format!("{path} says {number}, not 0")),
+            (true, Ok(weight)) if weight <= WEIGHT_MAX => Ok(Some(weight)),
+            (true, _) if number < 0 => Err(format!("{path} says {number}, below 0")),
+            (true, _) => Err(format!("{path} says {number}, and no weight is above {WEIGHT_MAX}")),
+        }
+    }
+}
+
+impl fmt::Display for FileCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, dynamic } = self;
+        write!(f, "file {path}{}", if *dynamic { " dynamic" } else { "" })
+    }
+}
+
+impl fmt::Display for GrpcCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tls, service, host } = self;
+        f.write_str(if tls.is_some() { "grpc by tls" } else { "grpc" })?;
+        if !service.is_empty() {
+            write!(f, " service {service}")?;
+        }
+        if let Some(host) = host {
+            write!(f, " host {host}")?;
+        }
+        tls.as_ref().map_or(Ok(()), |tls| write!(f, "{tls}"))
+    }
+}
+
 impl fmt::Display for UdpCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "udp {} bytes", self.payload.len())?;
@@ -197,6 +340,59 @@ impl fmt::Display for ExecCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_in_a_file_is_a_verdict_and_with_dynamic_a_weight() {
+        let judge = |dynamic, text: &str| FileCheck { path: "/f".to_owned(), dynamic }.judge(text);
+        assert_eq!(
+            [" 0\n", "-0", "+0"].map(|text| judge(false, text)),
+            [Ok(None), Ok(None), Ok(None)]
+        );
+        assert_eq!(judge(false, "1").unwrap_err(), "/f says 1, not 0");
+        assert_eq!(judge(false, "-1").unwrap_err(), "/f says -1, not 0");
+        assert_eq!(judge(true, "0"), Ok(Some(0)));
+        assert_eq!(judge(true, "65535\n"), Ok(Some(65_535)));
+        assert_eq!(judge(true, "-1").unwrap_err(), "/f says -1, below 0");
+        assert_eq!(
+            judge(true, "65536").unwrap_err(),
+            "/f says 65536, and no weight is above 65535"
+        );
+        for (text, shown) in [("", "\"\""), ("5 5", "\"5 5\""), ("1e3", "\"1e3\"")] {
+            let wrong = judge(true, text).unwrap_err();
+            assert_eq!(wrong, format!("/f says {shown}, which is no number"));
+        }
+        assert!(judge(true, "99999999999999999999").unwrap_err().ends_with("no number"));
+        assert!(judge(false, &"x".repeat(4_096)).unwrap_err().len() < 120);
+    }
+
+    #[test]
+    fn only_serving_is_good_health_and_any_other_says_what_to_do() {
+        let grpc = |service: &str| GrpcCheck { tls: None, service: service.to_owned(), host: None };
+        assert_eq!(grpc("").judge(1), Ok(()));
+        let reason = |status| grpc("a.B").judge(status).unwrap_err();
+        assert!(reason(0).starts_with("service \"a.B\" is UNKNOWN: its program has not said"));
+        assert!(reason(2).starts_with("service \"a.B\" is NOT_SERVING: it answers"));
+        assert!(reason(3).contains("set `service` of the check"));
+        assert_eq!(reason(-4), "service \"a.B\" has status -4, not SERVING");
+        assert!(grpc("").judge(2).unwrap_err().starts_with("the server is NOT_SERVING"));
+    }
+
+    #[test]
+    fn a_status_instead_of_a_health_is_named_with_a_few_of_the_servers_words() {
+        let of = GrpcCheck { tls: None, service: String::new(), host: None };
+        let shown = of.unanswered(14, "come \n again");
+        assert_eq!(shown, "the health of the server is not told, UNAVAILABLE \"come \\n again\"");
+        assert!(of.unanswered(12, "").contains("UNIMPLEMENTED: it has no health service"));
+        assert!(
+            of.unanswered(5, "")
+                .ends_with("set `service` of the check to a name that it registers")
+        );
+        assert!(of.unanswered(16, "").contains("without credentials"));
+        assert!(
+            of.unanswered(99, "").contains("status 99") && of.unanswered(-1, "").contains("-1")
+        );
+        assert!(of.unanswered(2, &"x".repeat(9_999)).len() < 200);
+    }
 
     fn dns(name: &str) -> DnsCheck {
         DnsCheck { name: name.to_owned(), record: DNS_RECORDS[1].1, rcodes: vec![RCODES[0].1] }

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
 use crate::time::Timing;
 
-pub use check::{Check, CheckKind, Origin, Through, Via};
+pub use check::{Check, CheckKind, Damp, Origin, Through, Via};
 pub use document::{Diagnostics, Format};
 pub use http::{
     BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Matcher, Pattern, StatusCodes, Tls,
@@ -32,7 +32,10 @@ pub use ipvs::{
     Engine, Forward, Persistence, Protocol, SCHEDULERS, Scheduler, SchedulerFlag, SchedulerFlags,
     Thresholds, Timeouts, Tunnel, TunnelChecksum,
 };
-pub use kinds::{DNS_RECORDS, DnsCheck, DnsRecord, ExecCheck, RCODES, Rcode, UdpCheck, UdpReply};
+pub use kinds::{
+    DNS_RECORDS, DnsCheck, DnsRecord, ExecCheck, FileCheck, GrpcCheck, RCODES, Rcode, UdpCheck,
+    UdpReply,
+};
 pub use nodes::{KnownNode, against_nodes};
 pub use read::parse;
 pub use track::{FileRule, Track, TrackKind};
@@ -190,6 +193,8 @@ pub struct VirtualService {
     pub hysteresis: u32,
     /// While fewer real servers than this are up, all of them serve; 0: never. Not with a sorry server.
     pub min_up: u32,
+    /// In which time a real server that comes up, or is new, gets its whole weight; zero: at once.
+    pub slow_start: Duration,
     /// For how long a real server that leaves the configuration keeps its connections, with weight 0;
     /// zero: they end with it.
     pub drain: Duration,

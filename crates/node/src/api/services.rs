@@ -12,6 +12,7 @@ use quorate_model::kernel::{ObservedServices, Statistics, Traffic};
 use quorate_model::leaving::Leaver;
 use quorate_model::overrides::{Override, Overrides};
 use quorate_model::probe::Verdict;
+use quorate_model::slow_start::{AllStarting, Starting};
 use quorate_model::spec::document::duration_text;
 use quorate_model::spec::{ClusterSpec, RealServer, VirtualService};
 
@@ -27,6 +28,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) verdicts: &'a Verdicts,
     /// The services whose real servers are too few.
     pub(crate) lost: &'a Lost,
+    /// The real servers that have not got their whole weight yet.
+    pub(crate) starting: &'a AllStarting,
     /// What left the configuration.
     pub(crate) leaving: &'a [Leaver],
     /// The kernel's table; `None` where it could not be read.
@@ -39,7 +42,7 @@ pub(crate) fn local(
     overrides: &Overrides,
     seen: Seen<'_>,
 ) -> Vec<ServiceStatus> {
-    let Seen { verdicts, lost, leaving, observed } = seen;
+    let Seen { verdicts, lost, starting, leaving, observed } = seen;
     let mut left: BTreeMap<&ServiceName, Vec<&Leaver>> = BTreeMap::new();
     for leaver in leaving {
         left.entry(&leaver.service.0).or_default().push(leaver);
@@ -53,8 +56,12 @@ pub(crate) fn local(
             let servers = servers.zip(&shares.weights).map(|((server, configured), weight)| {
                 let ordered = overrides.get(name, &server.address);
                 let status = real_server(service, server, ordered, verdicts, observed);
-                let effective_weight = weight.unwrap_or(0);
-                let reason = status.reason.clone() + besides(&shares, status.state(), *weight);
+                let rises = starting.get(name).and_then(|all| all.get(&server.address));
+                let effective_weight = rises.map_or(weight.unwrap_or(0), |rises| rises.weight);
+                let mut reason = status.reason.clone() + besides(&shares, status.state(), *weight);
+                if let Some(rises) = rises {
+                    reason += &slowly(rises, !reason.is_empty());
+                }
                 RealServerStatus { weight: configured.weight, effective_weight, reason, ..status }
             });
             let others = left.remove(name).unwrap_or_default().into_iter().filter(|leaver| {
@@ -190,6 +197,12 @@ fn found(
         kernel_weight,
         ..RealServerStatus::default()
     }
+}
+
+/// Of a real server that has not got its whole weight yet.
+fn slowly(Starting { whole, left, .. }: &Starting, follows: bool) -> String {
+    let left = duration_text(Duration::from_secs(left.as_secs().saturating_add(1)));
+    format!("{}starts slowly: weight {whole} in {left}", if follows { "; " } else { "" })
 }
 
 /// What else an operator should know of a real server's share.

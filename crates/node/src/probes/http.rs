@@ -26,9 +26,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::Failure;
 use super::connect::{self, Place};
-use super::tls::Clients;
+use super::tls::{Clients, Protocol};
 
-const AGENT: &str = concat!("Quorate/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("Quorate/", env!("CARGO_PKG_VERSION"));
 /// Most of a body in which a pattern is looked for.
 const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
 /// Compiled patterns that are kept.
@@ -43,7 +43,7 @@ pub(super) async fn ask(
 ) -> Result<(), Failure> {
     // Reading files is not the real server's time.
     let client = match &check.tls {
-        Some(tls) => Some((tls, clients.of(tls).await.map_err(Failure::Here)?)),
+        Some(tls) => Some((tls, clients.of(tls, Protocol::Http1).await.map_err(Failure::Here)?)),
         None => None,
     };
     for request in &check.requests {
@@ -65,7 +65,7 @@ pub(super) async fn ask(
 
 /// How far a request came.
 #[derive(Debug, Clone, Copy)]
-enum Progress {
+pub(super) enum Progress {
     Connecting,
     Securing,
     Waiting,
@@ -73,7 +73,7 @@ enum Progress {
 }
 
 impl Progress {
-    fn missing(self) -> String {
+    pub(super) fn missing(self) -> String {
         match self {
             Self::Connecting => "no answer to a TCP connection".to_owned(),
             Self::Securing => "connected, but TLS was not established".to_owned(),
@@ -104,7 +104,7 @@ impl Asked<'_> {
             None => self.exchange(stream, progress).await,
             Some((tls, client)) => {
                 *progress = Progress::Securing;
-                let name = server_name(tls, self.request, self.place)?;
+                let name = server_name(tls, self.request.host.as_deref(), self.place)?;
                 let stream = secure(TlsConnector::from(client), name, stream).await?;
                 self.exchange(stream, progress).await
             }
@@ -135,7 +135,7 @@ impl Asked<'_> {
     }
 }
 
-async fn secure(
+pub(super) async fn secure(
     connector: TlsConnector,
     name: ServerName<'static>,
     stream: TcpStream,
@@ -145,16 +145,16 @@ async fn secure(
 }
 
 /// What the server is told it is called, and what its certificate has to be for.
-fn server_name(
+pub(super) fn server_name(
     tls: &Tls,
-    request: &HttpRequest,
+    host: Option<&str>,
     place: &Place<'_>,
 ) -> Result<ServerName<'static>, Failure> {
     if let Some(name) = &tls.sni {
         return ServerName::try_from(name.clone())
             .map_err(|_| Failure::Here(format!("sni = {name:?} is not the name of a server")));
     }
-    let host = request.host.as_deref().map(without_port);
+    let host = host.map(without_port);
     let named = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
     Ok(named.unwrap_or_else(|| ServerName::IpAddress(place.to.ip().into())))
 }
@@ -166,16 +166,21 @@ fn without_port(host: &str) -> &str {
     }
 }
 
+/// What the server is called where it is asked: as the check says, or by where it is.
+pub(super) fn host_of(host: Option<&str>, place: &Place<'_>) -> String {
+    match (host, place.to.port(), place.to.ip()) {
+        (Some(host), ..) => host.to_owned(),
+        (None, 80 | 443, IpAddr::V4(ip)) => ip.to_string(),
+        (None, 80 | 443, IpAddr::V6(ip)) => format!("[{ip}]"),
+        (None, ..) => place.to.to_string(),
+    }
+}
+
 fn made(
     version: HttpVersion,
     request: &HttpRequest,
     place: &Place<'_>,
 ) -> Result<Request<Empty<Bytes>>, Failure> {
-    let host = request.host.clone().unwrap_or_else(|| match (place.to.port(), place.to.ip()) {
-        (80 | 443, IpAddr::V4(ip)) => ip.to_string(),
-        (80 | 443, IpAddr::V6(ip)) => format!("[{ip}]"),
-        _ => place.to.to_string(),
-    });
     let method = match request.method {
         HttpMethod::Get => hyper::Method::GET,
         HttpMethod::Head => hyper::Method::HEAD,
@@ -189,7 +194,7 @@ fn made(
         .method(method)
         .uri(&request.path)
         .version(version)
-        .header(HOST, host)
+        .header(HOST, host_of(request.host.as_deref(), place))
         .header(USER_AGENT, AGENT)
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::new())

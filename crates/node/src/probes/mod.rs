@@ -1,8 +1,9 @@
 //! Probing real servers: one task for each target, started and ended as the director says.
 //!
 //! What an outcome means is decided by `quorate_model::probe`; only verdicts leave this module.
-//! `connect` makes connections from where the check says, `http` asks over them, `tls` keeps what
-//! TLS needs; `path` tries the way of clients' packets; `others` are the checks by UDP, DNS, ICMP echo, SMTP and by a program.
+//! `connect` makes connections from where the check says, `http` and `grpc` ask over them, `tls` keeps
+//! what TLS needs; `path` tries the way of clients' packets; `others` are the checks by UDP, DNS, ICMP
+//! echo, SMTP, by a program and a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use tracing::warn;
 
 use crate::clock;
 use crate::exec::Exec;
+use crate::look::Look;
 use crate::tasks::Tasks;
 
 mod connect;
+mod grpc;
 mod http;
 mod others;
 mod path;
@@ -35,6 +38,8 @@ const UNDER_WAY_MAX: usize = 2_048;
 const PATHS_MAX: usize = 64;
 /// Programs that may run at once.
 const PROGRAMS_MAX: usize = 64;
+/// Files that may be read at once.
+const LOOKS_MAX: usize = 64;
 /// How often it is logged at most that a target can't be tried.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -46,6 +51,7 @@ struct Shared {
     under_way: Semaphore,
     programs: Semaphore,
     paths: Semaphore,
+    looks: Arc<Semaphore>,
     /// Of probes that wait for nothing to come.
     silences: Semaphore,
     tls: tls::Clients,
@@ -72,6 +78,7 @@ impl Probes {
             under_way: Semaphore::new(UNDER_WAY_MAX),
             programs: Semaphore::new(PROGRAMS_MAX),
             paths: Semaphore::new(PATHS_MAX),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             silences: Semaphore::new(UNDER_WAY_MAX),
             tls: tls::Clients::default(),
             patterns: http::Patterns::default(),
@@ -90,8 +97,8 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
     let mut probe = Probe::new(Arc::clone(&target.check));
     let mut next = clock::now() + first_delay(&target);
     let mut told: Option<Instant> = None;
-    // A run that is not over yet is not begun again.
-    let mut program = None;
+    // A run or a look that is not over yet is not begun again.
+    let mut begun = Begun::default();
     let slots = match &target.check.kind {
         CheckKind::Exec(_) => &shared.programs,
         CheckKind::Udp(check) if check.reply.is_none() => &shared.silences,
@@ -103,7 +110,7 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
         let Ok(permit) = slots.acquire().await else { return };
         let started = clock::now();
         // On the heap for as long as it runs: ten thousand that wait take little.
-        let outcome = Box::pin(attempt(&target, &shared, &mut program)).await;
+        let outcome = Box::pin(attempt(&target, &shared, &mut begun)).await;
         drop(permit);
         let now = clock::now();
         if let Outcome::Untried(reason) = &outcome
@@ -123,7 +130,7 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
 }
 
 /// Tries once.
-async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exec>) -> Outcome {
+async fn attempt(target: &ProbeTarget, shared: &Shared, begun: &mut Begun) -> Outcome {
     let place = match connect::Place::new(target, &shared.devices) {
         Ok(place) => place,
         Err(reason) => return Outcome::Untried(reason),
@@ -137,12 +144,16 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exe
         CheckKind::Http(check) => {
             http::ask(check, &place, timeout, (&shared.tls, &shared.patterns)).await
         }
+        CheckKind::Grpc(check) => grpc::ask(check, &place, timeout, &shared.tls).await,
         CheckKind::Udp(check) => others::udp(check, &place, timeout).await,
         CheckKind::Dns(check) => others::dns(check, &place, timeout).await,
         CheckKind::Ping => others::ping(&place, timeout).await,
         CheckKind::Smtp { helo } => others::smtp(helo, &place, timeout).await,
         CheckKind::Exec(check) => {
-            return others::exec(check, program, target.address, timeout).await;
+            return others::exec(check, &mut begun.program, target.address, timeout).await;
+        }
+        CheckKind::File(check) => {
+            return others::file(check, &mut begun.look, &shared.looks, timeout).await;
         }
     };
     match tried {
@@ -150,6 +161,13 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, program: &mut Option<Exe
         Err(Failure::Server(reason)) => Outcome::Failed(reason),
         Err(Failure::Here(reason)) => Outcome::Untried(reason),
     }
+}
+
+/// What tries leave under way.
+#[derive(Default)]
+struct Begun {
+    program: Option<Exec>,
+    look: Option<Look<String>>,
 }
 
 /// Why a try did not succeed.

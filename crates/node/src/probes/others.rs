@@ -1,18 +1,21 @@
-//! Probes by UDP, DNS, ICMP echo, SMTP and by a program.
+//! Probes by UDP, DNS, ICMP echo, SMTP, by a program and a file.
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_model::probe::Outcome;
-use quorate_model::spec::{DnsCheck, ExecCheck, UdpCheck};
+use quorate_model::spec::{DnsCheck, ExecCheck, FileCheck, UdpCheck};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
 
 use super::Failure;
 use super::connect::{self, Place};
 use crate::echo::{Echo, Unanswered};
 use crate::exec::{Exec, Unended};
+use crate::look::{Look, Unseen};
 
 /// Longest datagram that is looked at.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -157,5 +160,25 @@ pub(super) async fn exec(
                 check.program()
             )),
         },
+    }
+}
+
+/// Reads a file, which says how the real server is. One that can't be read does not say so.
+pub(super) async fn file(
+    check: &FileCheck,
+    begun: &mut Option<Look<String>>,
+    slots: &Arc<Semaphore>,
+    timeout: Duration,
+) -> Outcome {
+    let look = begun.get_or_insert_with(|| Look::text(check.path.clone(), Arc::clone(slots)));
+    let said = match look.look(timeout).await {
+        Ok(text) => check.judge(&text),
+        Err(Unseen::Wrong(reason)) => Err(reason),
+        Err(Unseen::Here(reason)) => return Outcome::Untried(reason),
+    };
+    match said {
+        Ok(None) => Outcome::Passed,
+        Ok(Some(weight)) => Outcome::Weighed(weight),
+        Err(reason) => Outcome::Failed(reason),
     }
 }

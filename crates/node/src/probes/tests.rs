@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::peer::tls::provider;
 
+mod grpc;
 mod others;
 
 /// A target at this address, its check in the words of the configuration.
@@ -37,7 +38,7 @@ fn probes() -> (Probes, mpsc::Receiver<Event>) {
 async fn tried(target: &ProbeTarget) -> Outcome {
     let devices = BTreeMap::from([("lan".parse().unwrap(), "lo".parse().unwrap())]);
     let probes = Probes::new(devices, mpsc::channel(1).0);
-    attempt(target, &probes.shared, &mut None).await
+    attempt(target, &probes.shared, &mut Begun::default()).await
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -295,6 +296,10 @@ impl Authority {
 
     /// A server of this certificate, that wants one of its clients or does not.
     fn server(&self, names: &[&str], valid: bool, clients: bool) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::new(self.config(names, valid, clients)))
+    }
+
+    fn config(&self, names: &[&str], valid: bool, clients: bool) -> ServerConfig {
         let (certificate, key) = self.issue(names, valid);
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -310,8 +315,7 @@ impl Authority {
             }
         };
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        TlsAcceptor::from(Arc::new(config))
+        builder.with_single_cert(vec![certificate.der().clone()], key).unwrap()
     }
 }
 

@@ -24,8 +24,17 @@ const FRESH: Duration = Duration::from_secs(60);
 /// A client, or why there is none.
 type Made = Result<Arc<ClientConfig>, String>;
 
-/// Which files a client is made of, and whether it looks at certificates.
-type Files = (bool, Option<String>, Option<(String, String)>);
+/// What is spoken by TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Protocol {
+    /// HTTP/1, which servers take for granted.
+    Http1,
+    /// HTTP/2, which has to be asked for (ALPN, RFC 9113, section 3.2).
+    Http2,
+}
+
+/// Which files a client is made of, whether it looks at certificates, and what it speaks.
+type Files = (bool, Option<String>, Option<(String, String)>, Protocol);
 
 /// TLS clients by what was configured. While one is made, who else needs one waits, so that many probes
 /// that begin together read the same files once.
@@ -34,17 +43,18 @@ pub(super) struct Clients(Mutex<BTreeMap<Files, (Instant, Made)>>);
 
 impl Clients {
     /// The client for these settings; the reason where this director can't make one.
-    pub(super) async fn of(&self, tls: &Tls) -> Made {
+    pub(super) async fn of(&self, tls: &Tls, protocol: Protocol) -> Made {
         let mut all = self.0.lock().await;
         let now = clock::now();
         // Those of former configurations go by the same way.
         all.retain(|_, (at, _)| now.since(*at) < FRESH);
-        let files: Files = (tls.verify, tls.ca.clone(), tls.identity.clone());
+        let files: Files = (tls.verify, tls.ca.clone(), tls.identity.clone(), protocol);
         if let Some((_, made)) = all.get(&files) {
             return made.clone();
         }
         let settings = tls.clone();
-        let made = tokio::task::spawn_blocking(move || client(&settings).map(Arc::new))
+        let make = move || client(&settings, protocol).map(Arc::new);
+        let made = tokio::task::spawn_blocking(make)
             .await
             .unwrap_or_else(|_| Err("the daemon is stopping".to_owned()));
         all.insert(files, (now, made.clone()));
@@ -52,7 +62,15 @@ impl Clients {
     }
 }
 
-fn client(tls: &Tls) -> Result<ClientConfig, String> {
+fn client(tls: &Tls, protocol: Protocol) -> Result<ClientConfig, String> {
+    let mut client = of_files(tls)?;
+    if protocol == Protocol::Http2 {
+        client.alpn_protocols = vec![b"h2".to_vec()];
+    }
+    Ok(client)
+}
+
+fn of_files(tls: &Tls) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?;

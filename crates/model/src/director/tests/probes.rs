@@ -269,3 +269,33 @@ fn what_was_draining_as_the_daemon_died_goes_on_though_probes_speak_first() {
     world.event(1, Event::Raft { leads: false, heard, membership });
     assert_eq!(world.weights(1), weights(&[(11, 1), (12, 0)]));
 }
+
+#[test]
+fn a_real_server_that_starts_slowly_rises_on_each_director_by_its_own_verdicts() {
+    let heavy = |octet: u8| {
+        let of = format!("{{ address = \"10.0.0.{octet}:80\"");
+        (format!("{of} }}"), format!("{of}, weight = 10 }}"))
+    };
+    let (first, second) = (heavy(11), heavy(12));
+    let slow = CONFIGURATION.replace(&first.0, &first.1).replace(&second.0, &second.1);
+    let slow = slow + "slow_start = \"10s\"\n";
+    let mut world = World::with(&slow, Role::Director, &found(&[(11, 10)]));
+    assert_eq!(world.weights(1), weights(&[(11, 10)]), "what is inherited is left as it is");
+    let goals = world.nodes[&1].services.len();
+    world.verdict(1, 12, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 10), (12, 1)]));
+    world.run(Duration::from_secs(5));
+    assert!((4..=6).contains(&world.weights(1)[1].1), "{:?}", world.weights(1));
+    assert_eq!(world.director(1).view(world.now).starting.len(), 1);
+    assert_eq!(world.weights(2), weights(&[(11, 10)]), "it has not seen it up");
+    world.run(Duration::from_secs(6));
+    assert_eq!(world.weights(1), weights(&[(11, 10), (12, 10)]));
+    assert!(world.nodes[&1].services.len() - goals <= 11, "one at first, and ten steps");
+    assert!(world.director(1).view(world.now).starting.is_empty());
+    // An operator's order counts at once.
+    world.verdict(1, 12, down());
+    world.verdict(1, 12, Verdict::Up);
+    assert_eq!(world.weights(1), weights(&[(11, 10), (12, 1)]));
+    world.weigh(12, Some(7));
+    assert_eq!(world.weights(1), weights(&[(11, 10), (12, 7)]));
+}

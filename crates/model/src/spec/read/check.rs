@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::id::{InterfaceName, ServiceName};
 use crate::spec::document::{Diagnostics, Field, Table};
-use crate::spec::{Check, CheckKind, Origin, UdpCheck, Via};
+use crate::spec::{Check, CheckKind, Damp, Origin, UdpCheck, Via};
 
 use super::{http, keys, kinds, service};
 
@@ -31,6 +31,13 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 const UDP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const RETRY_DEFAULT: u32 = 3;
 const RETRY_DELAY_DEFAULT: Duration = Duration::from_secs(3);
+
+/// Most flaps that a damped check waits for: so many are remembered of each target.
+const DAMP_FLAPS_MAX: u32 = 20;
+/// Shortest of its times.
+const DAMP_TIME_MIN: Duration = Duration::from_secs(1);
+const DAMP_DEFAULT: Damp =
+    Damp { flaps: 5, within: Duration::from_secs(60), hold: Duration::from_secs(120) };
 
 /// Most checks of one real server.
 const CHECKS_MAX: usize = 16;
@@ -95,24 +102,28 @@ enum Type {
     Tcp,
     Http,
     Https,
+    Grpc,
     Udp,
     Dns,
     Ping,
     Smtp,
     Exec,
+    File,
 }
 
-const TYPES: [(&str, Type); 8] = [
+const TYPES: [(&str, Type); 10] = [
     ("tcp", Type::Tcp),
     ("http", Type::Http),
     ("https", Type::Https),
+    ("grpc", Type::Grpc),
     ("udp", Type::Udp),
     ("dns", Type::Dns),
     ("ping", Type::Ping),
     ("smtp", Type::Smtp),
     ("exec", Type::Exec),
+    ("file", Type::File),
 ];
-const TYPES_FOREIGN: [(&str, &str); 8] = [
+const TYPES_FOREIGN: [(&str, &str); 9] = [
     ("TCP_CHECK", "tcp"),
     ("HTTP_GET", "http"),
     ("SSL_GET", "https"),
@@ -121,8 +132,9 @@ const TYPES_FOREIGN: [(&str, &str); 8] = [
     ("PING_CHECK", "ping"),
     ("SMTP_CHECK", "smtp"),
     ("MISC_CHECK", "exec"),
+    ("FILE_CHECK", "file"),
 ];
-const TYPES_LATER: [&str; 3] = ["grpc", "file", "bfd"];
+const TYPES_LATER: [&str; 1] = ["bfd"];
 
 impl Type {
     fn word(self) -> &'static str {
@@ -137,7 +149,9 @@ impl Type {
             Self::Dns => kinds::DNS_KEYS.to_vec(),
             Self::Smtp => kinds::SMTP_KEYS.to_vec(),
             Self::Exec => kinds::EXEC_KEYS.to_vec(),
+            Self::File => kinds::FILE_KEYS.to_vec(),
             Self::Http => http::own_keys().collect(),
+            Self::Grpc => http::GRPC_KEYS.into_iter().chain(http::TLS_KEYS).collect(),
             Self::Https => http::own_keys().chain(http::TLS_KEYS).collect(),
         }
     }
@@ -161,11 +175,13 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
             Type::Tcp => Some(CheckKind::Tcp),
             Type::Http => http::check(&table, false, out).map(CheckKind::Http),
             Type::Https => http::check(&table, true, out).map(CheckKind::Http),
+            Type::Grpc => http::grpc(&table, out),
             Type::Udp => kinds::udp(&table, out),
             Type::Dns => kinds::dns(&table, out),
             Type::Ping => Some(CheckKind::Ping),
             Type::Smtp => kinds::smtp(&table, out),
             Type::Exec => kinds::exec(&table, out),
+            Type::File => kinds::file(&table, out),
         }
     });
     let time = |key: &str, min: Duration, default: Duration, out: &mut Diagnostics| {
@@ -191,6 +207,7 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
         value.choice("start", &[("up", false), ("down", true)], &[], out)
     });
     let via = via(&table, of, out);
+    let damp = table.get("damp").map_or(Some(None), |value| damp(&value, out).map(Some));
     let address = table.get("address").map_or(Some(None), |value| value.address(out).map(Some));
     let port = port(&table, "port", out);
     let origin = origin(&table, address.flatten(), out);
@@ -208,6 +225,7 @@ fn check(field: &Field<'_>, out: &mut Diagnostics) -> Option<Check> {
         rise: rise?,
         fall: fall?,
         starts_down: starts_down?,
+        damp: damp?,
     })
 }
 
@@ -232,6 +250,23 @@ fn via(table: &Table<'_>, of: Option<Type>, out: &mut Diagnostics) -> Option<Via
         return None;
     }
     Some(via)
+}
+
+/// When a real server that goes down again and again is held down, and for how long.
+fn damp(field: &Field<'_>, out: &mut Diagnostics) -> Option<Damp> {
+    let table = field.table(&keys::DAMP, out)?;
+    let flaps = table.get("flaps").map_or(Some(DAMP_DEFAULT.flaps), |value| {
+        value.integer("the flaps of a damped check", 1..=DAMP_FLAPS_MAX, out)
+    });
+    let time = |key: &str, default: Duration, out: &mut Diagnostics| {
+        table.get(key).map_or(Some(default), |value| {
+            let what = format!("the {key} of a damped check");
+            value.duration(&what, DAMP_TIME_MIN..=CHECK_TIME_MAX, out)
+        })
+    };
+    let within = time("within", DAMP_DEFAULT.within, out);
+    let hold = time("hold", DAMP_DEFAULT.hold, out);
+    Some(Damp { flaps: flaps?, within: within?, hold: hold? })
 }
 
 /// That no error comes is only known once the kernel has given up asking for the real server's MAC,
@@ -293,10 +328,13 @@ pub(super) fn keys_of_others(word: &str) -> Vec<&'static str> {
 fn no_others(of: Type, table: &Table<'_>, out: &mut Diagnostics) {
     let own = of.own();
     let mut others: Vec<&str> = TYPES.iter().flat_map(|(_, other)| other.own()).collect();
-    // A packet of ICMP has no port, and a program looks where it likes.
+    // A packet of ICMP has no port, a program looks where it likes, and a file is here.
     match of {
         Type::Ping => others.extend(["port", "source_port"]),
         Type::Exec => others.extend(["port", "source", "source_port", "interface", "mark"]),
+        Type::File => {
+            others.extend(["address", "port", "source", "source_port", "interface", "mark"]);
+        }
         _ => {}
     }
     others.sort_unstable();

@@ -1,8 +1,9 @@
-//! What a check of type `http` or `https` has of its own.
+//! What a check of type `http`, `https` or `grpc` has of its own.
 
 use crate::spec::document::{Diagnostics, Field, Table};
 use crate::spec::{
-    BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Pattern, StatusCodes, Tls,
+    BodyDigest, CheckKind, GrpcCheck, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Pattern,
+    StatusCodes, Tls,
 };
 
 use super::keys;
@@ -13,6 +14,8 @@ const LIST_MAX: usize = 32;
 const TEXT_BYTES_MAX: usize = 4_095;
 
 /// The keys of a check besides those of one request.
+/// The keys of a check of type `grpc`.
+pub(super) const GRPC_KEYS: [&str; 3] = ["service", "tls", "host"];
 const OWN_KEYS: [&str; 2] = ["urls", "version"];
 pub(super) const TLS_KEYS: [&str; 5] = ["sni", "verify", "ca", "certificate", "key"];
 
@@ -40,6 +43,38 @@ pub(super) fn check(table: &Table<'_>, tls: bool, out: &mut Diagnostics) -> Opti
         false => Some(None),
     };
     Some(HttpCheck { tls: tls?, version: version?, requests: requests? })
+}
+
+/// What a check of type `grpc` has of its own.
+pub(super) fn grpc(table: &Table<'_>, out: &mut Diagnostics) -> Option<CheckKind> {
+    let service = table.get("service").map_or(Some(String::new()), |field| match field.peek() {
+        Some("") => Some(String::new()),
+        _ => visible(&field, "the name of a service", out),
+    });
+    let host = optional(table, "host", out, authority);
+    let by_tls = table.get("tls").map_or(Some(false), |field| field.flag(out));
+    let needless = TLS_KEYS.iter().find_map(|key| table.get(key));
+    let tls = match (by_tls?, needless) {
+        (true, _) => tls_of(table, out).map(Some),
+        (false, None) => Some(None),
+        (false, Some(field)) => {
+            out.push(field.problem("the server is not spoken to by TLS").help("tls = true"));
+            None
+        }
+    };
+    Some(CheckKind::Grpc(GrpcCheck { tls: tls?, service: service?, host: host? }))
+}
+
+/// A name or an address, with or without a port (RFC 3986, section 3.2, without user information).
+fn authority(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
+    let text = visible(field, "a host", out)?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if !text.bytes().all(fits) {
+        let problem = field.problem(format!("{text:?} is not a name or address, nor with a port"));
+        out.push(problem.help("host = \"www.example.com:8443\""));
+        return None;
+    }
+    Some(text)
 }
 
 fn requests(
@@ -257,7 +292,7 @@ fn server_name(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
 }
 
 /// The name of a file that every director has.
-fn file(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
+pub(super) fn file(field: &Field<'_>, out: &mut Diagnostics) -> Option<String> {
     let path = field.text("the path of a file", out)?;
     if !path.starts_with('/') || path.len() > TEXT_BYTES_MAX || path.contains('\0') {
         out.push(field.problem(format!("{path:?} is not the absolute path of a file")));

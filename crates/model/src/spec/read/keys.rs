@@ -4,7 +4,7 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 16] = [
+pub const TABLES: [&TableKeys; 17] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
@@ -20,6 +20,7 @@ pub const TABLES: [&TableKeys; 16] = [
     &POOL,
     &CHECK,
     &URL,
+    &DAMP,
     &TRACK,
 ];
 
@@ -165,6 +166,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         Key::with_default("quorum", "1"),
         Key::with_default("hysteresis", "0"),
         Key::with_default("min_up", "0"),
+        Key::with_default("slow_start", "\"0s\""),
         Key::with_default("inhibit", "false"),
         Key::with_default("drain", "\"0s\""),
         Key::optional("real_servers"),
@@ -201,6 +203,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ),
         ("inhibit_on_failure", "inhibit = true"),
         ("alpha", "start = \"down\" in its check"),
+        ("slowstart", "slow_start"),
         ("protocol", "it before the address: listen = \"tcp/192.0.2.1:80\""),
         ("address", "listen = \"tcp/192.0.2.1:80\""),
         ("port", "listen = \"tcp/192.0.2.1:80\""),
@@ -208,7 +211,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("servers", "real_servers = [..]"),
         ("TCP_CHECK", "check = { type = \"tcp\" }"),
     ],
-    later: &["omega", "quorum_down", "quorum_up", "slow_start", "evacuate_on_disagreement"],
+    later: &["quorum_down", "quorum_up", "evacuate_on_disagreement"],
 };
 
 pub(super) const SCHEDULER: TableKeys =
@@ -307,9 +310,12 @@ const CHECK_FOREIGN: &[(&str, &str)] = &[
     ("misc_dynamic", "dynamic"),
     ("script", "command = [\"/path\", \"argument\"]"),
     ("args", "them into command"),
+    ("track_file", "path"),
+    ("file", "path"),
+    ("weight", "the weight itself into the file, with dynamic = true,"),
 ];
 
-const CHECK_LATER: &[&str] = &["omega", "via"];
+const CHECK_LATER: &[&str] = &["via"];
 
 pub(super) const CHECK: TableKeys = TableKeys {
     title: "[check.NAME]",
@@ -330,6 +336,7 @@ pub(super) const CHECK: TableKeys = TableKeys {
         Key::with_default("rise", "1"),
         Key::with_default("fall", "1"),
         Key::with_default("start", "\"up\""),
+        Key::optional("damp"),
         Key::with_default("version", "\"1.1\""),
         Key::optional("urls"),
         Key::with_default("method", "\"GET\""),
@@ -340,6 +347,8 @@ pub(super) const CHECK: TableKeys = TableKeys {
         Key::optional("md5"),
         Key::optional("body"),
         Key::optional("body_absent"),
+        Key::with_default("service", "\"\""),
+        Key::with_default("tls", "false"),
         Key::optional("sni"),
         Key::with_default("verify", "false"),
         Key::optional("ca"),
@@ -375,6 +384,17 @@ pub(super) const URL: TableKeys = TableKeys {
         Key::optional("body_absent"),
     ],
     foreign: CHECK_FOREIGN,
+    later: &[],
+};
+
+pub(super) const DAMP: TableKeys = TableKeys {
+    title: "damp",
+    keys: &[
+        Key::with_default("flaps", "5"),
+        Key::with_default("within", "\"1m\""),
+        Key::with_default("hold", "\"2m\""),
+    ],
+    foreign: &[],
     later: &[],
 };
 

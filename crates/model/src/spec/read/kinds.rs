@@ -1,7 +1,9 @@
-//! What checks of type `udp`, `dns`, `smtp` and `exec` have of their own.
+//! What checks of type `udp`, `dns`, `smtp`, `exec` and `file` have of their own.
 
 use crate::spec::document::{Diagnostics, Field, Table};
-use crate::spec::{CheckKind, DNS_RECORDS, DnsCheck, ExecCheck, RCODES, Rcode, UdpCheck, UdpReply};
+use crate::spec::{
+    CheckKind, DNS_RECORDS, DnsCheck, ExecCheck, FileCheck, RCODES, Rcode, UdpCheck, UdpReply,
+};
 
 use super::{http, track};
 
@@ -9,6 +11,7 @@ pub(super) const UDP_KEYS: [&str; 4] = ["payload", "reply", "reply_min", "reply_
 pub(super) const DNS_KEYS: [&str; 3] = ["name", "record", "rcode"];
 pub(super) const SMTP_KEYS: [&str; 1] = ["helo"];
 pub(super) const EXEC_KEYS: [&str; 3] = ["command", "user", "dynamic"];
+pub(super) const FILE_KEYS: [&str; 2] = ["path", "dynamic"];
 
 /// Longest payload, and reply that is looked at.
 const DATAGRAM_BYTES_MAX: usize = 1_024;
@@ -121,4 +124,10 @@ pub(super) fn exec(table: &Table<'_>, out: &mut Diagnostics) -> Option<CheckKind
     let (command, user) = track::program(table, out)?;
     let dynamic = table.get("dynamic").map_or(Some(false), |field| field.flag(out));
     Some(CheckKind::Exec(ExecCheck { command, user, dynamic: dynamic? }))
+}
+
+pub(super) fn file(table: &Table<'_>, out: &mut Diagnostics) -> Option<CheckKind> {
+    let path = table.require("path", out).and_then(|field| http::file(&field, out));
+    let dynamic = table.get("dynamic").map_or(Some(false), |field| field.flag(out));
+    Some(CheckKind::File(FileCheck { path: path?, dynamic: dynamic? }))
 }

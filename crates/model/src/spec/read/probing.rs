@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::spec::document::{Diagnostics, Table};
-use crate::spec::{Check, RealServer, Via, VirtualService};
+use crate::spec::{Check, CheckKind, RealServer, Via, VirtualService};
 
 use super::real_server::Given;
 
 /// Largest quorum: all real servers that there can be, with the largest weight.
 const QUORUM_MAX: u32 = 2_000_000_000;
+
+/// Shortest slow start: each of its steps is a change of the kernel's table. And the longest.
+const SLOW_START_MIN: Duration = Duration::from_secs(1);
+const SLOW_START_MAX: Duration = Duration::from_secs(3600);
 
 /// Quorum, hysteresis and floor of a service.
 pub(super) type Few = (u32, u32, u32);
@@ -50,6 +55,50 @@ pub(super) fn few(table: &Table<'_>, out: &mut Diagnostics) -> Option<Few> {
         return None;
     }
     Some((quorum, hysteresis, min_up))
+}
+
+/// In which time a real server gets its whole weight.
+pub(super) fn slow_start(table: &Table<'_>, out: &mut Diagnostics) -> Option<Duration> {
+    let Some(field) = table.get("slow_start") else { return Some(Duration::ZERO) };
+    let time = field.duration("slow_start", Duration::ZERO..=SLOW_START_MAX, out)?;
+    if !time.is_zero() && time < SLOW_START_MIN {
+        let problem =
+            field.problem("no slow start is shorter than 1s, in which weights rise by tenths");
+        out.push(problem.help("\"1s\" or longer, or \"0s\" for none"));
+        return None;
+    }
+    Some(time)
+}
+
+/// Refuses a slow start that could change nothing.
+pub(super) fn rises(
+    table: &Table<'_>,
+    service: &VirtualService,
+    out: &mut Diagnostics,
+) -> Option<()> {
+    let field = table.get("slow_start").filter(|_| !service.slow_start.is_zero());
+    let Some(field) = field else { return Some(()) };
+    let scheduler = service.scheduler;
+    if !scheduler.shares_by_weights() {
+        let problem = field.problem(format!("scheduler {scheduler} does not go by weights"));
+        out.push(problem.help("scheduler = \"wrr\" or \"wlc\", or no slow_start"));
+        return None;
+    }
+    let has_steps = |server: &RealServer| {
+        let says = |check: &Arc<Check>| match &check.kind {
+            CheckKind::Exec(exec) => exec.dynamic,
+            CheckKind::File(file) => file.dynamic,
+            _ => false,
+        };
+        server.weight > 1 || service.checks_of(&server.address).iter().any(says)
+    };
+    if !service.real_servers.is_empty() && !service.real_servers.iter().any(has_steps) {
+        let problem =
+            field.problem("no real server has a weight above 1, and there is none below 1");
+        out.push(problem.help("give the real servers weight = 100"));
+        return None;
+    }
+    Some(())
 }
 
 /// A real server that takes any port has none that could be probed; and nothing goes from one

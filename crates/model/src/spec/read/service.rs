@@ -156,6 +156,7 @@ fn service(
     let checks = table.get("check").map_or(Some(Vec::new()), |field| shared.checks.of(&field, out));
     let inhibit = table.get("inhibit").map_or(Some(false), |field| field.flag(out));
     let few = probing::few(&table, out);
+    let slow_start = probing::slow_start(&table, out);
     let drain = table
         .get("drain")
         .map_or(Some(Duration::ZERO), |d| d.duration("drain", Duration::ZERO..=DRAIN_MAX, out));
@@ -198,11 +199,13 @@ fn service(
         quorum,
         hysteresis,
         min_up,
+        slow_start: slow_start?,
         drain: drain?,
         real_servers,
         sorry_server,
     };
     probing::probed(&table, &service, out)?;
+    probing::rises(&table, &service, out)?;
     Some(service)
 }
 

@@ -139,6 +139,7 @@ fn a_check_and_a_pool_are_named_or_written_in_place() {
         rise: 1,
         fall: 1,
         starts_down: false,
+        damp: None,
     };
     assert_eq!(checks, [Arc::new(expected)]);
 }
@@ -189,12 +190,28 @@ fn the_other_checks_are_read_with_what_they_ask() {
             "type = \"dns\", name = \"a.example.\", rcode = [\"NOERROR\", \"NXDOMAIN\"]",
             "dns SOA a.example NOERROR,NXDOMAIN every",
         ),
+        ("type = \"grpc\"", "type = \"grpc\", service = \"\", tls = false", "grpc every"),
+        (
+            "type = \"grpc\", tls = true, service = \"a.B\", host = \"c:1\", sni = \"d\"",
+            "type = \"grpc\", tls = true, service = \"a.B\", host = \"c:1\", sni = \"d\", verify = false",
+            "grpc by tls service a.B host c:1 sni d every",
+        ),
         ("type = \"ping\"", "type = \"ping\", rise = 1", "ping every"),
         ("type = \"smtp\"", "type = \"smtp\", helo = \"localhost\"", "smtp helo localhost every"),
         (
             "type = \"exec\", command = [\"/bin/a\", \"b\"]",
             "type = \"exec\", command = [\"/bin/a\", \"b\"], dynamic = false",
             "exec /bin/a b every",
+        ),
+        (
+            "type = \"file\", path = \"/run/a\"",
+            "type = \"file\", path = \"/run/a\", dynamic = false",
+            "file /run/a every",
+        ),
+        (
+            "type = \"file\", path = \"/a\", dynamic = true",
+            "type = \"file\", path = \"/a\", dynamic = true, fall = 1",
+            "file /a dynamic every",
         ),
     ] {
         assert_eq!(shown(short), shown(long));
@@ -208,6 +225,7 @@ fn all_that_a_check_can_say_is_read() {
         "real_servers = [{ address = \"192.0.2.16\" }]\n[service.web.check]\ntype = \"https\"\n\
          address = \"192.0.2.99\"\nport = 8443\nsource = \"192.0.2.5\"\nsource_port = 999\n\
          interface = \"public\"\nmark = 7\nwarmup = \"0s\"\nrise = 2\nfall = 3\nstart = \"down\"\n\
+         damp = { flaps = 3, within = \"2m\", hold = \"1h\" }\n\
          version = \"1.0\"\nsni = \"a.example\"\nverify = true\nca = \"/ca.pem\"\n\
          certificate = \"/own.pem\"\nkey = \"/own.key\"\n\
          urls = [{ method = \"HEAD\", path = \"/a?b\", host = \"b.example\", status = [200, \"400-499\"] }, \
@@ -217,7 +235,7 @@ fn all_that_a_check_can_say_is_read() {
                     9b3a0c85a887a256d6939da88aabd8cd with \"ok\" without \"no\" sni a.example \
                     verified by /ca.pem as /own.pem at 192.0.2.99 port 8443 from 192.0.2.5 from port \
                     999 by public mark 7 every 6s timeout 3s retry 3 after 3s rise 2 fall 3 starts \
-                    down warmup 0s";
+                    down damp 3 within 2m for 1h warmup 0s";
     assert_eq!(shown, [expected]);
 }
 

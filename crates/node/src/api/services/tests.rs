@@ -36,7 +36,8 @@ fn local(
     leaving: &[Leaver],
     observed: Option<&ObservedServices>,
 ) -> Vec<ServiceStatus> {
-    super::local(spec, overrides, Seen { verdicts, lost: &Lost::new(), leaving, observed })
+    let (lost, starting) = (&Lost::new(), &AllStarting::new());
+    super::local(spec, overrides, Seen { verdicts, lost, starting, leaving, observed })
 }
 
 fn verdicts(spec: &ClusterSpec, knowledge: &Knowledge) -> Verdicts {
@@ -228,4 +229,20 @@ fn a_real_server_beside_too_few_others_says_what_becomes_of_it() {
     let serves = "refused; serves all the same, since too few are up (min_up)".to_owned();
     assert_eq!(servers[0], (RealServerState::Up, 1, String::new()));
     assert_eq!(servers[1], (RealServerState::Down, 1, serves));
+}
+
+#[test]
+fn a_real_server_that_starts_slowly_shows_the_weight_that_it_has_and_when_it_has_all() {
+    let spec = spec(CONFIGURATION);
+    let verdicts = verdicts(&spec, &Knowledge::Known(Verdict::Up));
+    let rises = Starting { weight: 3, whole: 10, left: Duration::from_millis(20_100) };
+    let name = spec.services.keys().next().unwrap().clone();
+    let starting = AllStarting::from([(name, [(([10, 0, 0, 11], 80).into(), rises)].into())]);
+    let (lost, overrides) = (Lost::new(), Overrides::default());
+    let (lost, starting) = (&lost, &starting);
+    let seen = Seen { verdicts: &verdicts, lost, starting, leaving: &[], observed: None };
+    let service = super::local(&spec, &overrides, seen).remove(0);
+    let shown = &service.real_servers[0];
+    assert_eq!((shown.state(), shown.effective_weight), (RealServerState::Up, 3));
+    assert_eq!(shown.reason, "starts slowly: weight 10 in 21s");
 }

@@ -137,3 +137,62 @@ async fn a_program_says_whether_and_with_dynamic_with_which_weight() {
         "{missing:?}"
     );
 }
+
+#[tokio::test]
+async fn a_file_says_whether_and_with_dynamic_with_which_weight() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let shown = path.to_str().unwrap();
+    let of = |dynamic: bool| {
+        let check = format!("type = \"file\", path = {shown:?}, dynamic = {dynamic}");
+        target(([192, 0, 2, 16], 80).into(), &check)
+    };
+    let Outcome::Failed(reason) = tried(&of(false)).await else { panic!("there is none") };
+    assert!(reason.starts_with(&format!("{shown} can't be read: No such file")), "{reason}");
+    for (said, verdict, weight) in [
+        ("0\n", Outcome::Passed, Outcome::Weighed(0)),
+        ("30", failed(&format!("{shown} says 30, not 0")), Outcome::Weighed(30)),
+        (
+            "-1",
+            failed(&format!("{shown} says -1, not 0")),
+            failed(&format!("{shown} says -1, below 0")),
+        ),
+        (
+            "up",
+            failed(&format!("{shown} says \"up\", which is no number")),
+            failed(&format!("{shown} says \"up\", which is no number")),
+        ),
+    ] {
+        std::fs::write(&path, said).unwrap();
+        assert_eq!(tried(&of(false)).await, verdict);
+        assert_eq!(tried(&of(true)).await, weight);
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_read_again_with_each_probe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weight");
+    std::fs::write(&path, "5").unwrap();
+    let keys = "dynamic = true, interval = \"50ms\", retry = 0";
+    let check = format!("type = \"file\", path = {:?}, {keys}", path.to_str().unwrap());
+    let (mut probes, mut verdicts) = probes();
+    probes.aim(&[target(([192, 0, 2, 16], 80).into(), &check)].into());
+    let mut next = async || match verdicts.recv().await {
+        Some(Event::Verdict(_, verdict)) => verdict,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next().await, Verdict::Weighs(5));
+    // As whoever changes it should: in one step.
+    let replace = |text: &str| {
+        let new = folder.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &path).unwrap();
+    };
+    replace("9");
+    assert_eq!(next().await, Verdict::Weighs(9));
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(next().await, Verdict::Down(_)));
+    replace("1");
+    assert_eq!(next().await, Verdict::Weighs(1));
+}

@@ -243,11 +243,11 @@ delay_loop = 6
 persistence_timeout = 50
 => 5:1: service.web.persistence_timeout: unknown key "persistence_timeout" (write persistence instead)
 
-slow_start = "30s"
-=> 5:1: service.web.slow_start: this version of Quorate does not have "slow_start" yet (leave it out)
+evacuate_on_disagreement = true
+=> 5:1: service.web.evacuate_on_disagreement: this version of Quorate does not have "evacuate_on_disagreement" yet (leave it out)
 
-omga = 1
-=> 5:1: service.web.omga: unknown key "omga" (did you mean "omega"? this version of Quorate does not have it yet)
+evacuate_on_disagreemnt = true
+=> 5:1: service.web.evacuate_on_disagreemnt: unknown key "evacuate_on_disagreemnt" (did you mean "evacuate_on_disagreement"? this version of Quorate does not have it yet)
 "#,
     );
     refused(

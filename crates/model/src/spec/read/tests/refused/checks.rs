@@ -10,8 +10,35 @@ fn checks_that_are_none() {
 check = { }
 => 5:9: service.web.check.type: "type" is missing (type = "tcp")
 
-check = { type = "grpc" }
-=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "grpc" yet (type = "tcp" is there)
+check = { type = "bfd" }
+=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "bfd" yet (type = "tcp" is there)
+
+check = { type = "grpc", service = "a b" }
+=> 5:36: service.web.check.service: the name of a service has 1 to 4095 visible ASCII characters
+
+check = { type = "grpc", host = "a/b" }
+=> 5:33: service.web.check.host: "a/b" is not a name or address, nor with a port (host = "www.example.com:8443")
+
+check = { type = "grpc", verify = true }
+=> 5:35: service.web.check.verify: the server is not spoken to by TLS (tls = true)
+
+check = { type = "grpc", tls = true, ca = "/ca.pem" }
+=> 5:43: service.web.check.ca: the server's certificate is not looked at (verify = true)
+
+check = { type = "file" }
+=> 5:9: service.web.check.path: "path" is missing
+
+check = { type = "file", path = "state" }
+=> 5:33: service.web.check.path: "state" is not the absolute path of a file
+
+check = { type = "file", path = "/run/a", address = "192.0.2.99" }
+=> 5:53: service.web.check.address: a check of type file has no "address" (leave it out)
+
+check = { type = "file", path = "/run/a", weight = 2 }
+=> 5:43: service.web.check.weight: unknown key "weight" (write the weight itself into the file, with dynamic = true, instead)
+
+check = { type = "grpc", path = "/" }
+=> 5:33: service.web.check.path: a check of type grpc has no "path" (leave it out)
 
 check = { type = "ping", via = "forwarding" }
 => 5:32: service.web.check.via: a check of type ping can't go the way of clients' packets (a second check does: check = [.., { type = "tcp", via = "forwarding" }])
@@ -52,6 +79,15 @@ check = { type = "dns", record = "ANY" }
 check = { type = "dns", rcode = [] }
 => 5:33: service.web.check.rcode: no response code is good (rcode = "NOERROR")
 
+"#,
+    );
+}
+
+#[test]
+fn what_all_checks_have_and_is_wrong() {
+    refused(
+        in_service,
+        r#"
 check = { type = "tpc" }
 => 5:18: service.web.check.type: unknown type of check "tpc" (did you mean "tcp"?)
 
@@ -73,6 +109,12 @@ check = { type = "tcp", retry = -1 }
 check = { type = "tcp", rise = 0, fall = 101 }
 => 5:32: service.web.check.rise: the rise of a check is 1 to 100
 => 5:42: service.web.check.fall: the fall of a check is 1 to 100
+
+check = { type = "tcp", damp = { flaps = 0, within = "500ms", hold = "2h", after = 3 } }
+=> 5:42: service.web.check.damp.flaps: the flaps of a damped check is 1 to 20
+=> 5:54: service.web.check.damp.within: the within of a damped check is 1s to 1h, not 500ms
+=> 5:70: service.web.check.damp.hold: the hold of a damped check is 1s to 1h, not 2h
+=> 5:76: service.web.check.damp.after: unknown key "after" (damp takes: flaps, within, hold)
 
 check = { type = "tcp", start = "alpha" }
 => 5:33: service.web.check.start: unknown start "alpha" (known: up, down)
@@ -176,6 +218,12 @@ quorum = 2
 hysteresis = 2
 => 6:14: service.web.hysteresis: a quorum of 2 could never be lost by more than 2 (a hysteresis below the quorum)
 
+slow_start = "500ms"
+=> 5:14: service.web.slow_start: no slow start is shorter than 1s, in which weights rise by tenths ("1s" or longer, or "0s" for none)
+
+slow_start = "2h"
+=> 5:14: service.web.slow_start: slow_start is 0s to 1h, not 2h
+
 min_up = 1
 sorry_server = "192.0.2.9"
 => 5:10: service.web.min_up: there is a sorry server: while few are up, either it answers or all do (leave one of the two out)
@@ -195,6 +243,31 @@ listen = "tcp/192.0.2.80:80"
 check = { type = "tcp", source = "2001:db8::1" }
 real_servers = [{ address = "192.0.2.16" }]
 => 5:9: service.v.check: 2001:db8::1 can't be the source of what goes to real server 192.0.2.16 (a source of its address family)
+"#,
+    );
+}
+
+#[test]
+fn a_slow_start_that_changes_nothing() {
+    refused(
+        whole,
+        r#"
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:80"
+slow_start = "30s"
+real_servers = [{ address = "192.0.2.16" }, { address = "192.0.2.17", weight = 0 }]
+=> 5:14: service.v.slow_start: no real server has a weight above 1, and there is none below 1 (give the real servers weight = 100)
+
+group.a = { interface = "x", addresses = ["192.0.2.80"] }
+[service.v]
+group = "a"
+listen = "tcp/192.0.2.80:80"
+scheduler = "rr"
+slow_start = "30s"
+real_servers = [{ address = "192.0.2.16", weight = 9 }]
+=> 6:14: service.v.slow_start: scheduler rr does not go by weights (scheduler = "wrr" or "wlc", or no slow_start)
 "#,
     );
 }
