@@ -13,9 +13,12 @@ pub mod config;
 mod director;
 mod echo;
 mod exec;
+mod fifo;
+mod hooks;
 mod host;
 mod http;
 pub mod identity;
+mod journal;
 pub mod log;
 mod member;
 mod memory;
@@ -44,6 +47,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::NodeConfig;
+pub use crate::fifo::FifoError;
 use crate::host::HostLock;
 pub use crate::host::HostLockError;
 use crate::identity::file::{self, IdentityFileError};
@@ -90,6 +94,9 @@ pub enum StartError {
     /// The local socket can't be served.
     #[error(transparent)]
     Socket(#[from] api::local::SocketError),
+    /// The FIFO of events can't be made.
+    #[error(transparent)]
+    Fifo(#[from] FifoError),
     /// An address can't be listened on.
     #[error("cannot listen on {address}: {cause}; is the address this machine's, and free?")]
     Listen {
@@ -170,6 +177,9 @@ async fn serve(
     let (fatal, mut ended) = mpsc::channel(1);
     let identity = file::load(&config.data_dir)?;
     let (socket, http) = (config.socket.clone(), config.http);
+    if let Some(path) = &config.events_fifo {
+        fifo::make(path)?;
+    }
     let node = Node::new(config, directory, kernel, fatal.clone());
     let listener = api::local::bind(&socket).await?;
     match identity {

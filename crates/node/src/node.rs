@@ -15,14 +15,17 @@ use quorate_model::time::Timing;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, watch};
 use tonic::Status;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::StartError;
 use crate::api::error::{Kind, error};
 use crate::clock;
 use crate::config::{NodeConfig, Sysctl};
 use crate::director;
+use crate::fifo;
+use crate::hooks::Hooks;
 use crate::identity::{self, Identity, NodeProfile, authority, file, token::Token};
+use crate::journal::{Journal, Teller};
 use crate::member::Member;
 use crate::memory;
 use crate::peer::datagrams::LinkSocket;
@@ -44,6 +47,8 @@ const VOTER_TIMEOUT: Duration = Duration::from_secs(180);
 const FOUNDED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Renewals and reports that may wait for the director loop; past it they are dropped.
 const DELIVERIES_MAX: usize = 1_024;
+/// How long a stopping node waits for its hooks.
+const HOOKS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Entries between two snapshots.
 const SNAPSHOT_EVERY: u64 = 1_000;
 
@@ -257,6 +262,8 @@ impl Node {
         let (sender, events) = mpsc::channel(director::EVENTS_MAX);
         let (services, addresses, questions) = self.keep_kernel(&sender)?;
         let incarnation = Incarnation(u64::from_be_bytes(authority::random()?));
+        let (journal, teller) = Journal::start(self.config.name.as_str());
+        let hooks = self.attend_events(&journal, &teller, &raft);
         let held = self.keep_holding(Holder { cluster_id, me, incarnation }, &raft);
         let config = DirectorConfig {
             me,
@@ -278,6 +285,7 @@ impl Node {
             questions,
             takeover,
             renewals: renewals.clone(),
+            teller,
             held,
         });
         let member = Arc::new(Member {
@@ -291,6 +299,8 @@ impl Node {
             links: raft.links(),
             api: self.config.api,
             renewals,
+            journal,
+            hooks,
         });
         if let Some(address) = self.config.api {
             let directory = raft.directory();
@@ -303,6 +313,17 @@ impl Node {
         info!(node = %me, cluster = member.cluster_name, "member of the cluster");
         self.member.send_replace(Some(Arc::clone(&member)));
         Ok(member)
+    }
+
+    /// Starts what follows the journal: the FIFO, and a director's hooks.
+    fn attend_events(&self, journal: &Journal, teller: &Teller, raft: &RaftNode) -> Option<Hooks> {
+        if let Some(path) = &self.config.events_fifo {
+            let node = self.config.name.to_string();
+            tokio::spawn(fifo::feed(path.clone(), node, journal.reader()));
+        }
+        let directs = self.config.role == Role::Director;
+        let hooks = || Hooks::start(journal.reader(), raft.handle().state(), teller.clone());
+        directs.then(hooks)
     }
 
     /// Notes on disk what a director holds, for `quorated release` after its death.
@@ -360,6 +381,13 @@ impl Node {
     pub(crate) async fn stop(&self) {
         if let Some(member) = self.member() {
             member.director.stop().await;
+            if let Some(hooks) = &member.hooks
+                && tokio::time::timeout(HOOKS_TIMEOUT, hooks.settle()).await.is_err()
+            {
+                warn!(
+                    "hooks are killed: they were not done {HOOKS_TIMEOUT:?} after all was given up"
+                );
+            }
         }
         if let Some(raft) = self.raft.lock().await.take() {
             raft.stop().await;

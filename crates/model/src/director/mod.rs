@@ -24,6 +24,7 @@ use crate::kernel::{
     DesiredServices, DeviceAddress, DeviceAddresses, ObservedServices, ServiceKey,
 };
 use crate::leaving::Leaving;
+use crate::occurrence::Told;
 use crate::ownership::message::{Message, Obstacle};
 use crate::ownership::owner::Owner;
 use crate::ownership::quorum::Membership;
@@ -38,6 +39,7 @@ use crate::watch::Watched;
 mod facts;
 mod goals;
 mod leases;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -160,6 +162,8 @@ pub enum Effect {
     Watch(BTreeSet<Watched>),
     /// Ask the network who has these addresses, then say [`Event::Answered`].
     Ask(BTreeSet<Question>),
+    /// Tell whoever wants to know that this happened.
+    Tell(Vec<Told>),
 }
 
 /// A group that this node serves no more, until its release is told.
@@ -242,6 +246,7 @@ pub struct Director {
     /// Why nothing new is begun here: the disk counts as full.
     full: Option<String>,
     facts: facts::Facts,
+    telling: tell::Telling,
 }
 
 impl Director {
@@ -287,6 +292,7 @@ impl Director {
             probed: Arc::default(),
             full: None,
             facts: facts::Facts::default(),
+            telling: tell::Telling::default(),
         }
     }
 
@@ -302,6 +308,7 @@ impl Director {
             Event::State(state) => self.state_changed(now, state, &mut effects),
             Event::Raft { leads, heard, membership } => {
                 self.heard = heard;
+                self.note_current();
                 self.catch_up(&mut effects);
                 self.raft_changed(now, leads, membership);
             }

@@ -1,0 +1,1 @@
+//! Which hooks run, in which order, and within which bounds.

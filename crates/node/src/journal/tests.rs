@@ -1,0 +1,1 @@
+//! What readers get, and what they miss.
