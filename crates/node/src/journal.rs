@@ -26,7 +26,7 @@ const QUEUE_MAX: usize = 4_096;
 /// Events that are kept.
 const EVENTS_MAX: usize = 10_000;
 /// Bytes that they may have together.
-const BYTES_MAX: usize = 4 << 20;
+const BYTES_MAX: usize = 8 << 20;
 /// Clients of the API that may read at once.
 const CLIENTS_MAX: usize = 64;
 /// Longest reason: what a server answered may stand in one, and a line of JSON has to go into a FIFO

@@ -13,6 +13,7 @@ use world::{CONFIGURATION, PLAIN, WEB, World, eth0, group, vip};
 mod facts;
 mod moves;
 mod probes;
+mod tell;
 mod world;
 
 const L: Duration = Duration::from_millis(500);

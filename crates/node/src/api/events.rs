@@ -78,3 +78,73 @@ async fn next(mut at: Following) -> Option<(Result<Event, Status>, Following)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_model::occurrence::{Kind, Occurrence, Told};
+
+    use super::*;
+    use crate::journal::Teller;
+
+    fn tell(teller: &Teller, count: usize) {
+        let occurrence = Occurrence::new(Kind::ClusterPaused, String::new());
+        teller.tell((0..count).map(|_| Told { occurrence: occurrence.clone(), mine: false }));
+    }
+
+    async fn kinds(stream: &mut EventStream, count: usize) -> Vec<String> {
+        let events = stream.take(count).map(|event| event.map(|event| event.kind));
+        events.map(Result::unwrap).collect().await
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_sent_and_with_follow_what_comes() {
+        let (journal, teller) = Journal::start("lb1");
+        tell(&teller, 2);
+        teller.flush().await.unwrap();
+        let ask = |request: EventsRequest| stream(&journal, "lb1", &request).unwrap();
+        let mut kept = ask(EventsRequest::default());
+        assert_eq!(kinds(&mut kept, 9).await.len(), 2, "and then it ends");
+        let hour = Some(3_600_000);
+        let mut since = ask(EventsRequest { since_ms: hour, follow: true, ..Default::default() });
+        let mut follow = ask(EventsRequest { follow: true, ..Default::default() });
+        tell(&teller, 1);
+        assert_eq!(kinds(&mut since, 3).await.len(), 3);
+        assert_eq!(kinds(&mut follow, 1).await.len(), 1);
+        let first = journal.reader().take(1).entries[0].event.sequence;
+        let mut after = ask(EventsRequest { after: Some(first), ..Default::default() });
+        assert_eq!(kinds(&mut after, 9).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_holds_nobody_up_and_is_told_what_it_missed() {
+        let (journal, teller) = Journal::start("lb1");
+        let request = EventsRequest { follow: true, ..Default::default() };
+        let mut slow = stream(&journal, "lb1", &request).unwrap();
+        // More than the journal keeps, in parts that its queue takes.
+        for _ in 0..12 {
+            tell(&teller, 1_000);
+            teller.flush().await.unwrap();
+        }
+        let first = slow.next().await.unwrap().unwrap();
+        assert_eq!(first.kind, "events_lost");
+        assert!(first.lost.unwrap() >= 2_000, "{first:?}");
+        assert_eq!(slow.next().await.unwrap().unwrap().kind, "cluster_paused");
+    }
+
+    #[tokio::test]
+    async fn clients_have_a_bound_and_one_that_leaves_makes_room() {
+        let (journal, _teller) = Journal::start("lb1");
+        let request = EventsRequest { follow: true, ..Default::default() };
+        let mut clients = Vec::new();
+        let refused = loop {
+            match stream(&journal, "lb1", &request) {
+                Ok(client) => clients.push(client),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(clients.len(), 64);
+        assert!(refused.message().contains("ask another node"));
+        clients.pop();
+        assert!(stream(&journal, "lb1", &request).is_ok());
+    }
+}

@@ -5,6 +5,7 @@
 
 mod checks;
 mod facts;
+mod hooks;
 mod services;
 
 use super::super::*;
