@@ -1,10 +1,11 @@
-//! Generated code of `proto/`, and the only conversions between wire, disk and model.
+//! Generated code of `proto/`, and the only conversions between wire, disk and model, and of events to JSON.
 //!
 //! A conversion towards the model can fail and says where; it never panics, whatever it reads.
 //! Nothing here decides anything. The tests are in `convert/tests.rs`.
 #![forbid(unsafe_code)]
 
 pub mod convert;
+pub mod event;
 
 /// The public API (`proto/quorate/v1`).
 pub mod v1 {

@@ -84,6 +84,9 @@ pub enum Command {
     Services(Services),
     /// Show some connections of a virtual service, in the shape of `ipvsadm -Lnc`
     Connections(Connections),
+    /// Show what happened, as the node that is asked came to know of it
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(Events),
     /// Print the configuration in force, as it was applied or for another program
     #[command(subcommand)]
     Export(Export),
@@ -119,6 +122,8 @@ const EVACUATE_EXAMPLES: &str = "Example, a director's upgrade:\n  quorate evacu
     systemctl restart quorated      # on lb1\n  quorate restore lb1\n\nA group that no other \
     director can take stays where it is; then the exit code is 3, and each such group is named with \
     the reason.";
+const EVENTS_EXAMPLES: &str = "Examples:\n  quorate events --since 1h\n  quorate events -f -o json\n\n\
+    Events stand in the memory of each node: the newest 10000 since its daemon started.";
 const PAUSE_EXAMPLES: &str = "Example, work on a switch:\n  quorate pause\n  quorate resume\n\n\
     While the cluster is paused a dead owner's groups stay down. `quorate transfer` and `quorate \
     evacuate` still move groups.";
@@ -270,6 +275,20 @@ pub struct Connections {
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
+}
+
+/// `quorate events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Go on with what happens from now on
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only what happened within this time before now
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub since: Option<Duration>,
+    /// Only what follows the event of this sequence
+    #[arg(long, value_name = "SEQUENCE")]
+    pub after: Option<u64>,
 }
 
 /// `quorate export`.

@@ -162,7 +162,7 @@ pub fn marks(spec: &ClusterSpec) -> MarkRules {
 /// The weight of a real server that takes connections, by its configuration and its checks: each of
 /// those that say one adds by how much it differs (keepalived.conf(5), MISC_CHECK). An operator's
 /// order stands, and so does a weight of 0.
-fn weight(service: &VirtualService, server: &RealServer, verdicts: &Verdicts) -> u32 {
+pub(crate) fn weight(service: &VirtualService, server: &RealServer, verdicts: &Verdicts) -> u32 {
     if server.weight == 0 || service.ordered.contains(&server.address) {
         return server.weight;
     }

@@ -109,6 +109,10 @@ name! {
     TrackName
 }
 name! {
+    /// The name of a hook: a program that is run when something happened.
+    HookName
+}
+name! {
     /// The name that the cluster's configuration uses for a network interface; each node's
     /// `node.toml` maps it to a device.
     InterfaceName

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod leadership;
 pub mod leaving;
 pub mod membership;
+pub mod occurrence;
 pub mod overrides;
 pub mod ownership;
 pub mod placement;

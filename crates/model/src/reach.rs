@@ -40,7 +40,7 @@ impl Reach {
 
 /// What other directors see of each service's real servers: whether one of them sees it up, of those that
 /// have probed it.
-pub type Told = BTreeMap<ServiceName, BTreeMap<SocketAddr, bool>>;
+pub type Hearsay = BTreeMap<ServiceName, BTreeMap<SocketAddr, bool>>;
 
 /// Counts what a director sees, for each group that has probed real servers.
 #[must_use]

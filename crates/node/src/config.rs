@@ -43,6 +43,7 @@ const ROOT: TableKeys = TableKeys {
         Key::with_default("socket", "\"/run/quorate/quorate.sock\""),
         Key::optional("api"),
         Key::optional("http"),
+        Key::optional("events_fifo"),
         Key::required("link"),
         Key::optional("interfaces"),
         Key::with_default("sysctl", "\"set\""),
@@ -58,8 +59,11 @@ const ROOT: TableKeys = TableKeys {
         ("service", "it into the cluster's configuration"),
         ("check", "it into the cluster's configuration"),
         ("pool", "it into the cluster's configuration"),
+        ("hook", "it into the cluster's configuration"),
+        ("notify_fifo", "events_fifo"),
+        ("lvs_notify_fifo", "events_fifo"),
     ],
-    later: &["realtime", "log", "hooks", "tls"],
+    later: &["realtime", "log", "tls"],
 };
 
 const LINK: TableKeys = TableKeys {
@@ -88,6 +92,8 @@ pub struct NodeConfig {
     pub api: Option<SocketAddr>,
     /// Where it serves `/healthz`, if it does.
     pub http: Option<SocketAddr>,
+    /// The FIFO that events are written to, if there is one; absolute.
+    pub events_fifo: Option<PathBuf>,
     /// Heartbeat lines, at least one; names and addresses differ.
     pub links: Vec<Link>,
     /// The device of each interface that the cluster's configuration names.
@@ -204,6 +210,10 @@ fn node(root: &Field<'_>, out: &mut Diagnostics) -> Option<NodeConfig> {
         out.push(table.get("socket")?.problem(message));
         None
     });
+    let events_fifo = match table.get("events_fifo") {
+        Some(_) => path(&table, "events_fifo", "", out).map(Some),
+        None => Some(None),
+    };
     let mut taken = Taken::default();
     let links = table.require("link", out).and_then(|field| links(&field, &mut taken, out));
     let api = listener(&table, "api", &mut taken, out);
@@ -221,6 +231,7 @@ fn node(root: &Field<'_>, out: &mut Diagnostics) -> Option<NodeConfig> {
         socket: socket?,
         api: api?,
         http: http?,
+        events_fifo: events_fifo?,
         links: links?,
         interfaces: interfaces?,
         sysctl: sysctl?,

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::clock;
+use crate::journal::Teller;
 use crate::peer::datagrams::{DatagramTransport, PeerTransport};
 use crate::peer::server::Delivery;
 use crate::probes::Probes;
@@ -78,6 +79,8 @@ pub(crate) struct Parts {
     pub(crate) takeover: watch::Sender<bool>,
     /// The thread to run on.
     pub(crate) renewals: Renewals,
+    /// Where what happened is told.
+    pub(crate) teller: Teller,
     /// What is renewed, for who keeps that for `quorated release`.
     pub(crate) held: watch::Sender<Leases>,
 }
@@ -250,6 +253,7 @@ impl Loop {
                 let _on_the_workers = self.workers.enter();
                 self.watches.aim(&watched);
             }
+            Effect::Tell(told) => self.parts.teller.tell(told),
             Effect::Ask(questions) => {
                 if let Some(thread) = &self.parts.questions {
                     thread.ask(questions);

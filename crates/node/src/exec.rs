@@ -2,7 +2,7 @@
 //! all its children, its output thrown away, one run at a time.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -20,12 +20,20 @@ const STOPPING: &str = "the daemon is stopping";
 /// How long a killed program may take to be gone; past it, it hangs in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(1);
 
+/// Longest input: what even the smallest pipe takes at once (pipe(7)).
+pub(crate) const INPUT_BYTES_MAX: usize = 4_096;
+
+/// Variables and input of a program.
+type Given = (Vec<(&'static str, String)>, Option<String>);
+
 /// Runs one program again and again.
 #[derive(Debug)]
 pub(crate) struct Exec {
     command: Vec<String>,
     user: Option<String>,
     variables: Vec<(&'static str, String)>,
+    /// What it reads; at most what a pipe takes at once.
+    input: Option<String>,
     /// A start under way: it reads the program's file, and may hang in the kernel.
     starting: Option<JoinHandle<Result<Running, String>>>,
     running: Option<Running>,
@@ -59,12 +67,18 @@ struct Running {
 
 impl Exec {
     pub(crate) fn new(command: Vec<String>, user: Option<String>) -> Self {
-        Self { command, user, variables: Vec::new(), starting: None, running: None }
+        Self { command, user, variables: Vec::new(), input: None, starting: None, running: None }
     }
 
     /// The same with these in its environment.
     pub(crate) fn with(mut self, variables: Vec<(&'static str, String)>) -> Self {
         self.variables = variables;
+        self
+    }
+
+    /// The same with this on its standard input: at most [`INPUT_BYTES_MAX`].
+    pub(crate) fn reading(mut self, input: String) -> Self {
+        self.input = Some(input);
         self
     }
 
@@ -87,8 +101,8 @@ impl Exec {
             let reason = "its last start hangs in the kernel";
             return Err(Unended::Unstarted(reason.to_owned()));
         }
-        let starting =
-            self.starting.insert(start(&self.command, self.user.clone(), self.variables.clone()));
+        let given = (self.variables.clone(), self.input.clone());
+        let starting = self.starting.insert(start(&self.command, self.user.clone(), given));
         let Ok(started) = tokio::time::timeout(timeout, starting).await else {
             let reason = format!("it was not started within {timeout:?}");
             return Err(Unended::Unstarted(reason));
@@ -130,11 +144,11 @@ impl Drop for Running {
 fn start(
     command: &[String],
     user: Option<String>,
-    variables: Vec<(&'static str, String)>,
+    given: Given,
 ) -> JoinHandle<Result<Running, String>> {
     let words = command.to_vec();
     tokio::task::spawn_blocking(move || {
-        let mut child = spawn(&words, user.as_deref(), variables)?;
+        let mut child = spawn(&words, user.as_deref(), given)?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok(Running { group, ended: tokio::task::spawn_blocking(move || child.wait()) })
     })
@@ -143,7 +157,7 @@ fn start(
 fn spawn(
     command: &[String],
     user: Option<&str>,
-    variables: Vec<(&'static str, String)>,
+    (variables, input): Given,
 ) -> Result<Child, String> {
     let [program, arguments @ ..] = command else { return Err("it has no command".to_owned()) };
     let user = user.or(getuid().is_root().then_some(NOBODY));
@@ -156,7 +170,7 @@ fn spawn(
     let _none_to_give_away = clear_ambient_capability_set();
     let mut run = Command::new(OsStr::new(program));
     run.args(arguments).env_clear().env("PATH", PATH).envs(variables).current_dir("/");
-    run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    run.stdin(stdin(input)?).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     if let Some((uid, gid)) = other {
         // The standard library drops the supplementary groups when it sets the user.
         run.uid(uid).gid(gid);
@@ -168,6 +182,19 @@ fn spawn(
         ),
         _ => format!("{program} can't be run: {error}"),
     })
+}
+
+/// A pipe that holds the input already, so that nobody has to wait for the program to read it.
+fn stdin(input: Option<String>) -> Result<Stdio, String> {
+    let Some(input) = input else { return Ok(Stdio::null()) };
+    if input.len() > INPUT_BYTES_MAX {
+        return Err(format!("more than {INPUT_BYTES_MAX} bytes can't be given to it to read"));
+    }
+    let piped = io::pipe().and_then(|(reader, mut writer)| {
+        writer.write_all(input.as_bytes())?;
+        Ok(reader)
+    });
+    piped.map(Stdio::from).map_err(|error| format!("no pipe for what it reads: {error}"))
 }
 
 fn look_up(user: &str) -> Result<(u32, u32), String> {

@@ -13,9 +13,13 @@ pub mod config;
 mod director;
 mod echo;
 mod exec;
+mod fifo;
+mod hearsay;
+mod hooks;
 mod host;
 mod http;
 pub mod identity;
+mod journal;
 pub mod log;
 mod look;
 mod member;
@@ -31,7 +35,6 @@ pub mod recover;
 pub mod release;
 mod renewals;
 mod tasks;
-mod told;
 mod watch;
 
 use std::io;
@@ -46,6 +49,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::NodeConfig;
+pub use crate::fifo::FifoError;
 use crate::host::HostLock;
 pub use crate::host::HostLockError;
 use crate::identity::file::{self, IdentityFileError};
@@ -92,6 +96,9 @@ pub enum StartError {
     /// The local socket can't be served.
     #[error(transparent)]
     Socket(#[from] api::local::SocketError),
+    /// The FIFO of events can't be made.
+    #[error(transparent)]
+    Fifo(#[from] FifoError),
     /// An address can't be listened on.
     #[error("cannot listen on {address}: {cause}; is the address this machine's, and free?")]
     Listen {
@@ -172,6 +179,9 @@ async fn serve(
     let (fatal, mut ended) = mpsc::channel(1);
     let identity = file::load(&config.data_dir)?;
     let (socket, http) = (config.socket.clone(), config.http);
+    if let Some(path) = &config.events_fifo {
+        fifo::make(path)?;
+    }
     let node = Node::new(config, directory, kernel, fatal.clone());
     let listener = api::local::bind(&socket).await?;
     match identity {

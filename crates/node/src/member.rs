@@ -19,6 +19,8 @@ use tonic::{Code, Status};
 use crate::api::error::{KEY, Kind, error, was_never_sent};
 use crate::api::services::{self, Seen};
 use crate::director::DirectorHandle;
+use crate::hooks::Hooks;
+use crate::journal::Journal;
 use crate::peer::datagrams::{LinkKnowledge, LinkView};
 use crate::raft::handle::RaftHandle;
 use crate::raft::node::PeerCalls;
@@ -50,6 +52,10 @@ pub(crate) struct Member {
     pub(crate) api: Option<SocketAddr>,
     /// The thread that renews.
     pub(crate) renewals: Renewals,
+    /// What happened, as far as this node knows.
+    pub(crate) journal: Journal,
+    /// The programs that are run for it; a witness runs none.
+    pub(crate) hooks: Option<Hooks>,
 }
 
 impl Member {
@@ -124,6 +130,7 @@ impl Member {
         problems.extend(view.addresses.strange.values().cloned());
         problems.extend(view.addresses.unfenced.clone());
         problems.extend(view.problems.iter().cloned());
+        problems.extend(self.hooks.iter().flat_map(Hooks::problems));
         for (group, obstacles) in view.obstacles.get(&self.me).into_iter().flatten() {
             for obstacle in obstacles {
                 problems.insert(format!("can't own {group}: {obstacle}"));

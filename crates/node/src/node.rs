@@ -15,14 +15,18 @@ use quorate_model::time::Timing;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, watch};
 use tonic::Status;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::StartError;
 use crate::api::error::{Kind, error};
 use crate::clock;
 use crate::config::{NodeConfig, Sysctl};
 use crate::director;
+use crate::fifo;
+use crate::hearsay;
+use crate::hooks::Hooks;
 use crate::identity::{self, Identity, NodeProfile, authority, file, token::Token};
+use crate::journal::{Journal, Teller};
 use crate::member::Member;
 use crate::memory;
 use crate::peer::datagrams::LinkSocket;
@@ -38,7 +42,6 @@ use crate::reconcile::{
 };
 use crate::release::holding::{self, Holder, Leases};
 use crate::renewals::Renewals;
-use crate::told;
 
 /// How long a joined node may take to become a voter: the leader spaces changes of the voters.
 const VOTER_TIMEOUT: Duration = Duration::from_secs(180);
@@ -46,6 +49,8 @@ const VOTER_TIMEOUT: Duration = Duration::from_secs(180);
 const FOUNDED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Renewals and reports that may wait for the director loop; past it they are dropped.
 const DELIVERIES_MAX: usize = 1_024;
+/// How long a stopping node waits for its hooks.
+const HOOKS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Entries between two snapshots.
 const SNAPSHOT_EVERY: u64 = 1_000;
 
@@ -260,6 +265,7 @@ impl Node {
         let (services, addresses, questions) = self.keep_kernel(&sender)?;
         let incarnation = Incarnation(u64::from_be_bytes(authority::random()?));
         let telling = sender.clone();
+        let (journal, teller, hooks) = self.attend_events(&raft);
         let held = self.keep_holding(Holder { cluster_id, me, incarnation }, &raft);
         let config = DirectorConfig {
             me,
@@ -281,6 +287,7 @@ impl Node {
             questions,
             takeover,
             renewals: renewals.clone(),
+            teller,
             held,
         });
         let member = Arc::new(Member {
@@ -294,10 +301,10 @@ impl Node {
             links: raft.links(),
             api: self.config.api,
             renewals,
+            journal,
+            hooks,
         });
-        if self.config.role == Role::Director {
-            tokio::spawn(told::ask(Arc::clone(&member), telling));
-        }
+        tokio::spawn(hearsay::ask(Arc::clone(&member), telling));
         self.serve_remote(server_tls, raft.directory()).await?;
         *self.raft.lock().await = Some(raft);
         info!(node = %me, cluster = member.cluster_name, "member of the cluster");
@@ -314,6 +321,19 @@ impl Node {
         let Some(address) = self.config.api else { return Ok(()) };
         let served = crate::api::remote::start(address, tls, directory, Arc::clone(self)).await;
         served.map_err(|cause| StartError::Listen { address, cause })
+    }
+
+    /// Starts the journal, and what follows it: the FIFO, and a director's hooks.
+    fn attend_events(&self, raft: &RaftNode) -> (Journal, Teller, Option<Hooks>) {
+        let (journal, teller) = Journal::start(self.config.name.as_str());
+        if let Some(path) = &self.config.events_fifo {
+            let node = self.config.name.to_string();
+            tokio::spawn(fifo::feed(path.clone(), node, journal.reader()));
+        }
+        let directs = self.config.role == Role::Director;
+        let hooks = || Hooks::start(journal.reader(), raft.handle().state(), teller.clone());
+        let hooks = directs.then(hooks);
+        (journal, teller, hooks)
     }
 
     /// Notes on disk what a director holds, for `quorated release` after its death.
@@ -371,6 +391,13 @@ impl Node {
     pub(crate) async fn stop(&self) {
         if let Some(member) = self.member() {
             member.director.stop().await;
+            if let Some(hooks) = &member.hooks
+                && tokio::time::timeout(HOOKS_TIMEOUT, hooks.settle()).await.is_err()
+            {
+                warn!(
+                    "hooks are killed: they were not done {HOOKS_TIMEOUT:?} after all was given up"
+                );
+            }
         }
         if let Some(raft) = self.raft.lock().await.take() {
             raft.stop().await;

@@ -494,7 +494,7 @@ impl World {
             Effect::Services(goal) => self.aim_services(id, goal),
             Effect::Probe(targets) => self.node(id).targets = targets.into_iter().collect(),
             Effect::Ask(questions) => self.ask(id, questions),
-            Effect::Announce(..) | Effect::Watch(_) => {}
+            Effect::Announce(..) | Effect::Watch(_) | Effect::Tell(_) => {}
         }
     }
 }

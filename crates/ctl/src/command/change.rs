@@ -78,7 +78,8 @@ impl Changes {
         }
         let mut impact = Vec::new();
         for change in &self.list {
-            if change.turn == Turn::Removed {
+            // A hook that goes takes nothing away from traffic.
+            if change.turn == Turn::Removed && !matches!(change.object, Object::Hook(_)) {
                 impact.push(format!("deletes {} {}", change.object, change.reached_at));
             }
             let fields = change.fields.iter();
@@ -105,6 +106,7 @@ fn entry(change: &Change) -> Entry {
         Object::Cluster => ("cluster", None),
         Object::Group(name) => ("group", Some(name.clone())),
         Object::Service(name) => ("service", Some(name.clone())),
+        Object::Hook(name) => ("hook", Some(name.clone())),
     };
     let given = |text: &String| (!text.is_empty()).then(|| text.clone());
     let fields = change.fields.iter().map(|field| Field {

@@ -11,6 +11,7 @@ mod context;
 mod convert;
 mod diff;
 mod evacuate;
+mod events;
 mod node;
 mod pause;
 mod realserver;
@@ -66,6 +67,7 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
             None => services::run(scene, arguments).await,
         },
         Command::Connections(arguments) => connections::run(scene, &arguments).await,
+        Command::Events(arguments) => events::run(scene, &arguments).await,
         Command::Export(what) => convert::export(scene, &what).await,
         Command::Import(what) => convert::import(scene, &what),
         Command::Transfer(arguments) => transfer::run(scene, arguments).await,

@@ -58,6 +58,21 @@ impl Output {
         }
     }
 
+    /// Prints one line of data at once; `false` once nobody reads any more.
+    ///
+    /// # Errors
+    /// When stdout can't be written.
+    pub fn line(&self, line: &str) -> Result<bool, Failure> {
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => {
+                Err(Failure::new(Exit::Failed, format!("cannot write to stdout: {error}")))
+            }
+        }
+    }
+
     /// Prints a message.
     pub fn message(&self, text: &str) {
         // There is nobody left to tell when stderr is closed.

@@ -33,6 +33,9 @@ pub(crate) struct State {
     /// What an evacuation answers, look by look; the last one goes on.
     pub(crate) evacuation: Vec<EvacuateResponse>,
     pub(crate) evacuated: bool,
+    /// What happened, and what was asked for of it.
+    pub(crate) events: Vec<Event>,
+    pub(crate) events_asked: Vec<EventsRequest>,
     pub(crate) paused: bool,
     pub(crate) token: String,
     /// The DER of the CA, and what it signs a client's key with.
@@ -381,6 +384,23 @@ impl Admin for Service {
             };
             let servers = state.status.services.iter().flat_map(of).collect();
             Ok(OverrideWeightResponse { changed, servers })
+        })
+        .await
+    }
+
+    type EventsStream = tokio_stream::Iter<std::vec::IntoIter<Result<Event, Status>>>;
+
+    async fn events(
+        &self,
+        request: Request<EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        self.answer(|state| {
+            let asked = request.into_inner();
+            state.events_asked.push(asked);
+            let after = asked.after.unwrap_or(0);
+            let events = state.events.iter().filter(|event| event.sequence > after);
+            let events: Vec<_> = events.cloned().map(Ok).collect();
+            Ok(tokio_stream::iter(events))
         })
         .await
     }

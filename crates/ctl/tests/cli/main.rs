@@ -7,6 +7,7 @@ mod cluster;
 mod configuration;
 mod context;
 mod convert;
+mod events;
 mod failures;
 mod fake;
 mod orders;

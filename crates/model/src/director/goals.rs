@@ -133,7 +133,7 @@ impl Director {
         }
     }
 
-    fn is_current(&self) -> bool {
+    pub(super) fn is_current(&self) -> bool {
         self.heard.is_some_and(|heard| self.state.applied >= heard)
     }
 
@@ -167,6 +167,7 @@ impl Director {
         }
         self.reaching.recount();
         effects.push(Effect::Probe(self.verdicts.keys().cloned().collect()));
+        self.tell_seen(true, effects);
         self.aim_services(now, effects);
     }
 
@@ -202,6 +203,7 @@ impl Director {
             Some(due) if due > now => self.verdicts_due = Some(due),
             _ => {
                 self.verdicts_followed = Some(now);
+                self.tell_seen(false, effects);
                 self.aim_services(now, effects);
             }
         }
@@ -339,11 +341,13 @@ impl Director {
         let before = self.serving.len();
         self.serving.retain(|address, _| leased.contains_key(address));
         let mut changed = self.serving.len() != before;
+        let mut lapsed = false;
         for (address, until) in leased {
             let runs = until > now;
             match self.serving.get_mut(&address) {
                 None if !runs => {}
                 Some(serving) => {
+                    lapsed |= serving.open && !runs;
                     if runs && !serving.open {
                         // Its lifetime in the kernel may have run out, and neighbours are told anew.
                         serving.announcements = Announcements::opened(now);
@@ -357,6 +361,9 @@ impl Director {
                     changed = true;
                 }
             }
+        }
+        if changed || lapsed {
+            self.tell_serving(now, effects);
         }
         let closing = self.closing.values().any(|c| c.sequence > self.address_sequence);
         let open = self.serving.values().any(|serving| serving.open);

@@ -58,6 +58,7 @@ impl Director {
             self.know_vips(now, effects);
         }
         self.follow_grants(now);
+        self.tell_state(&before, effects);
     }
 
     /// Takes up what is granted to this start of this node; gives up everything else.

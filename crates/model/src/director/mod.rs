@@ -24,13 +24,14 @@ use crate::kernel::{
     DesiredServices, DeviceAddress, DeviceAddresses, ObservedServices, ServiceKey,
 };
 use crate::leaving::Leaving;
+use crate::occurrence::Told;
 use crate::ownership::message::{Message, Obstacle};
 use crate::ownership::owner::Owner;
 use crate::ownership::quorum::Membership;
 use crate::ownership::voter::{DurablePromises, Voter, VoterView};
 use crate::placement::{Placement, PlacementView, ReceivedReport};
 use crate::probe::{ProbeTarget, Verdict};
-use crate::reach::Told;
+use crate::reach::Hearsay;
 use crate::slow_start::SlowStart;
 use crate::spec::ClusterSpec;
 use crate::state::ClusterState;
@@ -41,6 +42,7 @@ mod facts;
 mod goals;
 mod leases;
 mod reaching;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -133,7 +135,7 @@ pub enum Event {
     /// Probing came to another verdict.
     Verdict(ProbeTarget, Verdict),
     /// Other directors were asked what they see: what counts until this one has probed.
-    Told(Told),
+    Hearsay(Hearsay),
     /// Trying an arbitration address or a track came to another verdict.
     Found(Watched, Verdict),
     /// What [`Effect::Ask`] asked was answered, or nobody answered in time.
@@ -165,6 +167,8 @@ pub enum Effect {
     Watch(BTreeSet<Watched>),
     /// Ask the network who has these addresses, then say [`Event::Answered`].
     Ask(BTreeSet<Question>),
+    /// Tell whoever wants to know that this happened.
+    Tell(Vec<Told>),
 }
 
 /// A group that this node serves no more, until its release is told.
@@ -250,6 +254,7 @@ pub struct Director {
     full: Option<String>,
     facts: facts::Facts,
     reaching: reaching::Reaching,
+    telling: tell::Telling,
 }
 
 impl Director {
@@ -297,6 +302,7 @@ impl Director {
             full: None,
             facts: facts::Facts::default(),
             reaching: reaching::Reaching::default(),
+            telling: tell::Telling::default(),
         }
     }
 
@@ -312,6 +318,7 @@ impl Director {
             Event::State(state) => self.state_changed(now, state, &mut effects),
             Event::Raft { leads, heard, membership } => {
                 self.heard = heard;
+                self.note_current();
                 self.catch_up(now, &mut effects);
                 self.raft_changed(now, leads, membership);
             }
@@ -324,7 +331,7 @@ impl Director {
             Event::Services(report) => self.services_applied(now, report),
             Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
             Event::Verdict(target, verdict) => self.verdict(now, target, verdict, &mut effects),
-            Event::Told(told) => self.told(&told, &mut effects),
+            Event::Hearsay(told) => self.heard_say(now, &told, &mut effects),
             Event::Found(watched, verdict) => self.found(now, &watched, verdict),
             Event::Answered(answers) => self.answered(now, answers),
             Event::Disk(full) => self.full = full,

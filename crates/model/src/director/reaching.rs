@@ -8,7 +8,7 @@ use super::{Director, Effect};
 use crate::desired::{self, Knowledge, Standing};
 use crate::id::GroupName;
 use crate::placement::{Behind, PlacementView};
-use crate::reach::{self, Disagreement, Disagreements, Reach, Told};
+use crate::reach::{self, Disagreement, Disagreements, Hearsay, Reach};
 use crate::spec::ClusterSpec;
 use crate::time::Instant;
 
@@ -60,7 +60,7 @@ impl Director {
 
     /// What the others see counts until this director has probed, but for what its own kernel held: that
     /// is what it saw itself a moment ago, by its own way.
-    pub(super) fn told(&mut self, told: &Told, effects: &mut Vec<Effect>) {
+    pub(super) fn heard_say(&mut self, now: Instant, told: &Hearsay, effects: &mut Vec<Effect>) {
         let Some(found) = &self.found else { return };
         let own = desired::inherited(&self.weighted, found);
         for (name, service) in &self.weighted.services {
@@ -75,7 +75,7 @@ impl Director {
                 }
             }
         }
-        self.aim_services(effects);
+        self.aim_services(now, effects);
     }
 
     /// Holds the reports of all against each other.

@@ -14,6 +14,7 @@ mod facts;
 mod moves;
 mod probes;
 mod reaching;
+mod tell;
 mod world;
 
 const L: Duration = Duration::from_millis(500);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::document::duration_text;
 use super::{
-    Check, ClusterSpec, ForeignServices, Listen, RealServer, Sync, Timeouts, Track, VipGroup,
+    Check, ClusterSpec, ForeignServices, Hook, Listen, RealServer, Sync, Timeouts, Track, VipGroup,
     VirtualService,
 };
 
@@ -33,6 +33,8 @@ pub enum Object {
     Group(String),
     /// A virtual service by name.
     Service(String),
+    /// A hook by name.
+    Hook(String),
 }
 
 /// One field of an object that is not as it was.
@@ -89,6 +91,7 @@ impl fmt::Display for Object {
             Self::Cluster => f.write_str("cluster"),
             Self::Group(name) => write!(f, "group {name}"),
             Self::Service(name) => write!(f, "service {name}"),
+            Self::Hook(name) => write!(f, "hook {name}"),
         }
     }
 }
@@ -157,6 +160,7 @@ pub fn difference(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     changes.extend(fields.of(Object::Cluster));
     objects(&old.groups, &new.groups, &mut changes, Object::Group, group_at, group);
     objects(&old.services, &new.services, &mut changes, Object::Service, service_at, service);
+    objects(&old.hooks, &new.hooks, &mut changes, Object::Hook, hook_at, hook);
     changes
 }
 
@@ -326,6 +330,17 @@ fn group_at(group: &VipGroup) -> String {
 
 fn service_at(service: &VirtualService) -> String {
     joined(service.listen.iter())
+}
+
+/// It is reached nowhere.
+fn hook_at(_: &Hook) -> String {
+    String::new()
+}
+
+fn hook(old: &Hook, new: &Hook) -> Fields {
+    let mut fields = Fields::default();
+    fields.value("hook", old.to_string(), new.to_string(), true);
+    fields
 }
 
 fn group(old: &VipGroup, new: &VipGroup) -> Fields {

@@ -4,6 +4,7 @@
 mod check;
 pub mod difference;
 pub mod document;
+mod hook;
 mod http;
 mod ipvs;
 mod kinds;
@@ -20,11 +21,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::id::{GroupName, InterfaceName, NodeName, ServiceName};
+use crate::id::{GroupName, HookName, InterfaceName, NodeName, ServiceName};
 use crate::time::Timing;
 
 pub use check::{Check, CheckKind, Damp, Origin, Through, Via};
 pub use document::{Diagnostics, Format};
+pub use hook::{Hook, RunOn};
 pub use http::{
     BodyDigest, HttpCheck, HttpMethod, HttpRequest, HttpVersion, Matcher, Pattern, StatusCodes, Tls,
 };
@@ -64,6 +66,8 @@ pub struct ClusterSpec {
     pub groups: BTreeMap<GroupName, VipGroup>,
     /// Virtual services by name.
     pub services: BTreeMap<ServiceName, VirtualService>,
+    /// Programs that are run when something happened, by name.
+    pub hooks: BTreeMap<HookName, Hook>,
 }
 
 /// What becomes of services in a director's kernel that Quorate did not program.
@@ -133,6 +137,7 @@ impl Default for ClusterSpec {
             foreign_services: ForeignServices::default(),
             groups: BTreeMap::new(),
             services: BTreeMap::new(),
+            hooks: BTreeMap::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ use quorate_model::time::Timing;
 use tonic::{Request, Response, Status};
 
 use super::error::{Kind, error, is};
+use super::events::{self, EventStream};
 use super::status::{Knowledge, compose, rfc3339};
 use crate::clock;
 use crate::member::Member;
@@ -326,6 +327,17 @@ impl v1::admin_server::Admin for AdminService {
             Written::OverrideWeight(response) => Ok(Response::new(response)),
             _ => Err(mismatch()),
         }
+    }
+
+    type EventsStream = EventStream;
+
+    async fn events(
+        &self,
+        request: Request<v1::EventsRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let member = self.member()?;
+        let node = self.node.config().name.as_str();
+        Ok(Response::new(events::stream(&member.journal, node, request.get_ref())?))
     }
 
     async fn remove_node(

@@ -77,7 +77,7 @@ pub(crate) async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
 }
 
 /// The number of the group in /etc/group (group(5)).
-fn group_id() -> Option<Gid> {
+pub(crate) fn group_id() -> Option<Gid> {
     let groups = fs::read_to_string("/etc/group").ok()?;
     let line = groups.lines().find(|line| line.split(':').next() == Some(GROUP))?;
     let id: u32 = line.split(':').nth(2)?.parse().ok()?;

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod connections;
 pub(crate) mod error;
+mod events;
 mod leader;
 pub(crate) mod local;
 mod orders;

@@ -10,6 +10,7 @@ data_dir = "/srv/quorate"
 socket   = "/run/quorate/other.sock"
 api      = "192.168.10.80:7401"
 http     = "127.0.0.1:7402"
+events_fifo = "/run/quorate/events"
 sysctl   = "check"
 
 [[link]]
@@ -47,6 +48,7 @@ fn every_key_is_taken() {
     assert_eq!(config.socket, Path::new("/run/quorate/other.sock"));
     assert_eq!(config.api, "192.168.10.80:7401".parse().ok());
     assert_eq!(config.http, "127.0.0.1:7402".parse().ok());
+    assert_eq!(config.events_fifo.as_deref(), Some(Path::new("/run/quorate/events")));
     assert_eq!(config.sysctl, Sysctl::Check);
     let links: Vec<_> = config.links.iter().map(|l| format!("{} {}", l.name, l.listen)).collect();
     assert_eq!(links, ["lan 192.168.10.80:7400", "heartbeat [2001:db8::80]:7400"]);
@@ -162,6 +164,10 @@ fn what_is_no_address_path_or_device_is_refused() {
         (
             "api = \"127.0.0.1\"",
             "4:7: api: \"127.0.0.1\" has no port (append one: \"127.0.0.1:80\")",
+        ),
+        (
+            "events_fifo = \"events\"",
+            "4:15: events_fifo: events_fifo is not an absolute path (a path that begins with /)",
         ),
         ("http = \"127.0.0.1:0\"", "4:8: http: port 0 is not a port (use 1 to 65535)"),
         ("http = \"224.0.0.1:80\"", "4:8: http: 224.0.0.1 is a multicast address"),

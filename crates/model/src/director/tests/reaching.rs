@@ -206,7 +206,7 @@ fn directors_that_go_by_different_configurations_are_not_compared() {
 /// What the others would say: `None` where they have not probed it.
 fn told(of: &[(u8, bool)]) -> Event {
     let servers = of.iter().map(|(octet, up)| (([10, 0, 0, *octet], 80).into(), *up));
-    Event::Told(BTreeMap::from([("web".parse().unwrap(), servers.collect())]))
+    Event::Hearsay(BTreeMap::from([("web".parse().unwrap(), servers.collect())]))
 }
 
 #[test]

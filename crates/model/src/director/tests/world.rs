@@ -67,6 +67,7 @@ pub(super) struct Node {
     pub(super) watched: BTreeSet<crate::watch::Watched>,
     pub(super) asked: Vec<BTreeSet<Question>>,
     pub(super) proposed: Vec<Vec<Grant>>,
+    pub(super) told: Vec<Told>,
 }
 
 /// A message and when it was sent.
@@ -169,6 +170,7 @@ impl World {
             watched: BTreeSet::new(),
             asked: Vec::new(),
             proposed: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -283,6 +285,7 @@ impl World {
             Effect::Announce(address, _) => node.announced.push(address),
             Effect::Probe(targets) => node.probed.push(targets),
             Effect::Watch(watched) => node.watched = watched,
+            Effect::Tell(told) => node.told.extend(told),
             Effect::Ask(questions) => {
                 let answers = self.ask(id, &questions);
                 self.nodes.get_mut(&id).unwrap().asked.push(questions);

@@ -21,6 +21,19 @@ fn nothing_changes_between_equals() {
 }
 
 #[test]
+fn a_hook_is_shown_whole() {
+    let hook = |command: &str| {
+        format!("{EXAMPLE}\n[hook.page]\non = \"quorum_down\"\ncommand = [\"{command}\"]\n")
+    };
+    assert_eq!(said(EXAMPLE, &hook("/a")), "+ hook page\n");
+    assert_eq!(
+        said(&hook("/a"), &hook("/b")),
+        "~ hook page\n    ~ hook /a on quorum_down timeout 10s run_on owner -> /b on quorum_down \
+         timeout 10s run_on owner  (in place, connections kept)\n"
+    );
+}
+
+#[test]
 fn each_field_says_what_it_was_and_what_it_will_be() {
     let new = EXAMPLE
         .replace("\"rr\"", "\"wlc\"\npersistence = \"50s\"")

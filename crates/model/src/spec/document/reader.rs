@@ -293,6 +293,13 @@ impl<'d> Field<'d> {
         Some(Table { at: self.at.clone(), keys, entries })
     }
 
+    /// The keys of a table, whatever they are; none if it is no table.
+    #[must_use]
+    pub fn keys(&self) -> std::collections::BTreeSet<String> {
+        let Data::Table(entries) = &self.value.data else { return Default::default() };
+        entries.iter().map(|entry| entry.key.clone()).collect()
+    }
+
     /// A table whose keys are names, such as `[group.NAME]`.
     pub fn named<N: FromStr>(&self, what: &str, out: &mut Diagnostics) -> Vec<Named<'d, N>>
     where

@@ -4,7 +4,7 @@
 use crate::spec::document::{Key, TableKeys};
 
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 17] = [
+pub const TABLES: [&TableKeys; 18] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
@@ -22,6 +22,7 @@ pub const TABLES: [&TableKeys; 17] = [
     &URL,
     &DAMP,
     &TRACK,
+    &HOOK,
 ];
 
 pub(super) const ROOT: TableKeys = TableKeys {
@@ -33,6 +34,7 @@ pub(super) const ROOT: TableKeys = TableKeys {
         Key::optional("check"),
         Key::optional("pool"),
         Key::optional("track"),
+        Key::optional("hook"),
     ],
     foreign: &[
         ("groups", "[group.NAME]"),
@@ -40,6 +42,9 @@ pub(super) const ROOT: TableKeys = TableKeys {
         ("checks", "[check.NAME]"),
         ("pools", "[pool.NAME]"),
         ("tracks", "[track.NAME]"),
+        ("hooks", "[hook.NAME]"),
+        ("notify_fifo", "events_fifo in each node.toml"),
+        ("lvs_notify_fifo", "events_fifo in each node.toml"),
         ("vrrp_script", "[track.NAME] with type = \"exec\""),
         ("vrrp_track_process", "[track.NAME] with type = \"process\""),
         ("track_file", "[track.NAME] with type = \"file\""),
@@ -51,7 +56,7 @@ pub(super) const ROOT: TableKeys = TableKeys {
         ("link", "it into node.toml"),
         ("interfaces", "it into node.toml"),
     ],
-    later: &["hook", "hooks"],
+    later: &[],
 };
 
 pub(super) const CLUSTER: TableKeys = TableKeys {
@@ -139,8 +144,15 @@ pub(super) const GROUP: TableKeys = TableKeys {
         ("track_process", "track = [..] and a [track.NAME] with type = \"process\""),
         ("track_file", "track = [..] and a [track.NAME] with type = \"file\""),
         ("track_interface", "track = [..] and a [track.NAME] with type = \"interface\""),
+        ("notify", "[hook.NAME] with on = \"owner_changed\" and groups"),
+        ("notify_master", "[hook.NAME] with on = \"group_up\" and groups"),
+        ("notify_backup", "[hook.NAME] with on = \"group_down\" and groups"),
+        ("notify_fault", "[hook.NAME] with on = \"group_down\" and groups"),
+        ("notify_stop", "[hook.NAME] with on = \"group_down\" and groups"),
+        ("hooks", "[hook.NAME] with groups"),
+        ("smtp_alert", "[hook.NAME] whose command sends mail"),
     ],
-    later: &["routes", "rules", "notify", "hooks"],
+    later: &["routes", "rules"],
 };
 
 pub(super) const ADDRESS: TableKeys = TableKeys {
@@ -210,8 +222,11 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("real_server", "real_servers = [..]"),
         ("servers", "real_servers = [..]"),
         ("TCP_CHECK", "check = { type = \"tcp\" }"),
+        ("quorum_up", "[hook.NAME] with on = \"quorum_up\" and services"),
+        ("quorum_down", "[hook.NAME] with on = \"quorum_down\" and services"),
+        ("smtp_alert", "[hook.NAME] whose command sends mail"),
     ],
-    later: &["quorum_down", "quorum_up", "evacuate_on_disagreement"],
+    later: &[],
 };
 
 pub(super) const SCHEDULER: TableKeys =
@@ -258,6 +273,9 @@ pub(super) const REAL_SERVER: TableKeys = TableKeys {
         ("inhibit_on_failure", "inhibit = true in [service.NAME]"),
         ("drain", "drain = \"5m\" in [service.NAME]: what leaves has no keys left"),
         ("TCP_CHECK", "check = { type = \"tcp\" }"),
+        ("notify_up", "[hook.NAME] with on = \"real_server_up\" and services"),
+        ("notify_down", "[hook.NAME] with on = \"real_server_down\" and services"),
+        ("smtp_alert", "[hook.NAME] whose command sends mail"),
     ],
     later: &["inhibit"],
 };
@@ -424,4 +442,27 @@ pub(super) const TRACK: TableKeys = TableKeys {
         ("delay_loop", "interval"),
     ],
     later: &["delay", "full_command", "group", "init_fail", "quorum", "reverse", "weight"],
+};
+
+pub(super) const HOOK: TableKeys = TableKeys {
+    title: "[hook.NAME]",
+    keys: &[
+        Key::required("on"),
+        Key::required("command"),
+        Key::optional("user"),
+        Key::with_default("timeout", "\"10s\""),
+        Key::optional("groups"),
+        Key::optional("services"),
+        Key::with_default("run_on", "\"owner\""),
+    ],
+    foreign: &[
+        ("event", "on"),
+        ("events", "on"),
+        ("script", "command = [\"/path\", \"argument\"]"),
+        ("args", "them into command"),
+        ("group", "groups"),
+        ("service", "services"),
+        ("script_user", "user"),
+    ],
+    later: &[],
 };

@@ -7,6 +7,7 @@ mod address;
 mod arbitration;
 mod check;
 mod group;
+mod hook;
 mod http;
 mod ipvs;
 pub mod keys;
@@ -29,6 +30,7 @@ pub use check::{
     CHECK_INTERVAL_MIN, CHECK_RETRY_MAX, CHECK_STEPS_MAX, CHECK_TIME_MAX, CHECK_TIME_MIN,
 };
 pub use group::PREEMPT_DELAY_MAX;
+pub use hook::HOOK_TIMEOUT_MAX;
 pub use ipvs::TIMEOUT_MAX;
 pub use service::PERSISTENCE_MAX;
 pub use sync::{REFRESH_MAX, WARMUP_DEFAULT, WARMUP_MAX};
@@ -51,6 +53,8 @@ pub const ARBITRATION_MAX: usize = 16;
 pub const ARBITRATION_TOTAL_MAX: usize = 256;
 /// Most tracks.
 pub const TRACKS_MAX: usize = 256;
+/// Most hooks.
+pub const HOOKS_MAX: usize = 64;
 /// Most nodes that one list names.
 pub const NODES_NAMED_MAX: usize = 1_000;
 
@@ -85,6 +89,11 @@ fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
         .get("service")
         .map(|field| service::services(&field, &groups, &shared, out))
         .unwrap_or_default();
+    let hooks = table.get("hook").map(|field| {
+        let services = table.get("service").map(|services| services.keys()).unwrap_or_default();
+        let names = hook::Names { groups: groups.declared.clone(), services };
+        hook::hooks(&field, &names, out)
+    });
     let sync = own("sync").and_then(|field| {
         sync::against(&field, services.iter(), out);
         sync::sync(&field, out)
@@ -103,6 +112,7 @@ fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {
         foreign_services: foreign_services.unwrap_or_default(),
         groups: groups.read,
         services,
+        hooks: hooks.unwrap_or_default(),
     })
 }
 

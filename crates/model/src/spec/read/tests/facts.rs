@@ -68,3 +68,28 @@ fn one_track_may_be_named_without_brackets_and_several_keep_their_order() {
     assert_eq!(names("track = [\"b\", \"a\"]"), ["b", "a"]);
     assert_eq!(names(""), <[&str; 0]>::default());
 }
+
+#[test]
+fn a_hook_says_what_it_is_for_and_the_rest_has_the_values_of_the_reference_page() {
+    use crate::occurrence::Kind;
+    use crate::spec::RunOn;
+    let service =
+        "service.shop = { group = \"a\", listen = \"tcp/192.0.2.80:80\", real_servers = [] }";
+    let hook = |lines: &str| {
+        let spec = read(&format!("{service}\n{GROUP}[hook.h]\n{lines}\n"));
+        spec.hooks.into_values().next().expect("a hook")
+    };
+    let plain = hook("on = \"quorum_down\"\ncommand = [\"/bin/page\"]");
+    assert_eq!(plain.on, [Kind::QuorumDown].into());
+    assert_eq!((plain.timeout, plain.run_on), (Duration::from_secs(10), RunOn::Owner));
+    assert_eq!((plain.user, plain.groups, plain.services), (None, None, None));
+    let full = hook(
+        "on = [\"real_server_down\", \"real_server_up\"]\ncommand = [\"/bin/page\", \"-q\"]\n\
+         user = \"pager\"\ntimeout = \"2s\"\ngroups = [\"a\"]\nservices = \"shop\"\nrun_on = \"all\"",
+    );
+    assert_eq!(
+        full.to_string(),
+        "/bin/page -q on real_server_up, real_server_down as pager of groups a of services shop \
+         timeout 2s run_on all"
+    );
+}

@@ -5,6 +5,7 @@
 
 mod checks;
 mod facts;
+mod hooks;
 mod services;
 
 use super::super::*;
@@ -291,7 +292,7 @@ timing = "lna"
         in_group,
         r#"
 notify = "/etc/notify"
-=> 4:1: group.a.notify: this version of Quorate does not have "notify" yet (leave it out)
+=> 4:1: group.a.notify: unknown key "notify" (write [hook.NAME] with on = "owner_changed" and groups instead)
 
 track_script = ["nginx"]
 => 4:1: group.a.track_script: unknown key "track_script" (write track = [..] and a [track.NAME] with type = "exec" instead)

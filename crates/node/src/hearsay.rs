@@ -9,7 +9,7 @@ use quorate_api::peer::v1::ObserveResponse;
 use quorate_api::v1::RealServerState;
 use quorate_model::director::Event;
 use quorate_model::id::Role;
-use quorate_model::reach::Told;
+use quorate_model::reach::Hearsay;
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -22,6 +22,10 @@ const TRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Asks until another director says something, and hands it to the director loop.
 pub(crate) async fn ask(member: Arc<Member>, sender: mpsc::Sender<Event>) {
+    // A witness probes nothing, and needs to know nothing of it.
+    if member.services.is_none() {
+        return;
+    }
     let mut state = member.raft.state();
     let probed = state
         .wait_for(|state| state.spec.services.values().any(|service| !service.checks.is_empty()));
@@ -34,11 +38,11 @@ pub(crate) async fn ask(member: Arc<Member>, sender: mpsc::Sender<Event>) {
             **node != member.me && record.description.role == Role::Director
         });
         let answers = join_all(directors.map(|(node, _)| member.ask(*node, false))).await;
-        let told = heard(answers.iter().flatten());
+        let told = gathered(answers.iter().flatten());
         if !told.is_empty() {
             info!(services = told.len(), "what other directors see counts until it is probed here");
             // The loop ends with the daemon.
-            let _ = sender.send(Event::Told(told)).await;
+            let _ = sender.send(Event::Hearsay(told)).await;
             return;
         }
         tokio::time::sleep(TRY_EVERY).await;
@@ -46,8 +50,8 @@ pub(crate) async fn ask(member: Arc<Member>, sender: mpsc::Sender<Event>) {
 }
 
 /// Of what has been probed by somebody; one that is seen up by one of them is up.
-fn heard<'a>(answers: impl Iterator<Item = &'a ObserveResponse>) -> Told {
-    let mut told = Told::new();
+fn gathered<'a>(answers: impl Iterator<Item = &'a ObserveResponse>) -> Hearsay {
+    let mut told = Hearsay::new();
     for service in answers.flat_map(|answer| &answer.services) {
         let Ok(name) = service.name.parse() else { continue };
         for server in &service.real_servers {
@@ -94,10 +98,10 @@ mod tests {
             answer("not a name", &[(a, Up)]),
             answer("web", &[("nowhere", Up)]),
         ];
-        let told = heard(answers.iter());
+        let told = gathered(answers.iter());
         let expected = [(a, true), (b, false), (c, true)];
         let expected = expected.map(|(address, up)| (address.parse().unwrap(), up));
-        assert_eq!(told, Told::from([("web".parse().unwrap(), expected.into())]));
-        assert_eq!(heard([answer("web", &[(a, Unknown)])].iter()), Told::new());
+        assert_eq!(told, Hearsay::from([("web".parse().unwrap(), expected.into())]));
+        assert_eq!(gathered([answer("web", &[(a, Unknown)])].iter()), Hearsay::new());
     }
 }

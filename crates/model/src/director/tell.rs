@@ -1,0 +1,107 @@
+//! What a director tells of what happens: the occurrences of `crate::occurrence`, as it comes to know
+//! of them. What was so before its daemon began is not told. Tests: `director/tests/tell.rs`.
+
+use std::collections::BTreeMap;
+
+use super::{Director, Effect};
+use crate::id::{Epoch, GroupName};
+use crate::occurrence::{self, Kind, Occurrence, Seen, Told};
+use crate::state::ClusterState;
+use crate::time::Instant;
+
+/// What was told, so that nothing is told twice.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    /// Whether this node has once known all that its cluster had decided: what comes to it from then on
+    /// happens now, and is not the log being read again.
+    current: bool,
+    seen: Seen,
+    /// The groups that are served, under these epochs.
+    serving: BTreeMap<GroupName, Epoch>,
+}
+
+impl Director {
+    /// Notes whether what comes from now on is news.
+    pub(super) fn note_current(&mut self) {
+        self.telling.current |= self.is_current();
+    }
+
+    /// Tells what an applied entry changed.
+    pub(super) fn tell_state(&mut self, before: &ClusterState, effects: &mut Vec<Effect>) {
+        let mut found = occurrence::between(before, &self.state);
+        if !self.telling.current {
+            // A grant for this start can't have been before it, though the log may still be read.
+            found.retain(|found| found.kind == Kind::OwnerChanged && self.is_mine(found));
+        }
+        self.note_current();
+        self.tell(found, effects);
+    }
+
+    /// Tells what is not as it was of the real servers.
+    pub(super) fn tell_seen(&mut self, configured: bool, effects: &mut Vec<Effect>) {
+        let Self { telling, state, weighted, verdicts, .. } = self;
+        let found = telling.seen.look(state, weighted, verdicts, configured);
+        self.tell(found, effects);
+    }
+
+    /// Tells which groups are served that were not, or are served no more.
+    pub(super) fn tell_serving(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let fenced = self.addresses.unfenced.is_none();
+        let runs = |group: &GroupName| self.owner.addresses(group).any(|(_, until)| until > now);
+        let serves = self.owner.groups().filter(|(group, _)| fenced && runs(group));
+        let serving: BTreeMap<_, _> = serves.map(|(group, epoch)| (group.clone(), epoch)).collect();
+        if serving == self.telling.serving {
+            return;
+        }
+        let before = std::mem::replace(&mut self.telling.serving, serving);
+        let serving = &self.telling.serving;
+        let mut found = Vec::new();
+        for (group, epoch) in before.iter().filter(|(g, epoch)| serving.get(*g) != Some(epoch)) {
+            let reason = self.why_not(group, *epoch);
+            found.push(Occurrence::of_group(Kind::GroupDown, &self.state, group, reason));
+        }
+        for (group, _) in serving.iter().filter(|(g, epoch)| before.get(*g) != Some(epoch)) {
+            let reason = self.state.grants.get(group).map(|grant| grant.reason.to_string());
+            let reason = reason.unwrap_or_default();
+            found.push(Occurrence::of_group(Kind::GroupUp, &self.state, group, reason));
+        }
+        self.tell(found, effects);
+    }
+
+    /// Why a group is not served any more that was, under this epoch.
+    fn why_not(&self, group: &GroupName, epoch: Epoch) -> String {
+        if self.stopping {
+            return "the daemon stops".to_owned();
+        }
+        if let Some(unfenced) = &self.addresses.unfenced {
+            return format!("the fence does not stand: {unfenced}");
+        }
+        match self.state.grants.get(group) {
+            None => "the configuration has it no more".to_owned(),
+            Some(grant) if grant.epoch != epoch => format!("granted anew: {}", grant.reason),
+            Some(_) if self.owner.epoch(group).is_none() => {
+                "a voter knows of a newer grant".to_owned()
+            }
+            Some(_) => "the lease ran out: no majority of the voters acked it".to_owned(),
+        }
+    }
+
+    /// Whether this start of this node owns the group that it concerns.
+    fn is_mine(&self, found: &Occurrence) -> bool {
+        match found.kind {
+            Kind::GroupUp | Kind::GroupDown => true,
+            _ => found.group.as_ref().is_some_and(|group| self.granted(group).is_some()),
+        }
+    }
+
+    fn tell(&self, found: Vec<Occurrence>, effects: &mut Vec<Effect>) {
+        if found.is_empty() {
+            return;
+        }
+        let told = found.into_iter().map(|occurrence| {
+            let mine = self.is_mine(&occurrence);
+            Told { occurrence, mine }
+        });
+        effects.push(Effect::Tell(told.collect()));
+    }
+}
