@@ -51,7 +51,8 @@ fn hook(name: &str, log: &Path, on: &str, run_on: &str) -> String {
     )
 }
 
-/// A kernel without ip_vs can't come to own a group with services, but one that owns it keeps it.
+/// A kernel without ip_vs can't come to own a group with services; one that owns it keeps it while the
+/// cluster is paused.
 const SERVICE: &str = "[service.web]\ngroup = \"web\"\nlisten = \"tcp/192.168.10.180:80\"\n\
     forward = \"NAT\"\nreal_servers = [{ address = \"192.168.10.16:8001\" }]\n\
     check = { type = \"tcp\", interval = \"200ms\", timeout = \"500ms\", retry = 0 }\n";
@@ -135,6 +136,7 @@ fn only_the_owner_runs_a_hook_once_and_all_are_told_the_same() {
     followed.wait_for("owner_changed", |event| event["owner"] == "d1");
 
     // The real server dies: each director finds that out, the owner alone acts.
+    deployment.quorate_ok("d1", &["pause"]).unwrap();
     deployment.apply("d1", &(text.clone() + SERVICE)).unwrap();
     wait_for(&deployment, "each director knows that the real server is up", || {
         DIRECTORS.iter().all(|director| {
@@ -169,6 +171,7 @@ fn only_the_owner_runs_a_hook_once_and_all_are_told_the_same() {
     // The same configuration with another hook runs nothing again, and neither does a restart.
     let before = lines(&log).len();
     deployment.apply("d1", &(text + &hook("more", &log, "\"cluster_paused\"", "all"))).unwrap();
+    deployment.quorate_ok("d1", &["resume"]).unwrap();
     deployment.terminate("d3").unwrap();
     deployment.start("d3").unwrap();
     deployment.quorate_ok("d1", &["status", "--wait=60s"]).unwrap();

@@ -228,6 +228,7 @@ impl Runner {
 
 /// Runs one hook for what comes, one after another, until the configuration has it no more.
 async fn run(runner: Arc<Runner>, common: Arc<Common>) {
+    let mut program = None;
     loop {
         let (gone, waits) = runner.with(|state| (state.gone, !state.pending.is_empty()));
         if gone {
@@ -244,7 +245,8 @@ async fn run(runner: Arc<Runner>, common: Arc<Common>) {
             Some((entry, state.hook.clone()))
         });
         let Some((entry, hook)) = next else { continue };
-        let ended = one(&hook, &entry.event).await;
+        let ended;
+        (program, ended) = one(program, &hook, &entry.event).await;
         let failed = ended.as_ref().err().cloned();
         runner.with(|state| (state.running, state.failed) = (false, failed));
         let (kind, sequence) = (&entry.event.kind, entry.event.sequence);
@@ -263,12 +265,25 @@ async fn run(runner: Arc<Runner>, common: Arc<Common>) {
     }
 }
 
-/// One run.
-async fn one(hook: &Hook, event: &Event) -> Result<(), String> {
-    let input = json_line(event).map_err(|error| error.to_string())? + "\n";
-    let exec = Exec::new(hook.command.clone(), hook.user.clone());
-    exec.with(variables(event)).reading(input).run(hook.timeout).await
+/// One run. A run that hangs in the kernel, though it was killed, holds the next ones up: they would
+/// hang beside it.
+async fn one(program: Program, hook: &Hook, event: &Event) -> (Program, Result<(), String>) {
+    let input = match json_line(event) {
+        Ok(line) => line + "\n",
+        Err(error) => return (program, Err(error.to_string())),
+    };
+    let same = |(of, _): &(Hook, Exec)| (&of.command, &of.user) == (&hook.command, &hook.user);
+    let exec = match program.filter(same) {
+        Some((_, exec)) => exec,
+        None => Exec::new(hook.command.clone(), hook.user.clone()),
+    };
+    let mut exec = exec.with(variables(event)).reading(input);
+    let ended = exec.run(hook.timeout).await;
+    (Some((hook.clone(), exec)), ended)
 }
+
+/// What a hook ran last.
+type Program = Option<(Hook, Exec)>;
 
 /// What a program is told in its environment: always the same names, empty where they don't concern the
 /// event.

@@ -52,7 +52,7 @@ pub(crate) struct Teller {
 /// What waits for the task that writes it down.
 #[derive(Debug)]
 enum Waiting {
-    Told(UnixMillis, Told),
+    Told(UnixMillis, Box<Told>),
     /// All that was told before this is written down: the sequence that comes next.
     Flush(oneshot::Sender<u64>),
 }
@@ -62,7 +62,7 @@ impl Teller {
     pub(crate) fn tell(&self, told: impl IntoIterator<Item = Told>) {
         let at = clock::wall();
         for told in told {
-            if self.queue.try_send(Waiting::Told(at, told)).is_err() {
+            if self.queue.try_send(Waiting::Told(at, Box::new(told))).is_err() {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -254,7 +254,7 @@ async fn keep(
                 "event"
             ),
         }
-        journal.push(at, event, Some(told));
+        journal.push(at, event, Some(*told));
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             warn!(lost, "events were lost: more happened at once than could be written down");

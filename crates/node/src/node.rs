@@ -302,17 +302,23 @@ impl Node {
             journal,
             hooks,
         });
-        if let Some(address) = self.config.api {
-            let directory = raft.directory();
-            let node = Arc::clone(self);
-            crate::api::remote::start(address, server_tls, directory, node)
-                .await
-                .map_err(|cause| StartError::Listen { address, cause })?;
-        }
+        self.serve_remote(server_tls, &raft).await?;
         *self.raft.lock().await = Some(raft);
         info!(node = %me, cluster = member.cluster_name, "member of the cluster");
         self.member.send_replace(Some(Arc::clone(&member)));
         Ok(member)
+    }
+
+    /// Starts the API for other machines, where there is one.
+    async fn serve_remote(
+        self: &Arc<Self>,
+        tls: Arc<rustls::ServerConfig>,
+        raft: &RaftNode,
+    ) -> Result<(), StartError> {
+        let Some(address) = self.config.api else { return Ok(()) };
+        crate::api::remote::start(address, tls, raft.directory(), Arc::clone(self))
+            .await
+            .map_err(|cause| StartError::Listen { address, cause })
     }
 
     /// Starts what follows the journal: the FIFO, and a director's hooks.

@@ -13,10 +13,7 @@ pub(super) async fn run(scene: &Scene<'_>, arguments: &Events) -> Ended {
     let since = arguments.since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let (after, follow) = (arguments.after, arguments.follow);
     let request = EventsRequest { since_ms: since, after, follow };
-    let call = |mut admin: Admin| {
-        let request = request;
-        async move { admin.events(request).await }
-    };
+    let call = |mut admin: Admin| async move { admin.events(request).await };
     let answer = scene.cluster()?.call(Kind::Read, "read the events", call).await?;
     let (mut stream, endpoint): (Streaming<Event>, _) = (answer.body, answer.endpoint);
     let mut last = after;
