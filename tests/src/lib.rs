@@ -11,6 +11,7 @@ pub mod lab;
 pub mod loss;
 #[cfg(feature = "suites")]
 pub mod ownership;
+pub mod probing;
 #[cfg(feature = "suites")]
 pub mod scale;
 #[cfg(feature = "suites")]
