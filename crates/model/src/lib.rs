@@ -20,6 +20,7 @@ pub mod ownership;
 pub mod placement;
 pub mod plan;
 pub mod probe;
+pub mod reply;
 pub mod space;
 pub mod spec;
 pub mod state;
