@@ -21,7 +21,7 @@ use crate::run::cargo;
 /// The page of `bench ipvs`, among the artefacts and in `docs/benchmarks`.
 const SCALE_PAGE: &str = "ipvs.md";
 /// The parts of `bench probes`.
-const PROBES_PARTS: [&str; 2] = ["alone", "beside"];
+const PROBES_PARTS: [&str; 2] = ["host", "ipvs"];
 
 /// How to show Quorate.
 #[derive(Debug, Args)]
@@ -100,16 +100,16 @@ enum Bench {
     Failover(CompareArguments),
     /// Thousands of real servers: beside Keepalived and `ipvsadm-restore`, where IPVS is
     Ipvs(ScaleArguments),
-    /// Thousands of health checks: processor and memory, on this host's kernel, and beside Keepalived
+    /// Thousands of health checks: processor, memory, and how soon the table follows, beside Keepalived
     Probes(ProbesArguments),
 }
 
 #[derive(Debug, Args)]
 struct ProbesArguments {
-    /// Shorter, and beside Keepalived without the largest loads
+    /// Shorter
     #[arg(long)]
     quick: bool,
-    /// Only one part: `alone` on this host's kernel, or `beside` Keepalived, where IPVS is
+    /// Only one part: on this host's kernel, or where IPVS is
     #[arg(long, value_parser = PROBES_PARTS, conflicts_with = "write")]
     only: Option<String>,
     /// Writes the page to docs/benchmarks/probes.md
@@ -199,7 +199,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<ExitCode, TaskError> {
     }
 }
 
-/// What is absolute on this host; what compares, where IPVS is: without it Keepalived's checkers end.
+/// On this host, whose times are true; then where IPVS is, which has a table that follows.
 fn bench_probes(probes: &ProbesArguments) -> Result<ExitCode, TaskError> {
     if !is_root() {
         return Err(TaskError::NotRoot("cargo xtask bench probes"));

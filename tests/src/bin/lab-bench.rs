@@ -14,7 +14,7 @@ use quorate_tests::{probing, scale};
 const USAGE: &str =
     "usage: lab-bench failover [--rounds N] [--seed N] [--quick | --many] [--json] [--write]
        lab-bench ipvs [--rounds N] [--quick | --failovers]
-       lab-bench probes alone|beside [--quick]";
+       lab-bench probes host|ipvs [--quick]";
 /// Where the page stands among the others.
 const PAGE: &str = "docs/benchmarks/failover.md";
 
@@ -132,8 +132,8 @@ fn of_scale(mut words: impl Iterator<Item = String>) -> Option<scale::Options> {
 
 fn of_probing(mut words: impl Iterator<Item = String>) -> Option<probing::Options> {
     let place = match words.next()?.as_str() {
-        "alone" => probing::Place::Alone,
-        "beside" => probing::Place::Beside,
+        "host" => probing::Place::Host,
+        "ipvs" => probing::Place::Ipvs,
         _ => return None,
     };
     let mut quick = false;

@@ -15,22 +15,24 @@ answers a GET with a kilobyte; it counts them, and *probes* says how many of tho
 is user and system time of all processes and threads of a system, as the kernel counts it, by the time in which it was
 counted: 100 % is one core. What the network stack does within the sender's own system calls is in it; on one
 machine that is most of the way to the real server and back. *Memory* is that of all its processes, what they
-share counted once (PSS). A daemon is started with its configuration and left alone until all were probed
+share counted once (PSS). *A probe* is processor time by the probes that came; *ratio* is Quorate's by Keepalived's:
+below 1, Quorate takes less. Keepalived is its checker alone, with the same checks, without VRRP. A daemon is started with its configuration and left alone until all were probed
 and it gave back what reading the configuration took.
 ";
 
-const ALONE: &str = "\
-## Quorate alone, on the host's kernel
+const HOST: &str = "\
+## On the host's kernel
 
-Keepalived's checkers end at once on a kernel without ip_vs, so it is not beside it here. Quorate probes there as
-anywhere, though it can program nothing.
+Times are true here. Where the kernel has no ip_vs, Keepalived's checkers would end at once: a preloaded library
+(tests/src/probing/agrees.c) answers \"done\" to whatever it asks of IPVS, and Quorate, which needs none to probe,
+programs nothing either. Neither has a table to keep, both probe as ever.
 ";
 
-const BESIDE: &str = "\
-## Beside Keepalived, where IPVS is
+const IPVS: &str = "\
+## Where IPVS is
 
-The same real servers and the same checks, by Keepalived's checker alone, without VRRP. *Ratio* is Quorate's by
-Keepalived's: below 1, Quorate takes less. An emulated machine tells how they compare, and not what they take on yours.
+An emulated machine tells how they compare, and not what they take on yours. Two emulated processors have to be
+the real servers too, and may not keep up: *probes* says so.
 ";
 
 const HANDED_OVER: &str = "\
@@ -53,10 +55,10 @@ looked at all the time, does not list it any more.
 /// One part of the page.
 #[must_use]
 pub fn part(options: Options, machine: &Machine, results: &Results) -> String {
-    let alone = options.place == Place::Alone;
+    let host = options.place == Place::Host;
     let (title, what) = match options.place {
-        Place::Alone => (format!("# Probing, beside Keepalived\n\n{HOW}\n"), ALONE),
-        Place::Beside => (String::new(), BESIDE),
+        Place::Host => (format!("# Probing, beside Keepalived\n\n{HOW}\n"), HOST),
+        Place::Ipvs => (String::new(), IPVS),
     };
     let mut text = format!(
         "{title}{what}\nMeasured on {} with `cargo xtask bench probes{}`, over {} s each: {}.\n\n",
@@ -65,17 +67,15 @@ pub fn part(options: Options, machine: &Machine, results: &Results) -> String {
         options.window().as_secs(),
         machine.sentence(),
     );
-    text.push_str(if alone {
-        "| what | processor | memory | probes |\n|---|---|---|---|\n"
-    } else {
-        "| what | processor | Keepalived | ratio | memory | Keepalived | ratio | probes | Keepalived |\n\
-         |---|---|---|---|---|---|---|---|---|\n"
-    });
+    text.push_str(
+        "| what | processor | a probe | Keepalived | a probe | ratio | memory | Keepalived | probes | \
+         Keepalived |\n|---|---|---|---|---|---|---|---|---|---|\n",
+    );
     for row in &results.rows {
         text.push_str(&line(row));
     }
-    let _infallible = write!(text, "\n{}\n", if alone { HANDED_OVER } else { IN_THE_TABLE });
-    text.push_str(if alone {
+    let _infallible = write!(text, "\n{}\n", if host { HANDED_OVER } else { IN_THE_TABLE });
+    text.push_str(if host {
         "| beside it | median | 99th percentile | longest | rounds |\n|---|---|---|---|---|\n"
     } else {
         "| beside it | median | longest | Keepalived | longest | ratio | rounds |\n|---|---|---|---|---|---|---|\n"
@@ -118,21 +118,31 @@ fn ratio(one: f64, other: f64) -> String {
     if other == 0.0 { "–".to_owned() } else { format!("{:.2}", one / other) }
 }
 
+/// Processor time of one probe, in microseconds.
+fn each(used: &Used) -> f64 {
+    let probes = u32::try_from(used.probes).unwrap_or(u32::MAX);
+    if probes == 0 { 0.0 } else { used.cpu.as_secs_f64() * 1_000_000.0 / f64::from(probes) }
+}
+
+fn micros(used: &Used) -> String {
+    if used.probes == 0 { "–".to_owned() } else { format!("{:.0} µs", each(used)) }
+}
+
 fn line(row: &Row) -> String {
     let Row { load, quorate, keepalived } = row;
-    let probed = probes(*load, quorate);
-    let Some(other) = keepalived else {
-        return format!("| {load} | {} | {} | {probed} |\n", processor(quorate), mib(quorate));
-    };
+    let of =
+        |text: &dyn Fn(&Used) -> String| keepalived.as_ref().map_or_else(|| "–".to_owned(), text);
     format!(
-        "| {load} | {} | {} | {} | {} | {} | {} | {probed} | {} |\n",
+        "| {load} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
         processor(quorate),
-        processor(other),
-        ratio(cores(quorate), cores(other)),
+        micros(quorate),
+        of(&processor),
+        of(&micros),
+        of(&|other| ratio(each(quorate), each(other))),
         mib(quorate),
-        mib(other),
-        ratio(kib(quorate.memory_kib), kib(other.memory_kib)),
-        probes(*load, other),
+        of(&mib),
+        probes(*load, quorate),
+        of(&|other| probes(*load, other)),
     )
 }
 
@@ -174,12 +184,11 @@ fn budgets(results: &Results) -> Vec<(String, &'static str, String)> {
     };
     for row in &results.rows {
         if let Some(other) = row.keepalived.as_ref().filter(|_| row.load.kind != Kind::Unchecked) {
-            let ratio = ratio(cores(&row.quorate), cores(other));
-            budgets.push((format!("{}: processor", row.load), "as Keepalived", ratio));
+            let ratio = ratio(each(&row.quorate), each(other));
+            budgets.push((format!("{}: processor", row.load), "≤ 1 × Keepalived's", ratio));
         }
     }
-    let many = of(Kind::Tcp, 10_000).filter(|row| row.keepalived.is_none());
-    if let Some(many) = many {
+    if let Some(many) = of(Kind::Tcp, 10_000) {
         let measured = processor(&many.quorate);
         budgets.push((format!("{}: processor", many.load), "< 10 % of a core", measured));
         for (than, base) in [
@@ -217,8 +226,8 @@ pub fn told(row: &Row) -> String {
 #[must_use]
 pub fn told_of_verdicts(place: Place, followed: &Followed) -> String {
     let until = match place {
-        Place::Alone => "the hand-over",
-        Place::Beside => "the table",
+        Place::Host => "the hand-over",
+        Place::Ipvs => "the table",
     };
     let of = |times: &Distribution| format!("{} ({})", ms(times.median()), ms(times.longest()));
     let mut text = format!(
@@ -247,12 +256,12 @@ mod tests {
         let (quorate, keepalived) = (used(1_000, 10_240, 9_900), Some(used(2_000, 5_120, 10_000)));
         assert_eq!(
             line(&Row { load, quorate, keepalived }),
-            "| 2000 TCP targets each 2s | 10.0 % | 20.0 % | 0.50 | 10.0 MiB | 5.0 MiB | 2.00 | 99.0 % | \
-             100.0 % |\n"
+            "| 2000 TCP targets each 2s | 10.0 % | 101 µs | 20.0 % | 200 µs | 0.51 | 10.0 MiB | 5.0 MiB | \
+             99.0 % | 100.0 % |\n"
         );
         assert_eq!(
             line(&Row { load, quorate, keepalived: None }),
-            "| 2000 TCP targets each 2s | 10.0 % | 10.0 MiB | 99.0 % |\n"
+            "| 2000 TCP targets each 2s | 10.0 % | 101 µs | – | – | – | 10.0 MiB | – | 99.0 % | – |\n"
         );
     }
 

@@ -3,18 +3,20 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::Place;
 use super::listeners::Listener;
 use super::load::{HTTP_PORT, Kind, Load, SERVERS, TCP_PORT};
 use crate::lab::clock::{Deadline, wait_until};
 use crate::lab::deployment::{Deployment, example_hosts};
 use crate::lab::namespace::Namespace;
 use crate::lab::process::Process;
-use crate::lab::{LabError, artefacts_dir, in_vm};
+use crate::lab::{LabError, artefacts_dir, command, in_vm};
 
 const DIRECTOR: (&str, &str) = ("d1", "192.168.10.80");
 const SERVER: (&str, &str) = ("rs1", "192.168.10.16");
@@ -34,6 +36,8 @@ pub(super) enum System {
 pub(super) struct Systems {
     // Before the network that it runs in.
     keepalived: Option<Process>,
+    /// What agrees to whatever it asks of IPVS; `None` where IPVS is.
+    agrees: Option<PathBuf>,
     tcp: Listener,
     pages: Listener,
     deployment: Deployment,
@@ -42,7 +46,7 @@ pub(super) struct Systems {
 }
 
 impl Systems {
-    pub(super) fn new() -> Result<Self, LabError> {
+    pub(super) fn new(place: Place) -> Result<Self, LabError> {
         let mut hosts = example_hosts()?;
         hosts.retain(|host| [DIRECTOR.0, SERVER.0].contains(&host.name.as_str()));
         let mut deployment = Deployment::new(LOG, &hosts)?;
@@ -59,7 +63,16 @@ impl Systems {
         // An emulated machine keeps no short lease.
         deployment.form(&[DIRECTOR.0], if in_vm() { "wan" } else { "lan" })?;
         let folder = tempfile::tempdir().map_err(LabError::io("make a folder for the bench"))?;
-        Ok(Self { keepalived: None, tcp, pages, deployment, running: true, folder })
+        let agrees = match place {
+            Place::Host => compiled(folder.path())?,
+            Place::Ipvs => None,
+        };
+        Ok(Self { keepalived: None, agrees, tcp, pages, deployment, running: true, folder })
+    }
+
+    /// Whether Keepalived can be measured too: on a kernel without ip_vs it takes a C compiler.
+    pub(super) fn has_keepalived(&self) -> bool {
+        self.agrees.is_some() || has_ipvs()
     }
 
     pub(super) fn director(&self) -> Result<&Namespace, LabError> {
@@ -101,6 +114,9 @@ impl Systems {
         for (option, name) in [("--pid", "keepalived.pid"), ("--checkers_pid", "checkers.pid")] {
             command.arg(option).arg(self.folder.path().join(name));
         }
+        if let Some(agrees) = &self.agrees {
+            command.env("LD_PRELOAD", agrees);
+        }
         let log = artefacts_dir().join(LOG).join("keepalived.log");
         let network = self.deployment.network();
         self.keepalived = Some(network.spawn(DIRECTOR.0, &mut command, &log)?);
@@ -115,7 +131,7 @@ impl Systems {
         if let Some(mut keepalived) = self.keepalived.take() {
             keepalived.terminate(LIMIT)?;
         }
-        if fs::exists("/proc/net/ip_vs").unwrap_or_default() {
+        if has_ipvs() {
             self.director()?.run_ok("ipvsadm -C", LIMIT)?;
         }
         Ok(())
@@ -163,6 +179,23 @@ impl Systems {
         }
         let enough = self.probed(load.kind) + 3 * u64::try_from(load.targets).unwrap_or(u64::MAX);
         waits("each real server was probed", || self.probed(load.kind) >= enough)
+    }
+}
+
+fn has_ipvs() -> bool {
+    fs::exists("/proc/net/ip_vs").unwrap_or_default()
+}
+
+/// The library that agrees; `None` where there is no C compiler.
+fn compiled(folder: &Path) -> Result<Option<PathBuf>, LabError> {
+    let (source, library) = (folder.join("agrees.c"), folder.join("agrees.so"));
+    fs::write(&source, include_str!("agrees.c")).map_err(LabError::io("write agrees.c"))?;
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(&source);
+    match command::run_ok(&mut cc, LIMIT) {
+        Ok(_) => Ok(Some(library)),
+        Err(LabError::Io { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
