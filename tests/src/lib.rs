@@ -7,6 +7,8 @@
 pub mod contract;
 pub mod dice;
 pub mod failover;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod lab;
 pub mod loss;
 #[cfg(feature = "suites")]
