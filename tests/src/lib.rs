@@ -7,10 +7,13 @@
 pub mod contract;
 pub mod dice;
 pub mod failover;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod lab;
 pub mod loss;
 #[cfg(feature = "suites")]
 pub mod ownership;
+pub mod probing;
 #[cfg(feature = "suites")]
 pub mod scale;
 #[cfg(feature = "suites")]

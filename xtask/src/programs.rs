@@ -20,6 +20,8 @@ use crate::run::cargo;
 
 /// The page of `bench ipvs`, among the artefacts and in `docs/benchmarks`.
 const SCALE_PAGE: &str = "ipvs.md";
+/// The parts of `bench probes`.
+const PROBES_PARTS: [&str; 2] = ["host", "ipvs"];
 
 /// How to show Quorate.
 #[derive(Debug, Args)]
@@ -98,6 +100,21 @@ enum Bench {
     Failover(CompareArguments),
     /// Thousands of real servers: beside Keepalived and `ipvsadm-restore`, where IPVS is
     Ipvs(ScaleArguments),
+    /// Thousands of health checks: processor, memory, and how soon the table follows, beside Keepalived
+    Probes(ProbesArguments),
+}
+
+#[derive(Debug, Args)]
+struct ProbesArguments {
+    /// Shorter
+    #[arg(long)]
+    quick: bool,
+    /// Only one part: on this host's kernel, or where IPVS is
+    #[arg(long, value_parser = PROBES_PARTS, conflicts_with = "write")]
+    only: Option<String>,
+    /// Writes the page to docs/benchmarks/probes.md
+    #[arg(long)]
+    write: bool,
 }
 
 #[derive(Debug, Args)]
@@ -178,7 +195,40 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<ExitCode, TaskError> {
     match &arguments.kind {
         Bench::Failover(compare) => bench_failover(compare),
         Bench::Ipvs(scale) => bench_ipvs(scale),
+        Bench::Probes(probes) => bench_probes(probes),
     }
+}
+
+/// On this host, whose times are true; then where IPVS is, which has a table that follows.
+fn bench_probes(probes: &ProbesArguments) -> Result<ExitCode, TaskError> {
+    if !is_root() {
+        return Err(TaskError::NotRoot("cargo xtask bench probes"));
+    }
+    packages::ensure(&[packages::COMPARED], &mut packages::say_on_stderr)?;
+    for (part, place) in PROBES_PARTS.into_iter().zip([Place::Host, kernel_for_ipvs()]) {
+        if probes.only.as_ref().is_some_and(|only| only != part) {
+            continue;
+        }
+        let mut words = vec!["probes".to_owned(), part.to_owned()];
+        words.extend(probes.quick.then(|| "--quick".to_owned()));
+        let code = start(Profile::Release, "lab-bench", words, place, false)?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    if probes.write {
+        let failed = |what: String| move |source| TaskError::Io { what, source };
+        let mut page = Vec::new();
+        for part in PROBES_PARTS {
+            let path = artefacts_dir().join(format!("probes-{part}.md"));
+            let text = std::fs::read_to_string(&path);
+            page.push(text.map_err(failed(format!("read {}", path.display())))?);
+        }
+        let path = workspace_dir().join("docs/benchmarks/probes.md");
+        std::fs::write(&path, page.join("\n"))
+            .map_err(failed(format!("write {}", path.display())))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Where IPVS is; under emulation only the ratios tell something.

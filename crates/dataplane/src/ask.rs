@@ -18,7 +18,8 @@ pub(crate) const IS_ADVERTISEMENT: [(u32, u8); 2] = [(20, ICMPV6), (54, ADVERTIS
 
 /// The frame that asks for an address. It names no sender address, so that it changes no
 /// neighbour's cache.
-pub(crate) fn question(mac: MacAddress, address: IpAddr) -> Vec<u8> {
+#[must_use]
+pub fn question(mac: MacAddress, address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => arp_probe(mac, address),
         IpAddr::V6(address) => neighbour_solicitation(mac, address),
@@ -71,7 +72,8 @@ fn neighbour_solicitation(mac: MacAddress, address: Ipv6Addr) -> Vec<u8> {
 
 /// Who says in this frame that it has which address: the sender of any ARP packet but a probe, or
 /// of a neighbour advertisement. That of a host which asks too is none: several directors ask.
-pub(crate) fn answer(frame: &[u8]) -> Option<(IpAddr, MacAddress)> {
+#[must_use]
+pub fn answer(frame: &[u8]) -> Option<(IpAddr, MacAddress)> {
     let source = MacAddress(bytes(frame, 6)?);
     match bytes(frame, 12)? {
         [0x08, 0x06] => arp(frame.get(14..)?),

@@ -26,7 +26,7 @@ use quorate_model::sync::{SyncDaemons, SyncStep};
 use crate::fence::{FenceError, Slot};
 
 pub mod announce;
-mod ask;
+pub mod ask;
 pub mod connections;
 mod error;
 pub mod fake;

@@ -22,6 +22,7 @@ pub mod placement;
 pub mod plan;
 pub mod probe;
 pub mod reach;
+pub mod reply;
 pub mod slow_start;
 pub mod space;
 pub mod spec;

@@ -1,5 +1,6 @@
 //! ICMP echo: whether an address answers (RFC 792, RFC 4443 §4). With CAP_NET_RAW over a raw
-//! socket; without it over a ping socket, where net.ipv4.ping_group_range allows one.
+//! socket; without it over a ping socket, where net.ipv4.ping_group_range allows one. What is said, and
+//! what counts as an answer, is `quorate_model::reply`'s.
 
 use std::fmt;
 use std::io;
@@ -7,15 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use quorate_model::reply::{echo_request, is_echo_reply};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with};
 use tokio::net::UdpSocket;
 
-/// What every message of ours carries besides its number, so that others' echoes are told from it.
-const MARK: [u8; 8] = *b"quorate\0";
 /// Longest message that is read: an IPv4 header with all options, and ours.
 const MESSAGE_BYTES: usize = 512;
-const HEADER_BYTES: usize = 8;
 
 /// Asks one address.
 #[derive(Debug)]
@@ -80,7 +79,7 @@ impl Echo {
     async fn exchange(&mut self) -> io::Result<()> {
         self.number = self.number.wrapping_add(1);
         let payload = self.number.to_be_bytes();
-        let request = request(self.address, payload);
+        let request = echo_request(self.address, payload);
         if self.socket.is_none() {
             self.socket = Some(UdpSocket::from_std(open(self.address, |_| Ok(()))?.into())?);
         }
@@ -90,7 +89,7 @@ impl Echo {
             let mut message = [0; MESSAGE_BYTES];
             let length = socket.recv(&mut message).await?;
             // Anything else that a raw socket hears is not for us.
-            if is_reply(self.address, message.get(..length).unwrap_or_default(), payload) {
+            if is_echo_reply(self.address, message.get(..length).unwrap_or_default(), payload) {
                 return Ok(());
             }
         }
@@ -127,78 +126,9 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-fn request(address: IpAddr, payload: [u8; 8]) -> Vec<u8> {
-    let kind = if address.is_ipv4() { 8 } else { 128 };
-    // Type, code, checksum, identifier and number. A ping socket sets its own identifier; the
-    // kernel sums ICMPv6, and ping sockets' messages, by itself.
-    let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
-    message.extend(MARK);
-    message.extend(payload);
-    let sum = checksum(&message);
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
-    message
-}
-
-/// Whether this is the answer to the request with this payload. A raw IPv4 socket gives the IP
-/// header too.
-fn is_reply(address: IpAddr, message: &[u8], payload: [u8; 8]) -> bool {
-    let (kind, skip) = match (address, message.first()) {
-        (IpAddr::V4(_), Some(first)) if first >> 4 == 4 => (0, usize::from(first & 0x0f) * 4),
-        (IpAddr::V4(_), _) => (0, 0),
-        (IpAddr::V6(_), _) => (129, 0),
-    };
-    let icmp = message.get(skip..).unwrap_or_default();
-    let expected: Vec<u8> = MARK.into_iter().chain(payload).collect();
-    icmp.first() == Some(&kind) && icmp.get(HEADER_BYTES..) == Some(expected.as_slice())
-}
-
-/// The Internet checksum (RFC 1071) of a message with an even length.
-fn checksum(message: &[u8]) -> u16 {
-    let words = message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn v4() -> IpAddr {
-        [192, 0, 2, 1].into()
-    }
-
-    fn v6() -> IpAddr {
-        "2001:db8::1".parse().unwrap()
-    }
-
-    #[test]
-    fn a_request_is_an_icmp_echo_with_a_checksum_that_verifies() {
-        let request = request(v4(), [7; 8]);
-        assert_eq!((request[0], request[1], request.len()), (8, 0, 24));
-        assert_eq!(checksum(&request), 0);
-    }
-
-    #[test]
-    fn only_the_reply_to_this_very_request_counts() {
-        let reply = |of: IpAddr, payload| {
-            let mut message = request(of, payload);
-            message[0] = if of.is_ipv4() { 0 } else { 129 };
-            message
-        };
-        let headed = |message: &[u8]| [&[0x46_u8; 24][..], message].concat();
-        assert!(is_reply(v4(), &reply(v4(), [7; 8]), [7; 8]));
-        assert!(is_reply(v4(), &headed(&reply(v4(), [7; 8])), [7; 8]), "behind an IP header");
-        assert!(is_reply(v6(), &reply(v6(), [7; 8]), [7; 8]));
-        assert!(!is_reply(v4(), &headed(&reply(v4(), [8; 8])), [7; 8]), "a former request's");
-        assert!(!is_reply(v4(), &headed(&request(v4(), [7; 8])), [7; 8]), "the request itself");
-        assert!(!is_reply(v6(), &request(v6(), [7; 8]), [7; 8]));
-        for length in 0..24 {
-            assert!(!is_reply(v4(), &reply(v4(), [7; 8])[..length], [7; 8]));
-        }
-    }
 
     #[tokio::test]
     async fn this_host_answers_itself_or_says_that_it_may_not_ask() {

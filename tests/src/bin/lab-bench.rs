@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: Quorate beside Keepalived (`failover`), and beside ipvsadm too (`ipvs`). Prints a
-//! page, or JSON; lines of progress go to standard error.
+//! `cargo xtask bench`: Quorate beside Keepalived (`failover`, `probes`), and beside ipvsadm too (`ipvs`).
+//! Prints a page, or JSON; lines of progress go to standard error.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use quorate_tests::failover::bench::report::{Machine, document, page};
 use quorate_tests::failover::bench::{self, Options};
 use quorate_tests::lab::{LabError, artefacts_dir, clock, workspace_dir};
-use quorate_tests::scale;
+use quorate_tests::{probing, scale};
 
 const USAGE: &str =
     "usage: lab-bench failover [--rounds N] [--seed N] [--quick | --many] [--json] [--write]
-       lab-bench ipvs [--rounds N] [--quick | --failovers]";
+       lab-bench ipvs [--rounds N] [--quick | --failovers]
+       lab-bench probes host|ipvs [--quick]";
 /// Where the page stands among the others.
 const PAGE: &str = "docs/benchmarks/failover.md";
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let result = match words.next().as_deref() {
         Some("failover") => arguments(words).map(|arguments| run(&arguments)),
         Some("ipvs") => of_scale(words).map(at_scale),
+        Some("probes") => of_probing(words).map(probes),
         _ => None,
     };
     let Some(result) = result else {
@@ -69,9 +71,19 @@ fn run(arguments: &Arguments) -> Result<(), LabError> {
 fn at_scale(options: scale::Options) -> Result<(), LabError> {
     let machine = Machine::here();
     let results = scale::run(options, &mut progress)?;
-    let page = scale::report::page(options, &machine, &results);
+    keep(scale::PAGE, &scale::report::page(options, &machine, &results))
+}
+
+/// One part of a page: the other is measured on another kernel.
+fn probes(options: probing::Options) -> Result<(), LabError> {
+    let machine = Machine::here();
+    let results = probing::run(options, &mut progress)?;
+    keep(options.place.page(), &probing::report::part(options, &machine, &results))
+}
+
+fn keep(name: &str, page: &str) -> Result<(), LabError> {
     let _closed = io::stdout().lock().write_all(page.as_bytes());
-    let path = artefacts_dir().join(scale::PAGE);
+    let path = artefacts_dir().join(name);
     fs::write(&path, page).map_err(LabError::io(format!("write {}", path.display())))
 }
 
@@ -116,4 +128,20 @@ fn of_scale(mut words: impl Iterator<Item = String>) -> Option<scale::Options> {
     }
     let rounds = rounds.unwrap_or(if quick { 1 } else { 3 });
     Some(scale::Options { rounds, quick, only_failovers })
+}
+
+fn of_probing(mut words: impl Iterator<Item = String>) -> Option<probing::Options> {
+    let place = match words.next()?.as_str() {
+        "host" => probing::Place::Host,
+        "ipvs" => probing::Place::Ipvs,
+        _ => return None,
+    };
+    let mut quick = false;
+    for word in words {
+        match word.as_str() {
+            "--quick" => quick = true,
+            _ => return None,
+        }
+    }
+    Some(probing::Options { place, quick })
 }

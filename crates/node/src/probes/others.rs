@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_model::probe::Outcome;
+use quorate_model::reply::{SMTP_LINE_BYTES_MAX, SmtpReply};
 use quorate_model::spec::{DnsCheck, ExecCheck, FileCheck, UdpCheck};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UdpSocket};
@@ -19,9 +20,6 @@ use crate::look::{Look, Unseen};
 
 /// Longest datagram that is looked at.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
-/// Longest reply of an SMTP server (RFC 5321, section 4.5.3.1.5), and most of its lines.
-const LINE_BYTES_MAX: u64 = 512;
-const LINES_MAX: usize = 100;
 
 /// Sends a datagram and looks at what comes back.
 pub(super) async fn udp(
@@ -114,22 +112,15 @@ async fn say(stream: &mut BufReader<TcpStream>, line: &str) -> Result<(), Failur
 
 /// Reads a reply, of one line or several, that has to have this code.
 async fn expect(stream: &mut BufReader<TcpStream>, code: &str, what: &str) -> Result<(), Failure> {
-    for _ in 0..LINES_MAX {
+    let mut reply = SmtpReply::new(code, what);
+    loop {
         let mut line = Vec::new();
-        let read = stream.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
+        let read = stream.take(SMTP_LINE_BYTES_MAX.into()).read_until(b'\n', &mut line).await;
         read.map_err(|error| Failure::Server(format!("the connection failed: {error}")))?;
-        let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end();
-        if line.last() != Some(&b'\n') {
-            return Err(Failure::Server(format!("{what} does not end: {text:?}")));
-        }
-        match text.strip_prefix(code) {
-            Some(rest) if rest.is_empty() || rest.starts_with(' ') => return Ok(()),
-            Some(rest) if rest.starts_with('-') => {}
-            _ => return Err(Failure::Server(format!("{what} is not {code}: {text:?}"))),
+        if reply.take(&line).map_err(Failure::Server)? {
+            return Ok(());
         }
     }
-    Err(Failure::Server(format!("{what} has more than {LINES_MAX} lines")))
 }
 
 /// Runs a program; the real server is in its environment.
