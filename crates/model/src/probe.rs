@@ -160,6 +160,19 @@ pub fn longest_verdict(check: &Check) -> Duration {
     interval + down.max(up)
 }
 
+/// Tries that are due within so much of each other begin at once, where that is no more than so small a part
+/// of their interval: thousands, each at its own millisecond, would wake the daemon for each.
+const TOGETHER: Duration = Duration::from_millis(10);
+const TOGETHER_PART: u32 = 100;
+
+/// When a try that is due at `next` begins: somewhat early, at a time that it shares with others.
+#[must_use]
+pub fn begins(next: Instant, interval: Duration) -> Instant {
+    let step = TOGETHER.min(interval / TOGETHER_PART).as_nanos();
+    let step = u64::try_from(step).unwrap_or(u64::MAX);
+    Instant(next.0.checked_rem(step).map_or(next.0, |early| next.0 - early))
+}
+
 /// Where in its warm-up a target's first probe falls, so that not all begin at once: a fixed
 /// fraction for each target (FNV-1a of its address).
 #[must_use]
@@ -347,6 +360,25 @@ mod tests {
         assert_eq!(probe.finished(seconds(0), seconds(0), refused()).1, None);
         assert_eq!(probe.finished(seconds(6), seconds(6), untried()), (seconds(12), None));
         assert!(probe.finished(seconds(12), seconds(12), refused()).1.is_some());
+    }
+
+    #[test]
+    fn tries_that_are_due_close_together_begin_at_once_and_a_hundredth_of_the_interval_early_at_most()
+     {
+        let begin = |ms: u64, interval| {
+            begins(Instant(ms * 1_000_000), Duration::from_millis(interval)).0 / 1_000
+        };
+        assert_eq!(
+            [1_003, 1_009, 1_010].map(|due| begin(due, 2_000)),
+            [1_000_000, 1_000_000, 1_010_000]
+        );
+        assert_eq!(begin(1_003, 200), 1_002_000);
+        assert_eq!(begin(1_003, 0), 1_003_000);
+        // What began when it was to begin is due when others are, time after time.
+        let mut probe = Probe::new(check("interval = \"2s\""));
+        let late = Duration::from_millis(3);
+        let (next, _) = probe.finished(seconds(4) + late, seconds(4) + late, Outcome::Passed);
+        assert_eq!(begins(next, Duration::from_secs(2)), seconds(6));
     }
 
     #[test]

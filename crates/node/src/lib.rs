@@ -35,6 +35,7 @@ pub mod recover;
 pub mod release;
 mod renewals;
 mod tasks;
+mod thread;
 mod watch;
 
 use std::io;

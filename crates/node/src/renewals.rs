@@ -7,12 +7,13 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 
 use quorate_dataplane::scheduling;
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tracing::warn;
+
+use crate::thread::Thread;
 
 /// What the thread could not get, with the reason; nothing where it has everything.
 #[derive(Debug, Clone, Default)]
@@ -26,10 +27,8 @@ pub(crate) struct Lacks {
 /// The running thread; it ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Renewals {
-    handle: Handle,
+    thread: Thread,
     lacks: watch::Receiver<Lacks>,
-    /// Dropped with the last clone, which ends the thread.
-    _end: Arc<oneshot::Sender<()>>,
 }
 
 impl Renewals {
@@ -38,11 +37,8 @@ impl Renewals {
     /// # Errors
     /// Where the system gives no thread or runtime.
     pub(crate) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel::<()>();
         let (told, lacks) = watch::channel(Lacks::default());
-        let work = move || {
+        let prepare = move || {
             let lacking = Lacks {
                 memory: scheduling::lock_memory().err(),
                 priority: scheduling::prioritise().err(),
@@ -51,17 +47,13 @@ impl Renewals {
                 warn!("the renewal thread may be held up under load: {lack}");
             }
             told.send_replace(lacking);
-            // An error says that the other end is gone, which is what is waited for.
-            let _ = runtime.block_on(ended);
-            runtime.shutdown_background();
         };
-        std::thread::Builder::new().name("renewals".to_owned()).spawn(work)?;
-        Ok(Self { handle, lacks, _end: Arc::new(end) })
+        Ok(Self { thread: Thread::start("renewals", prepare)?, lacks })
     }
 
     /// The runtime, for what brings tasks of its own.
     pub(crate) fn handle(&self) -> Handle {
-        self.handle.clone()
+        self.thread.handle()
     }
 
     /// What the thread could not get.
@@ -71,12 +63,14 @@ impl Renewals {
 
     /// Runs a task on the thread.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(task);
+        self.thread.spawn(task);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[tokio::test]

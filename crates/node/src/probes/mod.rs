@@ -1,4 +1,5 @@
-//! Probing real servers: one task for each target, started and ended as the director says.
+//! Probing real servers: one task for each target, started and ended as the director says. All run on one
+//! thread: ten thousand short tasks would wake one worker after the other, which costs more than they do.
 //!
 //! What an outcome means is decided by `quorate_model::probe`; only verdicts leave this module.
 //! `connect` makes connections from where the check says, `http` and `grpc` ask over them, `tls` keeps
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use quorate_model::director::Event;
 use quorate_model::id::{DeviceName, InterfaceName};
-use quorate_model::probe::{Outcome, Probe, ProbeTarget, first_delay};
+use quorate_model::probe::{Outcome, Probe, ProbeTarget, begins, first_delay};
 use quorate_model::spec::CheckKind;
 use quorate_model::time::Instant;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
@@ -21,6 +23,7 @@ use crate::clock;
 use crate::exec::Exec;
 use crate::look::Look;
 use crate::tasks::Tasks;
+use crate::thread::Thread;
 
 mod connect;
 mod grpc;
@@ -64,6 +67,8 @@ struct Shared {
 pub(crate) struct Probes {
     running: Tasks<ProbeTarget>,
     shared: Arc<Shared>,
+    /// Where they run, once there is one to run.
+    thread: Option<Thread>,
 }
 
 impl Probes {
@@ -84,12 +89,22 @@ impl Probes {
             patterns: http::Patterns::default(),
             events,
         };
-        Self { running: Tasks::default(), shared: Arc::new(shared) }
+        Self { running: Tasks::default(), shared: Arc::new(shared), thread: None }
     }
 
     /// Probes these targets and no others; those that are probed already go on as they are.
     pub(crate) fn aim(&mut self, targets: &BTreeSet<ProbeTarget>) {
-        self.running.aim(targets, |target| tokio::spawn(probe(target, Arc::clone(&self.shared))));
+        if self.thread.is_none() && !targets.is_empty() {
+            let started = Thread::start("probes", || {});
+            self.thread = started
+                .inspect_err(|error| warn!(%error, "probes cost more: no thread of their own"))
+                .ok();
+        }
+        let (shared, thread) = (&self.shared, &self.thread);
+        self.running.aim(targets, |target| {
+            let probe = probe(target, Arc::clone(shared));
+            thread.as_ref().map_or_else(Handle::current, Thread::handle).spawn(probe)
+        });
     }
 }
 
@@ -106,10 +121,9 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
         _ => &shared.under_way,
     };
     loop {
-        sleep_until(next).await;
+        sleep_until(begins(next, target.check.interval)).await;
         let Ok(permit) = slots.acquire().await else { return };
         let started = clock::now();
-        // On the heap for as long as it runs: ten thousand that wait take little.
         let outcome = Box::pin(attempt(&target, &shared, &mut begun)).await;
         drop(permit);
         let now = clock::now();
@@ -136,24 +150,29 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, begun: &mut Begun) -> Ou
         Err(reason) => return Outcome::Untried(reason),
     };
     let timeout = target.check.timeout;
+    // Each on the heap for as long as it runs, with the room that it needs: ten thousand that wait take
+    // little, and a TCP connection does not pay for what HTTP needs.
     let tried = match &target.check.kind {
         CheckKind::Tcp if let Some(through) = target.through => {
-            path::tcp(through, &place, timeout).await
+            Box::pin(path::tcp(through, &place, timeout)).await
         }
         CheckKind::Tcp => connect::tcp(&place, timeout).await.map(drop),
         CheckKind::Http(check) => {
-            http::ask(check, &place, timeout, (&shared.tls, &shared.patterns)).await
+            let patterns = (&shared.tls, &shared.patterns);
+            Box::pin(http::ask(check, &place, timeout, patterns)).await
         }
-        CheckKind::Grpc(check) => grpc::ask(check, &place, timeout, &shared.tls).await,
-        CheckKind::Udp(check) => others::udp(check, &place, timeout).await,
-        CheckKind::Dns(check) => others::dns(check, &place, timeout).await,
-        CheckKind::Ping => others::ping(&place, timeout).await,
-        CheckKind::Smtp { helo } => others::smtp(helo, &place, timeout).await,
+        CheckKind::Grpc(check) => Box::pin(grpc::ask(check, &place, timeout, &shared.tls)).await,
+        CheckKind::Udp(check) => Box::pin(others::udp(check, &place, timeout)).await,
+        CheckKind::Dns(check) => Box::pin(others::dns(check, &place, timeout)).await,
+        CheckKind::Ping => Box::pin(others::ping(&place, timeout)).await,
+        CheckKind::Smtp { helo } => Box::pin(others::smtp(helo, &place, timeout)).await,
         CheckKind::Exec(check) => {
-            return others::exec(check, &mut begun.program, target.address, timeout).await;
+            let program = &mut begun.program;
+            return Box::pin(others::exec(check, program, target.address, timeout)).await;
         }
         CheckKind::File(check) => {
-            return others::file(check, &mut begun.look, &shared.looks, timeout).await;
+            let look = &mut begun.look;
+            return Box::pin(others::file(check, look, &shared.looks, timeout)).await;
         }
     };
     match tried {
