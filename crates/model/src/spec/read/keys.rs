@@ -73,9 +73,10 @@ pub(super) const CLUSTER: TableKeys = TableKeys {
         ("advert_int", "timing = \"fast\", \"lan\" or \"wan\""),
         ("lvs_sync_daemon", "sync = { link = \"lan\" }"),
         ("lvs_flush", "foreign_services = \"remove\""),
+        ("evacuate_on_disagreement", "it into [group.NAME]"),
         ("lvs_timeouts", "timeouts = { tcp = \"15m\", tcp_fin = \"2m\", udp = \"5m\" }"),
     ],
-    later: &["evacuate_on_disagreement"],
+    later: &[],
 };
 
 pub(super) const TIMING: TableKeys = TableKeys {
@@ -222,6 +223,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("real_server", "real_servers = [..]"),
         ("servers", "real_servers = [..]"),
         ("TCP_CHECK", "check = { type = \"tcp\" }"),
+        ("evacuate_on_disagreement", "it into [group.NAME]"),
         ("quorum_up", "[hook.NAME] with on = \"quorum_up\" and services"),
         ("quorum_down", "[hook.NAME] with on = \"quorum_down\" and services"),
         ("smtp_alert", "[hook.NAME] whose command sends mail"),

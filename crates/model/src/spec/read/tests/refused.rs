@@ -208,6 +208,12 @@ evacuate_on_disagreement = "yes"
 
 disagreement_delay = "50ms"
 => 4:22: group.a.disagreement_delay: disagreement_delay is 100ms to 1h, not 50ms
+
+routes = []
+=> 4:1: group.a.routes: this version of Quorate does not have "routes" yet (leave it out)
+
+rotes = []
+=> 4:1: group.a.rotes: unknown key "rotes" (did you mean "routes"? this version of Quorate does not have it yet)
 "#,
     );
 }
@@ -245,10 +251,7 @@ persistence_timeout = 50
 => 5:1: service.web.persistence_timeout: unknown key "persistence_timeout" (write persistence instead)
 
 evacuate_on_disagreement = true
-=> 5:1: service.web.evacuate_on_disagreement: this version of Quorate does not have "evacuate_on_disagreement" yet (leave it out)
-
-evacuate_on_disagreemnt = true
-=> 5:1: service.web.evacuate_on_disagreemnt: unknown key "evacuate_on_disagreemnt" (did you mean "evacuate_on_disagreement"? this version of Quorate does not have it yet)
+=> 5:1: service.web.evacuate_on_disagreement: unknown key "evacuate_on_disagreement" (write it into [group.NAME] instead)
 "#,
     );
     refused(
@@ -256,7 +259,7 @@ evacuate_on_disagreemnt = true
         r#"
 [cluster]
 evacuate_on_disagreement = true
-=> 2:1: cluster.evacuate_on_disagreement: this version of Quorate does not have "evacuate_on_disagreement" yet (leave it out)
+=> 2:1: cluster.evacuate_on_disagreement: unknown key "evacuate_on_disagreement" (write it into [group.NAME] instead)
 
 [cluster]
 lvs_sync_daemon = "eth1"
