@@ -1,5 +1,5 @@
-//! Directors that see different real servers, on real IPVS: a cable between the owner and the real
-//! servers is cut, and no other. Needs root and ip_vs; on hosts without ip_vs `cargo xtask test` runs it in
+//! What probes do on real IPVS: a cable between the owner and the real servers is cut, and no other; a real
+//! server loses the VIP, or its tunnel. Needs root and ip_vs; on hosts without ip_vs `cargo xtask test` runs it in
 //! the virtual machine.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on ends")]
@@ -46,10 +46,9 @@ fn all_see(deployment: &Deployment, node: &str, up: u64) -> bool {
     reach.len() == NODES.len() && reach.iter().all(|seen| seen["up"].as_u64() == Some(up))
 }
 
-#[test]
-fn a_group_leaves_an_owner_that_alone_lost_its_real_servers_once_and_no_request_fails_after() {
-    let mut deployment =
-        Deployment::new("lab_ipvs_disagreement", &example_hosts().unwrap()).unwrap();
+/// The example's directors and real servers, which have the VIP on lo, as this configuration says.
+fn deployment(name: &str, configuration: &str) -> Deployment {
+    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
     for host in ["rs1", "rs2"] {
         deployment.quorate_on(host, &["realserver", "setup", "--vip", VIP]).unwrap();
         deployment.serve_pages(host, 80, host).unwrap();
@@ -58,7 +57,13 @@ fn a_group_leaves_an_owner_that_alone_lost_its_real_servers_once_and_no_request_
         deployment.add_director(node, address).unwrap();
     }
     deployment.form(&NODES, if in_vm() { "wan" } else { "lan" }).unwrap();
-    deployment.apply("d1", CONFIGURATION).unwrap();
+    deployment.apply("d1", configuration).unwrap();
+    deployment
+}
+
+#[test]
+fn a_group_leaves_an_owner_that_alone_lost_its_real_servers_once_and_no_request_fails_after() {
+    let deployment = deployment("lab_ipvs_probes_cut", CONFIGURATION);
     deployment
         .wait_for("all see all, and one owns the group", SOON, |d| {
             Ok(all_see(d, "d1", 2) && d.owner("d1", "web").is_some())
@@ -103,5 +108,59 @@ fn a_group_leaves_an_owner_that_alone_lost_its_real_servers_once_and_no_request_
         .wait_for("all see all again", SOON, |d| Ok(all_see(d, other, 2) && !said(d)))
         .unwrap();
     assert_eq!(group(&deployment, other)["epoch"], moved, "it moved once");
+    deployment.get("client", vip(), REQUEST).unwrap();
+}
+
+/// The real servers of each director's table, by their addresses' last part.
+fn tables(deployment: &Deployment) -> Vec<Vec<String>> {
+    let table = |node: &&str| {
+        let namespace = deployment.network().namespace(node).unwrap();
+        let listed = namespace.run_ok("ipvsadm -Sn", SOON).unwrap();
+        let servers = listed.lines().filter_map(|line| line.split(" -r 192.168.10.").nth(1));
+        servers.filter_map(|server| server.split(':').next()).map(str::to_owned).collect()
+    };
+    NODES.iter().map(table).collect()
+}
+
+fn wait_for_tables(deployment: &Deployment, servers: &[&str]) {
+    let waited = deployment.wait_for("every director's table", SOON, |deployment| {
+        Ok(tables(deployment).iter().all(|table| table == servers))
+    });
+    let seen = NODES.map(|node| deployment.quorate(node, &["services"]));
+    assert!(waited.is_ok(), "{waited:?}: not {servers:?} but {:?}: {seen:#?}", tables(deployment));
+}
+
+#[test]
+fn a_real_server_without_the_vip_or_its_tunnel_leaves_every_directors_table() {
+    let via = CONFIGURATION.replace("type = \"tcp\"", "type = \"tcp\", via = \"forwarding\"");
+    let deployment = deployment("lab_ipvs_probes_via", &via);
+    wait_for_tables(&deployment, &["16", "17"]);
+    deployment
+        .wait_for("the group has an owner, which has the VIP", SOON, |d| {
+            Ok(d.owner("d1", "web").is_some() && d.carriers(&NODES, VIP)?.len() == 1)
+        })
+        .unwrap();
+    let on = |host: &str, command: &str| {
+        deployment.network().namespace(host).unwrap().run_ok(command, SOON).unwrap();
+    };
+    // Their program answers at their own address all the time.
+    on("rs1", &format!("ip address del {VIP}/32 dev lo"));
+    wait_for_tables(&deployment, &["17"]);
+    deployment.get("client", vip(), REQUEST).unwrap();
+    deployment.quorate_on("rs1", &["realserver", "setup", "--vip", VIP]).unwrap();
+    wait_for_tables(&deployment, &["16", "17"]);
+
+    // By tunnels that nobody takes apart, and by those that they do.
+    deployment.apply("d1", &via.replace("\"DR\"", "\"TUN\"")).unwrap();
+    wait_for_tables(&deployment, &[]);
+    for host in ["rs1", "rs2"] {
+        deployment
+            .quorate_on(host, &["realserver", "setup", "--vip", VIP, "--mode", "TUN"])
+            .unwrap();
+    }
+    wait_for_tables(&deployment, &["16", "17"]);
+    deployment.get("client", vip(), REQUEST).unwrap();
+    on("rs2", "ip link set tunl0 down");
+    wait_for_tables(&deployment, &["16"]);
     deployment.get("client", vip(), REQUEST).unwrap();
 }
