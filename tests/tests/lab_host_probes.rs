@@ -211,6 +211,43 @@ fn wait_for_all(deployment: &Deployment, expected: &[(u16, &str, &str)]) {
     assert!(waited.is_ok(), "{waited:?}: {last:#?}");
 }
 
+/// A service with a real server for each way to fail, and checks that tell them.
+fn every_failure(state: &Path, ca: &Path) -> String {
+    let mut configuration = String::from(
+        "group.web = { interface = \"public\", addresses = [\"192.168.10.180/32\"] }\n\
+         [check.page]\ntype = \"http\"\npath = \"/health\"\ninterval = \"200ms\"\n\
+         timeout = \"500ms\"\nretry = 1\nretry_delay = \"100ms\"\n\
+         [check.damped]\ntype = \"http\"\ninterval = \"50ms\"\nretry = 0\nfall = 2\nrise = 20\n\
+         [check.cart]\ntype = \"grpc\"\nservice = \"shop.Cart\"\ninterval = \"200ms\"\nretry = 0\n\
+         [check.open]\ntype = \"tcp\"\ninterval = \"200ms\"\n",
+    );
+    write!(
+        configuration,
+        "[check.state]\ntype = \"file\"\npath = {state:?}\ninterval = \"50ms\"\nretry = 0\n"
+    )
+    .unwrap();
+    for (name, verify) in [
+        ("known", format!("verify = true\nca = \"{}\"", ca.display())),
+        ("unknown", "verify = false".to_owned()),
+    ] {
+        write!(
+            configuration,
+            "[check.{name}]\ntype = \"https\"\ninterval = \"200ms\"\nretry = 0\n{verify}\n"
+        )
+        .unwrap();
+    }
+    configuration += "[service.web]\ngroup = \"web\"\nlisten = \"tcp/192.168.10.180:80\"\n\
+                      forward = \"NAT\"\ncheck = \"page\"\nreal_servers = [\n";
+    let own = [(8001, ""), (8002, ""), (8003, ""), (8004, ""), (8005, "known"), (8006, "damped")];
+    let nobody = [(8007, "")];
+    for (port, check) in own.into_iter().chain(nobody).chain([(8010, "cart"), (8011, "state")]) {
+        let check = if check.is_empty() { String::new() } else { format!(", check = \"{check}\"") };
+        writeln!(configuration, "  {{ address = \"{}:{port}\"{check} }},", SERVER.1).unwrap();
+    }
+    configuration += "]\n";
+    configuration
+}
+
 #[test]
 fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_reason() {
     let deployment = Deployment::of_three("lab_host_probes", "lan", 1).unwrap();
@@ -232,39 +269,7 @@ fn each_failing_real_server_is_treated_as_configured_on_every_director_with_its_
     // One file for all directors, which run on one host here.
     let state = folder.path().join("state");
     std::fs::write(&state, "0\n").unwrap();
-    let mut configuration = String::from(
-        "group.web = { interface = \"public\", addresses = [\"192.168.10.180/32\"] }\n\
-         [check.page]\ntype = \"http\"\npath = \"/health\"\ninterval = \"200ms\"\n\
-         timeout = \"500ms\"\nretry = 1\nretry_delay = \"100ms\"\n\
-         [check.damped]\ntype = \"http\"\ninterval = \"50ms\"\nretry = 0\nfall = 2\nrise = 20\n\
-         [check.cart]\ntype = \"grpc\"\nservice = \"shop.Cart\"\ninterval = \"200ms\"\nretry = 0\n\
-         [check.open]\ntype = \"tcp\"\ninterval = \"200ms\"\n",
-    );
-    write!(
-        configuration,
-        "[check.state]\ntype = \"file\"\npath = {state:?}\ninterval = \"50ms\"\nretry = 0\n"
-    )
-    .unwrap();
-    let ca = folder.path().join("ca.pem");
-    for (name, verify) in [
-        ("known", format!("verify = true\nca = \"{}\"", ca.display())),
-        ("unknown", "verify = false".to_owned()),
-    ] {
-        write!(
-            configuration,
-            "[check.{name}]\ntype = \"https\"\ninterval = \"200ms\"\nretry = 0\n{verify}\n"
-        )
-        .unwrap();
-    }
-    configuration += "[service.web]\ngroup = \"web\"\nlisten = \"tcp/192.168.10.180:80\"\n\
-                      forward = \"NAT\"\ncheck = \"page\"\nreal_servers = [\n";
-    let own = [(8001, ""), (8002, ""), (8003, ""), (8004, ""), (8005, "known"), (8006, "damped")];
-    let nobody = [(8007, "")];
-    for (port, check) in own.into_iter().chain(nobody).chain([(8010, "cart"), (8011, "state")]) {
-        let check = if check.is_empty() { String::new() } else { format!(", check = \"{check}\"") };
-        writeln!(configuration, "  {{ address = \"{}:{port}\"{check} }},", SERVER.1).unwrap();
-    }
-    configuration += "]\n";
+    let configuration = every_failure(&state, &folder.path().join("ca.pem"));
     deployment.apply("d1", &configuration).unwrap();
     wait_for_all(
         &deployment,
