@@ -339,6 +339,8 @@ fn a_real_server_without_the_vip_is_down_by_the_way_of_its_clients() {
     deployment.apply("d1", configuration).unwrap();
     wait_for_servers(&deployment, &[("192.168.10.16", "up", ""), ("192.168.10.17", "up", "")]);
 
+    // It would send on what is not for it, to d1, which has the VIP.
+    on("rs1", "sysctl -qw net.ipv4.ip_forward=1");
     on("rs1", &format!("ip address del {VIP}/32 dev lo"));
     let lost = format!(
         "by DR it does not answer a connection to {VIP}:80 within 300ms: it may lack the VIP"

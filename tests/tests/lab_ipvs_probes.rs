@@ -22,6 +22,7 @@ const CONFIGURATION: &str = r#"
 interface = "public"
 addresses = ["192.168.10.180/32"]
 evacuate_on_disagreement = true
+preempt_delay = "5s"
 
 [service.web]
 group = "web"
@@ -143,7 +144,9 @@ fn a_real_server_without_the_vip_or_its_tunnel_leaves_every_directors_table() {
     let on = |host: &str, command: &str| {
         deployment.network().namespace(host).unwrap().run_ok(command, SOON).unwrap();
     };
-    // Their program answers at their own address all the time.
+    // Their program answers at their own address all the time, and what is not for it rs1 would send on to
+    // the owner, whose other real server answers.
+    on("rs1", "sysctl -qw net.ipv4.ip_forward=1");
     on("rs1", &format!("ip address del {VIP}/32 dev lo"));
     wait_for_tables(&deployment, &["17"]);
     deployment.get("client", vip(), REQUEST).unwrap();

@@ -33,6 +33,10 @@ pub enum Kind {
     QuorumUp,
     /// Too few are.
     QuorumDown,
+    /// A director lastingly sees fewer of a group's real servers than another.
+    Disagreement,
+    /// It sees as many again.
+    DisagreementOver,
     /// An operator gave a real server a weight, or took that back.
     WeightOrdered,
     /// Another configuration is in force.
@@ -52,7 +56,7 @@ pub enum Kind {
 }
 
 /// Every kind that a hook may be for, by its word.
-pub const HOOK_KINDS: [(&str, Kind); 14] = [
+pub const HOOK_KINDS: [(&str, Kind); 16] = [
     ("owner_changed", Kind::OwnerChanged),
     ("group_up", Kind::GroupUp),
     ("group_down", Kind::GroupDown),
@@ -61,6 +65,8 @@ pub const HOOK_KINDS: [(&str, Kind); 14] = [
     ("real_server_weight", Kind::RealServerWeight),
     ("quorum_up", Kind::QuorumUp),
     ("quorum_down", Kind::QuorumDown),
+    ("disagreement", Kind::Disagreement),
+    ("disagreement_over", Kind::DisagreementOver),
     ("weight_ordered", Kind::WeightOrdered),
     ("configuration_applied", Kind::ConfigurationApplied),
     ("node_evacuated", Kind::NodeEvacuated),
@@ -100,8 +106,14 @@ impl Kind {
     /// Whether it concerns a group, so that one director is its owner.
     #[must_use]
     pub fn concerns_group(self) -> bool {
-        matches!(self, Self::OwnerChanged | Self::GroupUp | Self::GroupDown)
-            || self.concerns_service()
+        matches!(
+            self,
+            Self::OwnerChanged
+                | Self::GroupUp
+                | Self::GroupDown
+                | Self::Disagreement
+                | Self::DisagreementOver
+        ) || self.concerns_service()
     }
 }
 
@@ -318,13 +330,18 @@ impl Seen {
             let now = SeenService { lost: shares.lost, servers: servers.collect() };
             if let Some(before) = before {
                 let of = (name, service);
-                // As they come, but for those that a configuration moved.
-                for (at, server) in now.servers.iter().enumerate() {
+                // As they come, but for those that a configuration moved: there may be all.
+                let mut by_address: Option<BTreeMap<SocketAddr, &SeenServer>> = None;
+                for (at, (server, real)) in
+                    now.servers.iter().zip(&service.real_servers).enumerate()
+                {
                     let same = |old: &&SeenServer| old.address == server.address;
-                    let old = before.servers.get(at).filter(same);
-                    let old = old.or_else(|| before.servers.iter().find(same));
+                    let old = before.servers.get(at).filter(same).or_else(|| {
+                        let all = || before.servers.iter().map(|old| (old.address, old)).collect();
+                        by_address.get_or_insert_with(all).get(&server.address).copied()
+                    });
                     let Some(old) = old.filter(|old| *old != server) else { continue };
-                    found.extend(told(state, of, server, *old, verdicts, configured));
+                    found.extend(told(state, of, (server, real), *old, (verdicts, configured)));
                 }
                 if before.lost != now.lost {
                     found.push(quorum(state, of, shares.up, now.lost));
@@ -350,16 +367,14 @@ fn see(service: &VirtualService, server: &RealServer, verdicts: &Verdicts) -> Se
 fn told(
     state: &ClusterState,
     of: (&ServiceName, &VirtualService),
-    server: &SeenServer,
+    (server, real): (&SeenServer, &RealServer),
     old: SeenServer,
-    verdicts: &Verdicts,
-    configured: bool,
+    (verdicts, configured): (&Verdicts, bool),
 ) -> Option<Occurrence> {
     let (_, service) = of;
     let address = server.address;
     let (kind, reason) = match (old.up, server.up) {
         (true, false) => {
-            let real = service.real_servers.iter().find(|real| real.address == address)?;
             let mut known = desired::targets(service, real).filter_map(|t| verdicts.get(&t));
             let reason = known.find_map(|known| match known {
                 Knowledge::Known(Verdict::Down(reason)) => Some(reason.clone()),

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::command::{Grant, GrantReason};
 use crate::id::{GroupName, NodeId, NodeName};
@@ -113,6 +114,13 @@ impl PlacementView<'_> {
         fit
     }
 
+    /// Whether one director certainly sees more of the group's real servers than another, by what both
+    /// said last.
+    fn sees_more(&self, node: NodeId, than: NodeId, group: &GroupName) -> bool {
+        let reach = |node| self.fresh(node).and_then(|report| report.reach.get(group));
+        reach(node).zip(reach(than)).is_some_and(|(more, fewer)| more.exceeds(fewer))
+    }
+
     /// Whether all that sets a node back is that another sees more of the group's real servers.
     fn sees_fewer_alone(&self, node: NodeId, group: &GroupName) -> bool {
         self.behind.contains_key(group) && self.fit_by(group, &Obstacle::SOFT).contains(&node)
@@ -164,6 +172,10 @@ impl PlacementView<'_> {
         }
     }
 }
+
+/// For how long a director must at least have been eligible for a group that leaves another one only for
+/// what it sees: one that takes no grant up would get it again and again.
+const PROVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// The directors that may own each group now, best first.
 type Fits<'a> = BTreeMap<&'a GroupName, Vec<NodeId>>;
@@ -283,7 +295,9 @@ impl Placement {
             return (!waits).then_some((best, GrantReason::First));
         };
         let owner = grant.owner;
-        let to_other = |reason| other(view, fit, owner).map(|node| (node, reason));
+        // Better one that sees fewer real servers than none.
+        let anyone = || other(view, &view.fit_by(group, &Obstacle::SOFT), owner);
+        let to_other = |reason| other(view, fit, owner).or_else(anyone).map(|node| (node, reason));
         if restarted(view, grant) {
             if fit.contains(&owner) {
                 return ordered;
@@ -309,7 +323,8 @@ impl Placement {
             // An owner that is not heard of here may be heard by the others: only suspicion
             // moves it. One that says itself that it is not fit is moved at once.
             if view.sees_fewer_alone(owner, group) {
-                return to_other(GrantReason::Disagreement);
+                let better = self.better_placed(view, group, (owner, fit));
+                return better.map(|node| (node, GrantReason::Disagreement));
             }
             let says_so = view.fresh(owner).is_some() || !view.state.may_own(owner, group);
             return if says_so { to_other(GrantReason::OwnerUnfit) } else { None };
@@ -332,6 +347,28 @@ impl Placement {
         soon && view.state.nodes.keys().any(better)
     }
 
+    /// Who gets a group whose owner lastingly sees fewer real servers: one that has seen more for as long,
+    /// that nobody sees more than by now, and that did not fail as an owner a moment ago.
+    fn better_placed(
+        &self,
+        view: PlacementView<'_>,
+        group: &GroupName,
+        (owner, fit): (NodeId, &[NodeId]),
+    ) -> Option<NodeId> {
+        let pairs = view.behind.get(group)?;
+        let delay = view.state.spec.groups.get(group)?.preempt_delay.max(PROVEN_AFTER);
+        let proven = |&node: &NodeId| {
+            let since = self.eligible_since.get(&(group.clone(), node));
+            since.is_some_and(|&since| view.now.since(since) >= delay)
+        };
+        let better = view.untroubled(fit).filter(|&node| {
+            pairs.contains(&(owner, node))
+                && !fit.iter().any(|&other| view.sees_more(other, node, group))
+        });
+        let better: Vec<NodeId> = better.filter(proven).collect();
+        other(view, &better, owner)
+    }
+
     /// Whether a better director has been eligible for long enough to take the group back.
     fn preempts(
         &self,
@@ -347,7 +384,8 @@ impl Placement {
         // Connections that it does not know would be cut off by the move.
         let cold = |node| view.fresh(node).is_none_or(|report| report.cold);
         let warm = !cold(best) || cold(owner);
-        settings.preempt && preferred && long_enough && warm
+        let blind = settings.evacuate_on_disagreement && view.sees_more(owner, best, group);
+        settings.preempt && preferred && long_enough && warm && !blind
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::spec::document::duration_text;
-use crate::spec::{Check, Damp, Through};
+use crate::spec::{Check, CheckKind, Damp, Through};
 use crate::time::Instant;
 
 /// What is probed and how: identical checks of several services are one target.
@@ -151,10 +151,15 @@ impl Probe {
 /// The longest that a target which changed can take to get its new verdict, up or down.
 #[must_use]
 pub fn longest_verdict(check: &Check) -> Duration {
-    let Check { interval, timeout, .. } = *check;
-    let tries = timeout.saturating_mul(check.retry.saturating_add(1))
-        + check.retry_delay.saturating_mul(check.retry);
-    let down = interval.max(tries).saturating_mul(check.fall);
+    let interval = check.interval;
+    // Each page has the whole time.
+    let pages = match &check.kind {
+        CheckKind::Http(http) => u32::try_from(http.requests.len()).unwrap_or(u32::MAX).max(1),
+        _ => 1,
+    };
+    let timeout = check.timeout.saturating_mul(pages);
+    let tries = (timeout + check.retry_delay).saturating_mul(check.retry);
+    let down = (tries + interval.max(timeout)).saturating_mul(check.fall);
     let held = check.damp.map_or(Duration::ZERO, |damp| damp.hold);
     let up = interval.max(timeout).saturating_mul(check.rise) + held;
     interval + down.max(up)

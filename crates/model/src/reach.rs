@@ -34,7 +34,19 @@ impl Reach {
     /// Whether it certainly sees more than another does: what has not been probed counts for the other.
     #[must_use]
     pub fn exceeds(&self, other: &Self) -> bool {
-        self.revision == other.revision && self.up > other.all.saturating_sub(other.down)
+        self.is_of_same(other) && self.up > other.all.saturating_sub(other.down)
+    }
+
+    /// Whether both were counted over the same: by one configuration, and by the same orders of operators.
+    fn is_of_same(&self, other: &Self) -> bool {
+        (self.revision, self.all) == (other.revision, other.all)
+    }
+
+    /// Whether it certainly sees as much as another does, by all that is probed.
+    fn matches(&self, other: &Self) -> bool {
+        self.is_of_same(other)
+            && !other.exceeds(self)
+            && self.up.saturating_add(self.down) >= self.all
     }
 }
 
@@ -121,6 +133,7 @@ impl Disagreements {
             }
         }
         let mut disagreeing = BTreeMap::new();
+        let reported: BTreeSet<GroupName> = reaches.keys().map(|&group| group.clone()).collect();
         for (group, reaches) in reaches {
             let pairs = reaches.iter().flat_map(|(behind, fewer)| {
                 let ahead = reaches.iter().filter(|(_, more)| more.exceeds(fewer));
@@ -128,12 +141,30 @@ impl Disagreements {
             });
             let before = self.since.get(group);
             let since = |pair| *before.and_then(|known| known.get(&pair)).unwrap_or(&view.now);
-            let pairs: BTreeMap<_, _> = pairs.map(|pair| (pair, since(pair))).collect();
+            let mut pairs: BTreeMap<_, _> = pairs.map(|pair| (pair, since(pair))).collect();
+            // A report that is late, another configuration or a restart is no agreement.
+            let known = before.into_iter().flatten();
+            let reach = |node| reaches.iter().find(|(of, _)| *of == node).map(|(_, reach)| reach);
+            pairs.extend(known.filter_map(|(&(behind, ahead), &since)| {
+                let there = |node| view.state.nodes.contains_key(&node);
+                let agreed = match (reach(behind), reach(ahead)) {
+                    (Some(fewer), Some(more)) => fewer.matches(more),
+                    (None, _) | (_, None) => false,
+                };
+                (!agreed && there(behind) && there(ahead)).then_some(((behind, ahead), since))
+            }));
             if !pairs.is_empty() {
                 disagreeing.insert(group.clone(), pairs);
             }
         }
-        self.since = disagreeing;
+        let silent = |group: &GroupName, pairs: &mut BTreeMap<(NodeId, NodeId), Instant>| {
+            pairs.retain(|(behind, ahead), _| {
+                view.state.nodes.contains_key(behind) && view.state.nodes.contains_key(ahead)
+            });
+            !reported.contains(group) && !pairs.is_empty()
+        };
+        self.since.retain(silent);
+        self.since.extend(disagreeing);
     }
 
     /// The pairs of a group that have disagreed for this long: who sees fewer, then who sees more.

@@ -37,6 +37,9 @@ impl Director {
         if state.grants != self.state.grants {
             self.last_grant = Some(now);
         }
+        if state.revision() != self.state.revision() {
+            self.reaching.recount();
+        }
         let before = std::mem::replace(&mut self.state, state);
         self.watch(effects);
         self.claims_configured();

@@ -392,7 +392,7 @@ impl Director {
             self.send_round(now, effects);
             self.send_report(now, effects);
             self.tell_releases(effects);
-            self.compare_reach(now);
+            self.compare_reach(now, effects);
         }
         // So is that an owner is silent: with the next round, up to two intervals would be lost.
         let suspects = self.suspicion_due().is_some_and(|due| now >= due);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{Director, Effect};
 use crate::desired::{self, Knowledge, Standing};
-use crate::id::GroupName;
+use crate::id::{GroupName, NodeId};
+use crate::occurrence::{Kind, Occurrence};
 use crate::placement::{Behind, PlacementView};
 use crate::reach::{self, Disagreement, Disagreements, Hearsay, Reach};
 use crate::spec::ClusterSpec;
@@ -15,7 +16,7 @@ use crate::time::Instant;
 /// How long after it was counted what this director sees is counted again at the earliest, and how much
 /// longer for each target: at its start ten thousand first verdicts come within seconds.
 const COUNT_EVERY: Duration = Duration::from_millis(20);
-const COUNT_EVERY_EACH: Duration = Duration::from_micros(20);
+const COUNT_EVERY_EACH: Duration = Duration::from_micros(100);
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub(super) struct Reaching {
     disagreements: Disagreements,
     /// What placement heeds of them.
     pub(super) behind: Behind,
+    /// Who was told to see fewer real servers than another.
+    told: BTreeSet<(GroupName, NodeId)>,
 }
 
 impl Reaching {
@@ -61,6 +64,11 @@ impl Director {
     /// What the others see counts until this director has probed, but for what its own kernel held: that
     /// is what it saw itself a moment ago, by its own way.
     pub(super) fn heard_say(&mut self, now: Instant, told: &Hearsay, effects: &mut Vec<Effect>) {
+        if self.found.is_none() {
+            return;
+        }
+        // Verdicts that the table has not followed yet are news still.
+        self.tell_seen(false, effects);
         let Some(found) = &self.found else { return };
         let own = desired::inherited(&self.weighted, found);
         for (name, service) in &self.weighted.services {
@@ -75,11 +83,13 @@ impl Director {
                 }
             }
         }
+        // What others have seen already is no news when it is found to be so here.
+        self.look_without_telling();
         self.aim_services(now, effects);
     }
 
     /// Holds the reports of all against each other.
-    pub(super) fn compare_reach(&mut self, now: Instant) {
+    pub(super) fn compare_reach(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let behind = std::mem::take(&mut self.reaching.behind);
         let view = PlacementView {
             now,
@@ -98,6 +108,49 @@ impl Director {
                 self.reaching.behind.insert(group.clone(), lasting);
             }
         }
+        self.tell_disagreements(now, effects);
+    }
+
+    /// Tells who lastingly sees fewer real servers than another, and did not, or does no more.
+    fn tell_disagreements(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let groups = self.reaching.disagreements.groups();
+        let lasting = groups.flat_map(|group| {
+            self.lasting(now, group).into_iter().map(move |found| (group.clone(), found))
+        });
+        let lasting: Vec<(GroupName, Disagreement)> = lasting.collect();
+        let behind = |(group, found): &(GroupName, Disagreement)| (group.clone(), found.behind.0);
+        let told: BTreeSet<_> = lasting.iter().map(behind).collect();
+        let before = std::mem::replace(&mut self.reaching.told, told);
+        let mut found = Vec::new();
+        let of = |kind, group: &GroupName, node: &NodeId, reason| {
+            let record = self.state.nodes.get(node)?;
+            let subject = Some(record.description.name.to_string());
+            let of_group = Occurrence::of_group(kind, &self.state, group, reason);
+            Some(Occurrence { subject, ..of_group })
+        };
+        for (group, node) in before.difference(&self.reaching.told) {
+            let reason =
+                "it sees as many real servers as the others, or is not heard of".to_owned();
+            found.extend(of(Kind::DisagreementOver, group, node, reason));
+        }
+        for (group, disagreement) in &lasting {
+            let node = disagreement.behind.0;
+            if !before.contains(&(group.clone(), node)) {
+                let reason = self.in_words(group, disagreement);
+                found.extend(of(Kind::Disagreement, group, &node, reason));
+            }
+        }
+        self.tell(found, effects);
+    }
+
+    /// What it is about.
+    fn in_words(&self, group: &GroupName, disagreement: &Disagreement) -> String {
+        let Disagreement { behind: (_, Reach { down, all, .. }), ahead: (other, more) } =
+            disagreement;
+        let record = self.state.nodes.get(other);
+        let other = record.map_or_else(|| other.to_string(), |r| r.description.name.to_string());
+        let up = more.up;
+        format!("sees {down} of {all} real servers of {group} down, while {other} sees {up} up")
     }
 
     /// Who lastingly sees fewer real servers of a group than others do, and whom each is furthest behind.
@@ -128,17 +181,16 @@ impl Director {
         for group in self.reaching.disagreements.groups() {
             let lasting = self.lasting(now, group);
             let Some(mine) = lasting.iter().find(|d| d.behind.0 == me) else { continue };
-            let (other, more) = mine.ahead;
-            let Some(other) = self.state.nodes.get(&other) else { continue };
-            let Reach { down, all, .. } = mine.behind.1;
-            let order = match self.granted(group) {
-                Some(_) => format!(", or move it: `quorate transfer {group}`"),
-                None => String::new(),
+            let order = match (self.granted(group), self.state.nodes.get(&mine.ahead.0)) {
+                (Some(_), Some(ahead)) => {
+                    let to = &ahead.description.name;
+                    format!(", or move it: `quorate transfer {group} --to {to}`")
+                }
+                _ => String::new(),
             };
             problems.insert(format!(
-                "sees {down} of {all} real servers of {group} down, while {} sees {} up: look at this \
-                 director's own way to them{order}",
-                other.description.name, more.up
+                "{}: look at this director's own way to them{order}",
+                self.in_words(group, mine)
             ));
         }
         problems

@@ -44,6 +44,12 @@ impl Director {
         self.tell(found, effects);
     }
 
+    /// Takes what is known of the real servers now for what was so before.
+    pub(super) fn look_without_telling(&mut self) {
+        let Self { telling, state, weighted, verdicts, .. } = self;
+        let _no_news = telling.seen.look(state, weighted, verdicts, true);
+    }
+
     /// Tells which groups are served that were not, or are served no more.
     pub(super) fn tell_serving(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let fenced = self.addresses.unfenced.is_none();
@@ -94,7 +100,7 @@ impl Director {
         }
     }
 
-    fn tell(&self, found: Vec<Occurrence>, effects: &mut Vec<Effect>) {
+    pub(super) fn tell(&self, found: Vec<Occurrence>, effects: &mut Vec<Effect>) {
         if found.is_empty() {
             return;
         }

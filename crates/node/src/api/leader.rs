@@ -194,7 +194,12 @@ impl Member {
             }
             Some(groups) => {
                 let of_group = groups.get(group).into_iter().flatten();
-                of_group.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                let of_group: Vec<String> = of_group.map(ToString::to_string).collect();
+                match of_group.as_slice() {
+                    // What each is, all by themselves, is no obstacle.
+                    [] => "another director sees more of its real servers".to_owned(),
+                    reasons => reasons.join("; "),
+                }
             }
         };
         Err(error(Kind::Refused, format!("{to} can't own {group} now: {reasons}")))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quorate_dataplane::linux::path::{Method, PACKET_BYTES, Path, Reply};
 use quorate_model::spec::Through;
 use tokio::net::UdpSocket;
+use tokio::runtime::Handle;
 
 use super::Failure;
 use super::connect::{self, Place};
@@ -23,7 +24,7 @@ pub(super) async fn tcp(
     let path = open(through, place).map_err(|error| connect::not_prepared(place, &error))?;
     let Through { vip, tunnelled } = through;
     let method = if tunnelled { "TUN" } else { "DR" };
-    match tokio::time::timeout(timeout, exchange(&path)).await {
+    match tokio::time::timeout(timeout, path.exchange()).await {
         Ok(Ok(Reply::Accepted(_))) => Ok(()),
         Ok(Ok(Reply::Refused)) => Err(Failure::Server(format!(
             "by {method} it refuses a connection to {vip}: nothing listens there"
@@ -40,7 +41,19 @@ pub(super) async fn tcp(
 }
 
 /// The way, and what hears on it. Whatever its protocol, it receives as a socket for UDP does.
-fn open(through: Through, place: &Place<'_>) -> io::Result<(Path, UdpSocket)> {
+struct Way(Option<(Path, UdpSocket)>);
+
+impl Drop for Way {
+    /// To close a packet socket the kernel waits for all processors (`synchronize_net` in `packet_release`):
+    /// not on the thread of all probes.
+    fn drop(&mut self) {
+        if let (Some(way), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(way));
+        }
+    }
+}
+
+fn open(through: Through, place: &Place<'_>) -> io::Result<Way> {
     let IpAddr::V4(server) = place.to.ip() else {
         return Err(io::ErrorKind::Unsupported.into());
     };
@@ -52,14 +65,17 @@ fn open(through: Through, place: &Place<'_>) -> io::Result<(Path, UdpSocket)> {
     let drawn = crate::identity::authority::random().map_err(io::Error::other)?;
     let number = u32::from_be_bytes(drawn);
     let (path, hearing) = Path::open(server, through.vip, method, source, number)?;
-    Ok((path, UdpSocket::from_std(hearing.into())?))
+    Ok(Way(Some((path, UdpSocket::from_std(hearing.into())?))))
 }
 
-async fn exchange((path, hearing): &(Path, UdpSocket)) -> io::Result<Reply> {
-    loop {
-        path.ask()?;
-        if let Ok(heard) = tokio::time::timeout(ASK_EVERY, hear(path, hearing)).await {
-            return heard;
+impl Way {
+    async fn exchange(&self) -> io::Result<Reply> {
+        let Some((path, hearing)) = &self.0 else { return Err(io::ErrorKind::NotConnected.into()) };
+        loop {
+            path.ask()?;
+            if let Ok(heard) = tokio::time::timeout(ASK_EVERY, hear(path, hearing)).await {
+                return heard;
+            }
         }
     }
 }

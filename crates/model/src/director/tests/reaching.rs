@@ -5,9 +5,10 @@ use crate::command::GrantReason;
 use crate::reach::Reach;
 use crate::spec::Format;
 
-/// What the check of the configuration takes to a verdict: 2 s, then four tries of 3 s, 3 s apart.
+/// What the check of the configuration takes to a verdict, and no longer than the other directors have to
+/// have been fit (`preempt_delay`): 2 s, then four tries of 3 s, 3 s apart.
 const DELAY: Duration = Duration::from_secs(2 + 12 + 9);
-const A_WHILE: Duration = Duration::from_secs(30);
+const A_WHILE: Duration = Duration::from_secs(80);
 
 /// All directors have probed all, the first one owns the group web, the third leads.
 fn all_see_all(settings: &str) -> World {
@@ -65,15 +66,21 @@ fn an_owner_that_alone_sees_real_servers_down_says_so_and_keeps_its_group() {
         problems(&world, 1),
         [
             "sees 1 of 2 real servers of web down, while n2 sees 2 up: look at this director's own way to \
-          them, or move it: `quorate transfer web`"
+          them, or move it: `quorate transfer web --to n2`"
         ]
     );
     assert_eq!(problems(&world, 2), [""; 0]);
+    let told = |world: &mut World, id: u64| -> Vec<String> {
+        world.told(id).into_iter().filter(|told| told.starts_with("disagreement")).collect()
+    };
+    assert_eq!(told(&mut world, 1), ["disagreement n1 n1 !"], "the owner is the one to act");
+    assert_eq!(told(&mut world, 2), ["disagreement n1 n1"]);
     let disagreed = |world: &World| world.director(2).view(world.now).disagreed;
     assert_eq!(disagreed(&world), BTreeSet::from([group("web")]));
     world.verdict(1, 11, Verdict::Up);
     world.run(SECOND);
     assert_eq!((problems(&world, 1), disagreed(&world)), (vec![], BTreeSet::new()));
+    assert_eq!(told(&mut world, 1), ["disagreement_over n1 n1 !"]);
 }
 
 #[test]
@@ -183,8 +190,9 @@ fn an_owner_that_dies_is_replaced_by_who_sees_most() {
 
 #[test]
 fn a_groups_own_delay_counts_in_place_of_its_checks() {
-    let settings = format!("{EVACUATES}\ndisagreement_delay = \"2s\"");
+    let settings = format!("preempt_delay = \"1s\"\n{EVACUATES}\ndisagreement_delay = \"2s\"");
     let mut world = all_see_all(&settings);
+    assert_eq!(moved(&mut world, SECOND * 15), []);
     world.verdict(1, 11, down());
     assert_eq!(moved(&mut world, SECOND), []);
     assert_eq!(moved(&mut world, SECOND * 2), [(2, GrantReason::Disagreement)]);
@@ -234,4 +242,104 @@ fn what_a_directors_own_kernel_held_counts_before_what_the_others_see() {
     let mut world = World::with(CONFIGURATION, Role::Director, &found(&[(11, 1)]));
     world.event(1, told(&[(11, false), (12, true)]));
     assert_eq!(world.weights(1), weights(&[(11, 1)]));
+}
+
+#[test]
+fn what_the_others_saw_before_is_no_news_when_it_is_found_to_be_so() {
+    let mut world = World::new();
+    world.event(1, told(&[(11, false)]));
+    world.told(1);
+    world.verdict(1, 11, down());
+    world.verdict(1, 12, down());
+    assert_eq!(world.told(1), ["real_server_down 10.0.0.12", "quorum_down web"]);
+}
+
+/// Its switch is broken for two of them, and the second notices it later.
+#[test]
+fn a_group_goes_to_who_sees_more_and_not_to_who_is_about_to_see_as_little() {
+    let mut world = all_see_all(EVACUATES);
+    assert_eq!(moved(&mut world, A_WHILE), []);
+    world.verdict(1, 11, down());
+    assert_eq!(moved(&mut world, SECOND * 2), []);
+    world.verdict(2, 11, down());
+    assert_eq!(moved(&mut world, A_WHILE), [(3, GrantReason::Disagreement)]);
+}
+
+#[test]
+fn one_that_has_probed_nothing_yet_is_not_who_sees_more() {
+    let mut world = all_see_all(EVACUATES);
+    assert_eq!(moved(&mut world, A_WHILE), []);
+    world.restart(2, 7);
+    world.lead(3);
+    world.verdict(1, 11, down());
+    assert_eq!(moved(&mut world, A_WHILE), [(3, GrantReason::Disagreement)]);
+}
+
+/// It sees more, but takes no grant up: its disk hangs.
+#[test]
+fn a_group_goes_back_to_one_that_sees_fewer_rather_than_to_nobody() {
+    let mut world = all_see_all(EVACUATES);
+    world.verdict(1, 11, down());
+    world.verdict(3, 11, down());
+    let mut moves = Vec::new();
+    let applied = world.state.clone();
+    for _ in 0..600 {
+        if moves.len() == 2 {
+            break;
+        }
+        world.run(R * 4);
+        let proposed = std::mem::take(&mut world.nodes.get_mut(&3).unwrap().proposed);
+        for grants in proposed {
+            let index = crate::id::LogIndex(world.state.applied.0 + 1);
+            moves.extend(grants.iter().map(|grant| (grant.owner.0, grant.reason)));
+            let at = crate::command::UnixMillis(0);
+            world.state.apply(index, &crate::command::Command::Grant { at, grants }).unwrap();
+            // The second applies nothing.
+            world.apply_on(&[1, 3]);
+            world.event(3, Event::Proposed);
+        }
+    }
+    assert_eq!(applied.grants[&group("web")].owner, NodeId(1));
+    assert_eq!(moves, [(2, GrantReason::Disagreement), (1, GrantReason::OwnerSilent)]);
+    world.run(SECOND * 20);
+    assert!(world.serves(1).contains(&vip(WEB)));
+}
+
+#[test]
+fn a_late_report_or_another_configuration_is_no_agreement() {
+    let settings = format!("prefer = [\"n1\"]\npreempt_delay = \"1s\"\n{EVACUATES}");
+    let mut world = all_see_all(&settings);
+    world.verdict(1, 11, down());
+    assert_eq!(moved(&mut world, A_WHILE), [(2, GrantReason::Disagreement)]);
+    // Nothing is heard of the first for a while, and then it restarts, and nothing of it has been probed.
+    world.cut = BTreeSet::from([1]);
+    assert_eq!(moved(&mut world, SECOND), []);
+    world.cut = BTreeSet::new();
+    assert_eq!(moved(&mut world, SECOND * 5), [], "it sees fewer still");
+    world.state.configuration.as_mut().unwrap().revision = crate::id::Revision(2);
+    world.apply_on(&[2, 3]);
+    assert_eq!(moved(&mut world, SECOND * 5), []);
+    world.apply_on(&[1]);
+    assert_eq!(moved(&mut world, SECOND * 5), []);
+    world.verdict(1, 11, Verdict::Up);
+    assert_eq!(moved(&mut world, SECOND * 5), [(1, GrantReason::Preempt)]);
+}
+
+#[test]
+fn a_director_that_has_not_applied_a_drain_does_not_see_more() {
+    let mut world = all_see_all(EVACUATES);
+    let order = crate::overrides::Override {
+        weight: 0,
+        order: crate::command::Order {
+            author: "ada".to_owned(),
+            at: crate::command::UnixMillis(0),
+        },
+        until: None,
+    };
+    let web = world.state.spec.services.keys().next().unwrap().clone();
+    world.state.overrides.set(&web, ([10, 0, 0, 12], 80).into(), Some(order));
+    world.state.applied.0 += 1;
+    world.apply_on(&[1, 3]);
+    world.verdict(3, 11, Verdict::Up);
+    assert_eq!(moved(&mut world, A_WHILE), []);
 }

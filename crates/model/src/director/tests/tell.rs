@@ -8,7 +8,7 @@ use crate::id::LogIndex;
 impl World {
     /// What a node told since it was asked last: the word, what it concerns, the owner and the one before,
     /// and `!` where it is the one to act.
-    fn told(&mut self, id: u64) -> Vec<String> {
+    pub(super) fn told(&mut self, id: u64) -> Vec<String> {
         let told = std::mem::take(&mut self.nodes.get_mut(&id).unwrap().told);
         let line = |Told { occurrence: o, mine }: Told| {
             let server = o.real_server.map(|server| server.ip().to_string());
