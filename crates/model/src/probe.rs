@@ -63,13 +63,39 @@ pub struct Probe {
     fell: VecDeque<Instant>,
     /// Until when it is held down, if it is.
     held: Option<Instant>,
+    /// When it could be tried last.
+    tried: Option<Instant>,
+    /// Whether that is so long ago that its verdict says nothing any more.
+    blind: bool,
 }
 
 impl Probe {
     /// A target that has not been probed yet.
     #[must_use]
     pub fn new(check: Arc<Check>) -> Self {
-        Self { check, verdict: None, tries: 0, good: 0, bad: 0, fell: VecDeque::new(), held: None }
+        Self {
+            check,
+            verdict: None,
+            tries: 0,
+            good: 0,
+            bad: 0,
+            fell: VecDeque::new(),
+            held: None,
+            tried: None,
+            blind: false,
+        }
+    }
+
+    /// Notes whether a try came about at all. Returns whether this director is blind for the target from now
+    /// on, or no more, if that is new: for longer than a verdict takes it could not try.
+    pub fn note_tried(&mut self, now: Instant, outcome: &Outcome) -> Option<bool> {
+        let untried = matches!(outcome, Outcome::Untried(_));
+        if !untried {
+            self.tried = Some(now);
+        }
+        let last = *self.tried.get_or_insert(now);
+        let blind = untried && now.since(last) >= longest_verdict(&self.check);
+        (std::mem::replace(&mut self.blind, blind) != blind).then_some(blind)
     }
 
     /// Takes the outcome of a try that began at `started`. Returns when to try next, and the
@@ -384,6 +410,18 @@ mod tests {
         let late = Duration::from_millis(3);
         let (next, _) = probe.finished(seconds(4) + late, seconds(4) + late, Outcome::Passed);
         assert_eq!(begins(next, Duration::from_secs(2)), seconds(6));
+    }
+
+    #[test]
+    fn who_can_not_try_for_longer_than_a_verdict_takes_is_blind_until_it_can() {
+        let mut probe = Probe::new(check("interval = \"6s\", timeout = \"1s\", retry = 0"));
+        let untried = || Outcome::Untried("too many open files".to_owned());
+        let mut note = |at: u64, outcome: Outcome| probe.note_tried(seconds(at), &outcome);
+        assert_eq!(note(0, Outcome::Passed), None);
+        assert_eq!([6, 11].map(|at| note(at, untried())), [None, None]);
+        assert_eq!([12, 18].map(|at| note(at, untried())), [Some(true), None]);
+        assert_eq!(note(24, refused()), Some(false));
+        assert_eq!([30, 36].map(|at| note(at, untried())), [None, Some(true)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::desired::{self, Knowledge, Standing, Verdicts};
 use crate::id::{GroupName, NodeId, Revision, ServiceName};
 use crate::placement::PlacementView;
-use crate::probe;
+use crate::probe::{self, ProbeTarget};
 use crate::spec::ClusterSpec;
 use crate::time::Instant;
 
@@ -59,12 +59,15 @@ pub type Hearsay = BTreeMap<ServiceName, BTreeMap<SocketAddr, bool>>;
 pub fn count(
     spec: &ClusterSpec,
     verdicts: &Verdicts,
+    blind: &BTreeSet<ProbeTarget>,
     revision: Revision,
 ) -> BTreeMap<GroupName, Reach> {
     let mut groups = BTreeMap::new();
     for service in spec.services.values() {
         for server in service.real_servers.iter().filter(|server| server.weight > 0) {
-            let mut known = desired::targets(service, server).map(|t| verdicts.get(&t)).peekable();
+            // What could not be tried for long says nothing, whatever it was before.
+            let known = |t| if blind.contains(&t) { None } else { verdicts.get(&t) };
+            let mut known = desired::targets(service, server).map(known).peekable();
             if known.peek().is_none() {
                 continue;
             }

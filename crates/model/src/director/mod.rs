@@ -134,6 +134,8 @@ pub enum Event {
     Addresses(AddressReport),
     /// Probing came to another verdict.
     Verdict(ProbeTarget, Verdict),
+    /// A target could not be tried for so long that its verdict says nothing any more, or can be again.
+    Blind(ProbeTarget, bool),
     /// Other directors were asked what they see: what counts until this one has probed.
     Hearsay(Hearsay),
     /// Trying an arbitration address or a track came to another verdict.
@@ -331,6 +333,7 @@ impl Director {
             Event::Services(report) => self.services_applied(now, report),
             Event::Addresses(report) => self.addresses_applied(now, report, &mut effects),
             Event::Verdict(target, verdict) => self.verdict(now, target, verdict, &mut effects),
+            Event::Blind(target, blind) => self.blinded(target, blind),
             Event::Hearsay(told) => self.heard_say(now, &told, &mut effects),
             Event::Found(watched, verdict) => self.found(now, &watched, verdict),
             Event::Answered(answers) => self.answered(now, answers),

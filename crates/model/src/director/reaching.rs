@@ -9,6 +9,7 @@ use crate::desired::{self, Knowledge, Standing};
 use crate::id::{GroupName, NodeId};
 use crate::occurrence::{Kind, Occurrence};
 use crate::placement::{Behind, PlacementView};
+use crate::probe::ProbeTarget;
 use crate::reach::{self, Disagreement, Disagreements, Hearsay, Reach};
 use crate::spec::ClusterSpec;
 use crate::time::Instant;
@@ -23,6 +24,8 @@ const COUNT_EVERY_EACH: Duration = Duration::from_micros(100);
 pub(super) struct Reaching {
     /// What this director sees of each group.
     pub(super) own: BTreeMap<GroupName, Reach>,
+    /// What this director can't try, for longer than a verdict takes.
+    blind: BTreeSet<ProbeTarget>,
     /// Whether a verdict came since that was counted.
     pub(super) stale: bool,
     /// When it may be counted again.
@@ -58,7 +61,19 @@ impl Director {
         let targets = u32::try_from(self.verdicts.len()).unwrap_or(u32::MAX);
         self.reaching.next = now + COUNT_EVERY + COUNT_EVERY_EACH.saturating_mul(targets);
         self.reaching.stale = false;
-        self.reaching.own = reach::count(&self.weighted, &self.verdicts, self.state.revision());
+        let Self { weighted, verdicts, reaching, state, .. } = self;
+        reaching.blind.retain(|target| verdicts.contains_key(target));
+        reaching.own = reach::count(weighted, verdicts, &reaching.blind, state.revision());
+    }
+
+    /// A target can't be tried here any more, or can again.
+    pub(super) fn blinded(&mut self, target: ProbeTarget, blind: bool) {
+        if blind {
+            self.reaching.blind.insert(target);
+        } else {
+            self.reaching.blind.remove(&target);
+        }
+        self.reaching.stale = true;
     }
 
     /// What the others see counts until this director has probed, but for what its own kernel held: that
@@ -177,6 +192,14 @@ impl Director {
     /// What an operator should know of this director, in words.
     pub(super) fn problems(&self, now: Instant) -> BTreeSet<String> {
         let mut problems = self.fact_problems(now);
+        match self.reaching.blind.len() {
+            0 => {}
+            count => {
+                problems.insert(format!(
+                    "can't try {count} of its checks, whose verdicts stay as they were: its log says why"
+                ));
+            }
+        }
         let me = self.config.me;
         for group in self.reaching.disagreements.groups() {
             let lasting = self.lasting(now, group);

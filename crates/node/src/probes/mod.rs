@@ -133,12 +133,15 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
             warn!(address = %target.address, "can't be probed: {reason}");
             told = Some(now);
         }
+        let blind = probe.note_tried(now, &outcome);
         let verdict;
         (next, verdict) = probe.finished(started, now, outcome);
-        if let Some(verdict) = verdict
-            && shared.events.send(Event::Verdict(target.clone(), verdict)).await.is_err()
-        {
-            return;
+        let verdict = verdict.map(|verdict| Event::Verdict(target.clone(), verdict));
+        let blind = blind.map(|blind| Event::Blind(target.clone(), blind));
+        for event in verdict.into_iter().chain(blind) {
+            if shared.events.send(event).await.is_err() {
+                return;
+            }
         }
     }
 }

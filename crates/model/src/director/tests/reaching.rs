@@ -343,3 +343,31 @@ fn a_director_that_has_not_applied_a_drain_does_not_see_more() {
     world.verdict(3, 11, Verdict::Up);
     assert_eq!(moved(&mut world, A_WHILE), []);
 }
+
+#[test]
+fn what_a_director_can_not_try_any_more_it_does_not_see() {
+    let mut world = all_see_all(EVACUATES);
+    assert_eq!(moved(&mut world, A_WHILE), []);
+    let target = |octet: u8| {
+        let targets = crate::desired::probe_targets(&world.state.spec);
+        let address = std::net::SocketAddr::from(([10, 0, 0, octet], 80));
+        targets.into_iter().find(|target| target.address == address).unwrap()
+    };
+    let (first, second) = (target(11), target(12));
+    for id in [2, 3] {
+        world.event(id, Event::Blind(first.clone(), true));
+        world.event(id, Event::Blind(second.clone(), true));
+    }
+    for octet in [11, 12] {
+        world.verdict(1, octet, down());
+    }
+    assert_eq!(moved(&mut world, A_WHILE), [], "the others only think that they see it");
+    assert_eq!(problems(&world, 1), [""; 0]);
+    let told = world.director(2).view(world.now).problems;
+    assert!(
+        told.iter().any(|problem| problem.starts_with("can't try 2 of its checks")),
+        "{told:?}"
+    );
+    world.event(3, Event::Blind(first, false));
+    assert_eq!(moved(&mut world, A_WHILE), [(3, GrantReason::Disagreement)]);
+}
