@@ -147,6 +147,7 @@ fn a_real_server_without_the_vip_or_its_tunnel_leaves_every_directors_table() {
     // Their program answers at their own address all the time, and what is not for it rs1 would send on to
     // the owner, whose other real server answers.
     on("rs1", "sysctl -qw net.ipv4.ip_forward=1");
+    on("rs1", &format!("ip route del {VIP}/32 dev lo"));
     on("rs1", &format!("ip address del {VIP}/32 dev lo"));
     wait_for_tables(&deployment, &["17"]);
     deployment.get("client", vip(), REQUEST).unwrap();
