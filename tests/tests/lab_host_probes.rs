@@ -36,12 +36,18 @@ struct Servers {
     running: Vec<JoinHandle<()>>,
 }
 
+/// A listener of the host of all real servers, which never waits.
+fn listen(deployment: &Deployment, port: u16) -> TcpListener {
+    let namespace = deployment.network().namespace(SERVER.0).unwrap();
+    let bind = || TcpListener::bind(("0.0.0.0", port)).unwrap();
+    let listener = namespace.enter(bind).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
 impl Servers {
     fn start(&mut self, deployment: &Deployment, port: u16, answer: Answer) {
-        let namespace = deployment.network().namespace(SERVER.0).unwrap();
-        let bind = || TcpListener::bind(("0.0.0.0", port)).unwrap();
-        let listener = namespace.enter(bind).unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = listen(deployment, port);
         let ends = Arc::clone(&self.ends);
         self.running.push(std::thread::spawn(move || {
             while !ends.load(Ordering::SeqCst) {
@@ -78,10 +84,7 @@ impl quorate_api::health::health_server::Health for Health {
 impl Servers {
     /// A gRPC server.
     fn start_grpc(&mut self, deployment: &Deployment, port: u16) {
-        let namespace = deployment.network().namespace(SERVER.0).unwrap();
-        let bind = || TcpListener::bind(("0.0.0.0", port)).unwrap();
-        let listener = namespace.enter(bind).unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = listen(deployment, port);
         let ends = Arc::clone(&self.ends);
         self.running.push(std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use quorate_tests::lab::client;
 use quorate_tests::lab::clock::Deadline;
-use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+use quorate_tests::lab::deployment::{Deployment, VIP};
 use quorate_tests::lab::{in_vm, workspace_dir};
 
 const NODES: [&str; 3] = ["d1", "d2", "d3"];
@@ -26,15 +26,7 @@ fn vip() -> std::net::SocketAddr {
 }
 
 fn deployment(name: &str) -> Deployment {
-    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
-    for host in ["rs1", "rs2"] {
-        deployment.quorate_on(host, &["realserver", "setup", "--vip", VIP]).unwrap();
-        deployment.serve_pages(host, 80, host).unwrap();
-    }
-    for (node, address) in NODES.iter().zip(["192.168.10.80", "192.168.10.23", "192.168.10.24"]) {
-        deployment.add_director(node, address).unwrap();
-    }
-    deployment.form(&NODES, if in_vm() { "wan" } else { "lan" }).unwrap();
+    let deployment = Deployment::of_three_by_dr(name, if in_vm() { "wan" } else { "lan" }).unwrap();
     let example = fs::read_to_string(workspace_dir().join("examples/web.toml")).unwrap();
     deployment.apply("d2", &example).unwrap();
     deployment

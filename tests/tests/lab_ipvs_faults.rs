@@ -23,7 +23,7 @@ use quorate_tests::failover::round::{Blow, Seen, Watch, play, settle};
 use quorate_tests::failover::{CLIENT, DIRECTORS};
 use quorate_tests::lab::client;
 use quorate_tests::lab::clock::wait_until;
-use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+use quorate_tests::lab::deployment::{Deployment, VIP};
 use quorate_tests::lab::network::INTERFACE;
 use quorate_tests::lab::observer::Plan;
 use quorate_tests::lab::{in_vm, workspace_dir};
@@ -41,15 +41,7 @@ fn timing() -> Timing {
 
 /// The example's deployment, without moves that nothing forces.
 fn bed(name: &str, service: &str) -> Quorate {
-    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
-    for host in ["rs1", "rs2"] {
-        deployment.quorate_on(host, &["realserver", "setup", "--vip", VIP]).unwrap();
-        deployment.serve_pages(host, 80, host).unwrap();
-    }
-    for (node, address) in DIRECTORS.iter().take(3) {
-        deployment.add_director(node, &address.to_string()).unwrap();
-    }
-    deployment.form(&NODES, if in_vm() { "wan" } else { "lan" }).unwrap();
+    let deployment = Deployment::of_three_by_dr(name, if in_vm() { "wan" } else { "lan" }).unwrap();
     let example = fs::read_to_string(workspace_dir().join("examples/web.toml")).unwrap();
     let stays = example.replace("preempt = true", "preempt = false");
     assert_ne!(stays, example);

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use quorate_tests::lab::deployment::{Deployment, VIP, example_hosts};
+use quorate_tests::lab::deployment::{Deployment, VIP};
 use quorate_tests::lab::in_vm;
 use serde_json::Value;
 
@@ -49,15 +49,7 @@ fn all_see(deployment: &Deployment, node: &str, up: u64) -> bool {
 
 /// The example's directors and real servers, which have the VIP on lo, as this configuration says.
 fn deployment(name: &str, configuration: &str) -> Deployment {
-    let mut deployment = Deployment::new(name, &example_hosts().unwrap()).unwrap();
-    for host in ["rs1", "rs2"] {
-        deployment.quorate_on(host, &["realserver", "setup", "--vip", VIP]).unwrap();
-        deployment.serve_pages(host, 80, host).unwrap();
-    }
-    for (node, address) in NODES.iter().zip(["192.168.10.80", "192.168.10.23", "192.168.10.24"]) {
-        deployment.add_director(node, address).unwrap();
-    }
-    deployment.form(&NODES, if in_vm() { "wan" } else { "lan" }).unwrap();
+    let deployment = Deployment::of_three_by_dr(name, if in_vm() { "wan" } else { "lan" }).unwrap();
     deployment.apply("d1", configuration).unwrap();
     deployment
 }

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use quorate_model::reply::internet_checksum;
+
 use crate::MacAddress;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -79,16 +81,9 @@ fn neighbour_advertisement(mac: MacAddress, address: Ipv6Addr, router: bool) -> 
 /// The ICMPv6 checksum over pseudo-header and message (RFC 4443 §2.3); the message has an even
 /// length and its checksum field is zero.
 pub(crate) fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
-    let words = |bytes: &[u8]| -> u32 {
-        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum()
-    };
-    let length = u32::try_from(message.len()).unwrap_or(0);
-    let mut sum =
-        words(&from.octets()) + words(&to.octets()) + length + u32::from(ICMPV6) + words(message);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(0)
+    let length = u32::try_from(message.len()).unwrap_or(0).to_be_bytes();
+    let pseudo = [&from.octets(), &to.octets(), &length[..], &[0, 0, 0, ICMPV6]];
+    internet_checksum(&[pseudo.concat().as_slice(), message])
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 use std::net::SocketAddrV4;
 
+use quorate_model::reply::internet_checksum;
+
 const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -45,7 +47,7 @@ fn segment(ends: Ends, (number, acknowledged): (u32, u32), flags: u8) -> Vec<u8>
     let mut header = vec![0x45, 0, 0, HEADER_BYTES * 2, 0, 0, 0x40, 0, TIME_TO_LIVE, TCP, 0, 0];
     header.extend(ends.from.ip().octets());
     header.extend(ends.to.ip().octets());
-    let sum = checksum(&[&header]);
+    let sum = internet_checksum(&[&header]);
     put(&mut header, 10, sum);
 
     let mut segment = Vec::with_capacity(HEADER_BYTES.into());
@@ -57,7 +59,8 @@ fn segment(ends: Ends, (number, acknowledged): (u32, u32), flags: u8) -> Vec<u8>
     segment.extend(WINDOW.to_be_bytes());
     segment.extend([0; 4]);
     let pseudo = [0, TCP, 0, HEADER_BYTES];
-    let sum = checksum(&[&ends.from.ip().octets(), &ends.to.ip().octets(), &pseudo, &segment]);
+    let sum =
+        internet_checksum(&[&ends.from.ip().octets(), &ends.to.ip().octets(), &pseudo, &segment]);
     put(&mut segment, 16, sum);
     header.extend(segment);
     header
@@ -67,16 +70,6 @@ fn put(bytes: &mut [u8], at: usize, value: u16) {
     for (place, byte) in bytes.iter_mut().skip(at).zip(value.to_be_bytes()) {
         *place = byte;
     }
-}
-
-/// The Internet checksum (RFC 1071) over parts of even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
-    let words = parts.iter().flat_map(|part| part.chunks(2));
-    let mut sum: u32 = words.map(|pair| pair.iter().fold(0, |w, b| w << 8 | u32::from(*b))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(0)
 }
 
 /// The bytes of a packet that make it one from the VIP to this director, each with its place, those
@@ -129,8 +122,8 @@ mod tests {
     fn a_segment_is_a_packet_whose_checksums_verify() {
         for packet in [syn(ends(), 7), reset(ends(), u32::MAX, 9), answer(SYN | ACK, (1, 2))] {
             assert_eq!((packet.len(), packet[3]), (40, 40));
-            assert_eq!(checksum(&[&packet[..20]]), 0);
-            assert_eq!(checksum(&[&packet[12..20], &[0, TCP, 0, 20], &packet[20..]]), 0);
+            assert_eq!(internet_checksum(&[&packet[..20]]), 0);
+            assert_eq!(internet_checksum(&[&packet[12..20], &[0, TCP, 0, 20], &packet[20..]]), 0);
         }
         #[rustfmt::skip]
         let expected = [

@@ -21,7 +21,7 @@ pub fn echo_request(address: IpAddr, payload: [u8; 8]) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     message.extend(MARK);
     message.extend(payload);
-    let sum = checksum(&message);
+    let sum = internet_checksum(&[&message]);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     message
 }
@@ -40,10 +40,11 @@ pub fn is_echo_reply(address: IpAddr, message: &[u8], payload: [u8; 8]) -> bool 
     icmp.first() == Some(&kind) && icmp.get(ICMP_HEADER_BYTES..) == Some(expected.as_slice())
 }
 
-/// The Internet checksum (RFC 1071) of a message with an even length.
-fn checksum(message: &[u8]) -> u16 {
-    let words = message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let mut sum: u32 = words.sum();
+/// The Internet checksum (RFC 1071) over parts of even length, one behind the other.
+#[must_use]
+pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let mut sum: u32 = words.map(|pair| pair.iter().fold(0, |w, b| w << 8 | u32::from(*b))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -105,7 +106,7 @@ mod tests {
     fn a_request_is_an_icmp_echo_with_a_checksum_that_verifies() {
         let request = echo_request(v4(), [7; 8]);
         assert_eq!((request[0], request[1], request.len()), (8, 0, 24));
-        assert_eq!(checksum(&request), 0);
+        assert_eq!(internet_checksum(&[&request]), 0);
     }
 
     #[test]

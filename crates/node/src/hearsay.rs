@@ -8,7 +8,7 @@ use futures::future::join_all;
 use quorate_api::peer::v1::ObserveResponse;
 use quorate_api::v1::RealServerState;
 use quorate_model::director::Event;
-use quorate_model::id::Role;
+use quorate_model::id::{Role, ServiceName};
 use quorate_model::reach::Hearsay;
 use tokio::sync::mpsc;
 use tracing::info;
@@ -53,7 +53,7 @@ pub(crate) async fn ask(member: Arc<Member>, sender: mpsc::Sender<Event>) {
 fn gathered<'a>(answers: impl Iterator<Item = &'a ObserveResponse>) -> Hearsay {
     let mut told = Hearsay::new();
     for service in answers.flat_map(|answer| &answer.services) {
-        let Ok(name) = service.name.parse() else { continue };
+        let Ok(name) = service.name.parse::<ServiceName>() else { continue };
         for server in &service.real_servers {
             let up = match server.state() {
                 RealServerState::Up => true,
@@ -63,7 +63,7 @@ fn gathered<'a>(answers: impl Iterator<Item = &'a ObserveResponse>) -> Hearsay {
                 | RealServerState::Unspecified => continue,
             };
             let Ok(address) = server.address.parse() else { continue };
-            let servers = told.entry(std::clone::Clone::clone(&name)).or_default();
+            let servers = told.entry(name.clone()).or_default();
             *servers.entry(address).or_default() |= up;
         }
     }

@@ -119,6 +119,20 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// [`Self::of_three`], and the example's real servers by DR, each with the VIP on lo and a web server
+    /// that says its name.
+    ///
+    /// # Errors
+    /// When it can't be set up.
+    pub fn of_three_by_dr(name: &str, timing: &str) -> Result<Self, LabError> {
+        let mut deployment = Self::of_three(name, timing, 1)?;
+        for host in ["rs1", "rs2"] {
+            deployment.quorate_on(host, &["realserver", "setup", "--vip", VIP])?;
+            deployment.serve_pages(host, 80, host)?;
+        }
+        Ok(deployment)
+    }
+
     /// The network, to cut and heal.
     #[must_use]
     pub fn network(&self) -> &Network {

@@ -2,7 +2,8 @@
 //! connection to the VIP is asked for *at the real server*, and taken back as soon as it is granted.
 //!
 //! No socket of TCP can do that: where this director owns the VIP, it would talk to itself, and the
-//! answer, which comes from an address of its own, is a martian (accept_local, Documentation/networking/ip-sysctl.rst).
+//! answer, which comes from an address of its own, is a martian (accept_local,
+//! Documentation/networking/ip-sysctl.rst).
 //! So the packets are our own. A raw socket sends a packet to the real server whose header names the VIP,
 //! without IPVS taking it for a client's (`ip_vs_in_hook`: IP_NODEFRAG). A packet socket hears the
 //! answer before the kernel drops it. Neither address nor sysctl is touched, and the fence does not have to
@@ -48,8 +49,9 @@ pub struct Path {
 }
 
 impl Path {
-    /// A way to this real server, and the socket that hears its answers, without waiting: for connections to this VIP, from an address of this director or the one
-    /// that it would use. `number` is what the connection's numbers begin with: one that nobody guesses.
+    /// A way to this real server for connections to this VIP, from this address of the director's or the one
+    /// that it would use, and the socket that hears the answers, without waiting. `number` is what the
+    /// connection's numbers begin with: one that nobody guesses.
     ///
     /// # Errors
     /// Without CAP_NET_RAW, a route, the source address or a port.
