@@ -89,6 +89,13 @@ pub fn targets(service: &VirtualService, server: &RealServer) -> impl Iterator<I
     })
 }
 
+/// Whether any real server of a service is probed by one of these.
+#[must_use]
+pub fn is_probed_by(service: &VirtualService, looked_for: &BTreeSet<ProbeTarget>) -> bool {
+    let mut all = service.real_servers.iter().flat_map(|server| targets(service, server));
+    all.any(|target| looked_for.contains(&target))
+}
+
 /// What the targets of a real server together say of it.
 pub(crate) fn standing(
     service: &VirtualService,
@@ -224,22 +231,30 @@ pub fn shares(service: &VirtualService, verdicts: &Verdicts, was_lost: bool) -> 
     Shares { weights, up, lost, floored }
 }
 
-/// The services whose real servers are too few.
+/// Those of these services whose real servers are too few.
 #[must_use]
-pub fn lost(spec: &ClusterSpec, verdicts: &Verdicts, before: &Lost) -> Lost {
+pub fn lost<'a>(
+    services: impl IntoIterator<Item = (&'a ServiceName, &'a VirtualService)>,
+    verdicts: &Verdicts,
+    before: &Lost,
+) -> Lost {
     let is_lost = |(name, service): &(&ServiceName, &VirtualService)| {
         shares(service, verdicts, before.contains(*name)).lost
     };
     // Nothing to remember of those that come back as they went.
-    let damped = spec.services.iter().filter(|(_, service)| service.hysteresis > 0);
+    let damped = services.into_iter().filter(|(_, service)| service.hysteresis > 0);
     damped.filter(is_lost).map(|(name, _)| name.clone()).collect()
 }
 
-/// Every virtual service that a director's kernel shall carry, owner or not (warm standby).
+/// What a director's kernel shall carry for these virtual services, owner or not (warm standby).
 #[must_use]
-pub fn services(spec: &ClusterSpec, verdicts: &Verdicts, lost: &Lost) -> DesiredServices {
+pub fn services<'a>(
+    services: impl IntoIterator<Item = (&'a ServiceName, &'a VirtualService)>,
+    verdicts: &Verdicts,
+    lost: &Lost,
+) -> DesiredServices {
     let mut desired = DesiredServices::new();
-    for (name, service) in &spec.services {
+    for (name, service) in services {
         let shares = shares(service, verdicts, lost.contains(name));
         let servers = service.real_servers.iter().zip(shares.weights);
         let mut destinations: BTreeMap<_, _> = servers

@@ -11,7 +11,7 @@ use crate::command::Order;
 use crate::desired::{self, Knowledge, Standing, Verdicts};
 use crate::id::{Epoch, GroupName, NodeId, Revision, ServiceName};
 use crate::probe::Verdict;
-use crate::spec::{ClusterSpec, RealServer, VirtualService};
+use crate::spec::{RealServer, VirtualService};
 use crate::state::ClusterState;
 
 /// What kind of occurrence it is.
@@ -309,21 +309,23 @@ struct SeenServer {
 }
 
 impl Seen {
-    /// Looks at all real servers, and tells what is not as it was. What is looked at for the first time
-    /// tells nothing, and neither does a weight that another configuration or an order gave
+    /// The configuration is another, with these services: the rest is forgotten.
+    pub fn configured(&mut self, services: &BTreeMap<ServiceName, VirtualService>) {
+        self.0.retain(|name, _| services.contains_key(name));
+    }
+
+    /// Looks at the real servers of these services, and tells what is not as it was. What is looked at for
+    /// the first time tells nothing, and neither does a weight that another configuration or an order gave
     /// (`configured`).
-    pub fn look(
+    pub fn look<'a>(
         &mut self,
         state: &ClusterState,
-        weighted: &ClusterSpec,
+        services: impl IntoIterator<Item = (&'a ServiceName, &'a VirtualService)>,
         verdicts: &Verdicts,
         configured: bool,
     ) -> Vec<Occurrence> {
         let mut found = Vec::new();
-        if configured {
-            self.0.retain(|name, _| weighted.services.contains_key(name));
-        }
-        for (name, service) in &weighted.services {
+        for (name, service) in services {
             let before = self.0.get(name);
             let shares = desired::shares(service, verdicts, before.is_some_and(|b| b.lost));
             let servers = service.real_servers.iter().map(|server| see(service, server, verdicts));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::desired::{self, Lost, Standing, Verdicts};
 use crate::id::ServiceName;
 use crate::kernel::{DesiredServices, ServiceKey};
-use crate::spec::{ClusterSpec, VirtualService};
+use crate::spec::VirtualService;
 use crate::time::Instant;
 
 #[cfg(test)]
@@ -84,17 +84,30 @@ pub struct SlowStart {
 }
 
 impl SlowStart {
-    /// Configuration or verdicts are others: whoever takes connections and did not before begins, and
-    /// whoever takes none ends.
-    pub fn follow(&mut self, now: Instant, spec: &ClusterSpec, verdicts: &Verdicts, lost: &Lost) {
-        let before = std::mem::take(self);
-        let slow = spec.services.iter().filter(|(_, service)| !service.slow_start.is_zero());
-        for (name, service) in slow {
-            let ramping = before.ramps.get(name);
-            let lost = lost.contains(name);
-            let took = before.took.get(name);
+    /// The configuration is another, with these services: the rest is forgotten.
+    pub fn configured(&mut self, services: &BTreeMap<ServiceName, VirtualService>) {
+        let slow = |name: &ServiceName| {
+            services.get(name).is_some_and(|service| !service.slow_start.is_zero())
+        };
+        self.took.retain(|name, _| slow(name));
+        self.ramps.retain(|name, _| slow(name));
+    }
+
+    /// Configuration or verdicts of these services are others: whoever takes connections and did not before
+    /// begins, and whoever takes none ends.
+    pub fn follow<'a>(
+        &mut self,
+        now: Instant,
+        services: impl IntoIterator<Item = (&'a ServiceName, &'a VirtualService)>,
+        verdicts: &Verdicts,
+        lost: &Lost,
+    ) {
+        let slow = |(_, service): &(&ServiceName, &VirtualService)| !service.slow_start.is_zero();
+        for (name, service) in services.into_iter().filter(slow) {
+            let (ramping, took) = (self.ramps.remove(name), self.took.remove(name));
+            let (ramping, took) = (ramping.as_ref(), took.as_ref());
             let mut of = Service { now, service, ramping, took, ramps: BTreeMap::new() };
-            self.took.insert(name.clone(), of.follow(verdicts, lost));
+            self.took.insert(name.clone(), of.follow(verdicts, lost.contains(name)));
             if !of.ramps.is_empty() {
                 self.ramps.insert(name.clone(), of.ramps);
             }

@@ -18,7 +18,7 @@ fn desired(source: &str, up: bool) -> DesiredService {
         false => Knowledge::Known(Verdict::Down("no answer".to_owned())),
     };
     let verdicts = probe_targets(&spec).into_iter().map(|t| (t, knowledge())).collect();
-    services(&spec, &verdicts, &Lost::new()).into_values().next().unwrap()
+    services(&spec.services, &verdicts, &Lost::new()).into_values().next().unwrap()
 }
 
 fn weights(service: &DesiredService) -> Vec<(String, u32)> {
@@ -45,7 +45,7 @@ fn a_service_of_both_families_has_a_prefix_of_each() {
                   \"tcp/[2001:db8::80]:80\"]\nforward = \"TUN\"",
     );
     let spec = parse(&both, Format::Toml).unwrap();
-    let prefixes: Vec<_> = services(&spec, &Verdicts::new(), &Lost::new())
+    let prefixes: Vec<_> = services(&spec.services, &Verdicts::new(), &Lost::new())
         .into_iter()
         .map(|(key, service)| (key.family(), service.settings.persistence))
         .map(|(family, persistence)| (family, persistence.unwrap().prefix))
@@ -86,8 +86,8 @@ fn of_five(keys: &str, ups: &[usize]) -> Vec<Vec<(u8, u32)>> {
         let verdict =
             |(n, target)| (target, if n < *up { Knowledge::Known(Verdict::Up) } else { down() });
         let verdicts = probe_targets(&spec).into_iter().enumerate().map(verdict).collect();
-        before = lost(&spec, &verdicts, &before);
-        let web = services(&spec, &verdicts, &before).into_values().next().unwrap();
+        before = lost(&spec.services, &verdicts, &before);
+        let web = services(&spec.services, &verdicts, &before).into_values().next().unwrap();
         let octet =
             |at: &SocketAddr| at.ip().to_string().rsplit('.').next().unwrap().parse().unwrap();
         web.destinations.iter().map(|(at, to)| (octet(at), to.weight)).collect()
@@ -151,7 +151,7 @@ fn checks_may_change_a_weight_but_not_that_of_a_drained_real_server() {
             _ => (target, Knowledge::Known(Verdict::Up)),
         };
         let verdicts = probe_targets(&spec).into_iter().map(verdict).collect();
-        weights(&services(&spec, &verdicts, &Lost::new()).into_values().next().unwrap())
+        weights(&services(&spec.services, &verdicts, &Lost::new()).into_values().next().unwrap())
             .into_iter()
             .map(|(_, weight)| weight)
             .collect::<Vec<_>>()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{
     AddressReport, Announcements, DesiredServices, DeviceAddress, DeviceAddresses, DeviceCondition,
     Director, Effect, GroupName, Instant, ObservedServices, Obstacle, ProbeTarget, ServiceReport,
-    Serving, Verdict,
+    Serving,
 };
 use crate::desired::{self, Knowledge, NatFamilies, Standing, Verdicts};
 use crate::id::Role;
@@ -31,12 +31,6 @@ const REFRESH_EVERY: Duration = Duration::from_millis(2_500);
 /// the daemon before applied last it may not have written (design §7), and by the configuration before
 /// it would take real servers out, and end their connections, only to put them back.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
-
-/// How long after it followed a verdict the table follows the next ones, all together, and how much
-/// longer for each target. Where a rack fails, a thousand come at once, and each time the whole table is
-/// reckoned.
-const FOLLOW_EVERY: Duration = Duration::from_millis(5);
-const FOLLOW_EVERY_EACH: Duration = Duration::from_micros(2);
 
 /// Which VIPs the kernel shall carry. The newest goal replaces all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -171,59 +165,16 @@ impl Director {
         self.aim_services(now, effects);
     }
 
-    pub(super) fn verdict(
-        &mut self,
-        now: Instant,
-        target: ProbeTarget,
-        verdict: Verdict,
-        effects: &mut Vec<Effect>,
-    ) {
-        // A probe that ended as the configuration changed may speak of what is gone.
-        if let Some(known) = self.verdicts.get_mut(&target) {
-            let before = (known.effect(), known.weight());
-            *known = Knowledge::Known(verdict);
-            self.reaching.stale = true;
-            let changes = (known.effect(), known.weight()) != before;
-            self.forget_found();
-            // Ten thousand first verdicts that say what was taken for so already cost nothing more.
-            if changes {
-                self.follow_verdicts(now, effects);
-            }
-        }
-    }
-
-    /// Has the table follow the verdicts: at once, or soon where it did so just now.
-    fn follow_verdicts(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.verdicts_due.is_some() {
-            return;
-        }
-        let targets = u32::try_from(self.verdicts.len()).unwrap_or(u32::MAX);
-        let apart = FOLLOW_EVERY + FOLLOW_EVERY_EACH.saturating_mul(targets);
-        match self.verdicts_followed.map(|followed| followed + apart) {
-            Some(due) if due > now => self.verdicts_due = Some(due),
-            _ => {
-                self.verdicts_followed = Some(now);
-                self.tell_seen(false, effects);
-                self.aim_services(now, effects);
-            }
-        }
-    }
-
-    /// Has the table follow the verdicts that came too close on others.
-    pub(super) fn follow_late_verdicts(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.verdicts_due.take_if(|due| now >= *due).is_some() {
-            self.follow_verdicts(now, effects);
-        }
-    }
-
     pub(super) fn aim_services(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.state.configuration.is_none() || self.waits.is_some() {
             return;
         }
         let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);
-        self.lost = desired::lost(&self.weighted, &self.verdicts, &self.lost);
-        let mut services = desired::services(&self.weighted, &self.verdicts, &self.lost);
-        self.slow_start.follow(now, &self.weighted, &self.verdicts, &self.lost);
+        let weighted = Arc::clone(&self.weighted);
+        self.lost = desired::lost(&weighted.services, &self.verdicts, &self.lost);
+        let mut services = desired::services(&weighted.services, &self.verdicts, &self.lost);
+        self.slow_start.configured(&weighted.services);
+        self.slow_start.follow(now, &weighted.services, &self.verdicts, &self.lost);
         self.slow_start.apply(now, &mut services);
         self.leaving.add_to(&mut services);
         let mut goal = ServiceGoal {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Effects on the kernel are goals, not steps: the newest one counts, however many were missed.
-//! The parts: `leases` (renewals, voting, grants), `goals` (what the kernel shall hold), `view`
+//! The parts: `leases` (renewals, voting, grants), `goals` (what the kernel shall hold), `follow` (verdicts), `view`
 //! (what others may ask). Tests: `director/tests.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,7 @@ use crate::time::Instant;
 use crate::watch::Watched;
 
 mod facts;
+mod follow;
 mod goals;
 mod leases;
 mod reaching;
@@ -244,10 +245,7 @@ pub struct Director {
     lost: Lost,
     /// The real servers that get their weight in steps.
     slow_start: SlowStart,
-    /// When the table followed a verdict last.
-    verdicts_followed: Option<Instant>,
-    /// When it follows those that came since.
-    verdicts_due: Option<Instant>,
+    following: follow::Following,
     /// The configuration with the weights that operators gave real servers.
     weighted: Arc<ClusterSpec>,
     /// That by which the verdicts are known.
@@ -297,8 +295,7 @@ impl Director {
             verdicts: Verdicts::new(),
             lost: Lost::new(),
             slow_start: SlowStart::default(),
-            verdicts_followed: None,
-            verdicts_due: None,
+            following: follow::Following::default(),
             weighted: Arc::default(),
             probed: Arc::default(),
             full: None,
@@ -359,7 +356,7 @@ impl Director {
         let times = lapse.chain(announce).chain([self.next_round]);
         let refresh = open().next().is_some().then_some(self.next_refresh);
         let times = times.chain(refresh).chain(self.leaving.next_end()).chain(self.waits);
-        let times = times.chain(self.verdicts_due).chain(self.slow_start.next_step());
+        let times = times.chain(self.following.due).chain(self.slow_start.next_step());
         times.chain(self.suspicion_due()).min().unwrap_or(self.next_round)
     }
 

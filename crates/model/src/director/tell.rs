@@ -2,10 +2,12 @@
 //! of them. What was so before its daemon began is not told. Tests: `director/tests/tell.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Director, Effect};
-use crate::id::{Epoch, GroupName};
+use crate::id::{Epoch, GroupName, ServiceName};
 use crate::occurrence::{self, Kind, Occurrence, Seen, Told};
+use crate::spec::VirtualService;
 use crate::state::ClusterState;
 use crate::time::Instant;
 
@@ -39,15 +41,37 @@ impl Director {
 
     /// Tells what is not as it was of the real servers.
     pub(super) fn tell_seen(&mut self, configured: bool, effects: &mut Vec<Effect>) {
-        let Self { telling, state, weighted, verdicts, .. } = self;
-        let found = telling.seen.look(state, weighted, verdicts, configured);
+        let weighted = Arc::clone(&self.weighted);
+        if configured {
+            self.telling.seen.configured(&weighted.services);
+        }
+        let found = self.seen(&weighted.services, configured);
         self.tell(found, effects);
+    }
+
+    /// Tells what is not as it was of the real servers of these services.
+    pub(super) fn tell_seen_of<'a>(
+        &mut self,
+        services: impl IntoIterator<Item = (&'a ServiceName, &'a VirtualService)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let found = self.seen(services, false);
+        self.tell(found, effects);
+    }
+
+    fn seen<'a>(
+        &mut self,
+        services: impl IntoIterator<Item = (&'a ServiceName, &'a VirtualService)>,
+        configured: bool,
+    ) -> Vec<Occurrence> {
+        let Self { telling, state, verdicts, .. } = self;
+        telling.seen.look(state, services, verdicts, configured)
     }
 
     /// Takes what is known of the real servers now for what was so before.
     pub(super) fn look_without_telling(&mut self) {
-        let Self { telling, state, weighted, verdicts, .. } = self;
-        let _no_news = telling.seen.look(state, weighted, verdicts, true);
+        let weighted = Arc::clone(&self.weighted);
+        let _no_news = self.seen(&weighted.services, true);
     }
 
     /// Tells which groups are served that were not, or are served no more.

@@ -11,6 +11,7 @@ use crate::time::promise;
 use world::{CONFIGURATION, PLAIN, WEB, World, eth0, group, vip};
 
 mod facts;
+mod follow;
 mod moves;
 mod probes;
 mod reaching;

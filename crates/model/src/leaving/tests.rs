@@ -37,7 +37,7 @@ impl Table {
     }
 
     fn desired(&self) -> DesiredServices {
-        let mut desired = services(&self.spec, &Verdicts::new(), &Lost::new());
+        let mut desired = services(&self.spec.services, &Verdicts::new(), &Lost::new());
         self.leaving.add_to(&mut desired);
         desired
     }
@@ -139,7 +139,7 @@ fn a_service_that_leaves_takes_no_connection_and_keeps_those_it_has() {
 fn what_a_starting_daemon_finds_and_does_not_know_has_its_time() {
     let found = {
         let mut found = ObservedServices::new();
-        for (key, service) in services(&spec(SOURCE), &Verdicts::new(), &Lost::new()) {
+        for (key, service) in services(&spec(SOURCE).services, &Verdicts::new(), &Lost::new()) {
             let observed = found.entry(key).or_default();
             for (server, to) in service.destinations {
                 observed.destinations.entry(server).or_default().destination = Some(to);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::desired::Knowledge;
 use crate::probe::Verdict;
+use crate::spec::ClusterSpec;
 use crate::spec::document::Format;
 use crate::spec::read::parse;
 
@@ -55,9 +56,10 @@ impl Table {
     }
 
     fn aim(&mut self) -> Vec<(u8, u32)> {
-        let lost = desired::lost(&self.spec, &self.verdicts, &Lost::new());
-        self.slow.follow(self.now, &self.spec, &self.verdicts, &lost);
-        self.services = desired::services(&self.spec, &self.verdicts, &lost);
+        let lost = desired::lost(&self.spec.services, &self.verdicts, &Lost::new());
+        self.slow.configured(&self.spec.services);
+        self.slow.follow(self.now, &self.spec.services, &self.verdicts, &lost);
+        self.services = desired::services(&self.spec.services, &self.verdicts, &lost);
         self.slow.apply(self.now, &mut self.services);
         self.weights()
     }
