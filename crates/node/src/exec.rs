@@ -7,9 +7,12 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use quorate_model::silence;
 use rustix::process::{Pid, Signal, getuid, kill_process_group};
 use rustix::thread::clear_ambient_capability_set;
 use tokio::task::{JoinError, JoinHandle};
+
+use crate::patience::{Over, within};
 
 /// Where a program finds others: what systemd gives its units.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -46,12 +49,14 @@ pub(crate) enum Unended {
     Unstarted(String),
     /// It took too long, and was killed.
     Killed(String),
+    /// So it was, but this daemon was too late to tell whether it took too long.
+    Late(String),
 }
 
 impl Unended {
     fn into_reason(self) -> String {
         match self {
-            Self::Unstarted(reason) | Self::Killed(reason) => reason,
+            Self::Unstarted(reason) | Self::Killed(reason) | Self::Late(reason) => reason,
         }
     }
 }
@@ -110,16 +115,24 @@ impl Exec {
         self.starting = None;
         let started = started.unwrap_or_else(|_| Err(STOPPING.to_owned()));
         let running = self.running.insert(started.map_err(Unended::Unstarted)?);
-        if let Ok(ended) = tokio::time::timeout(timeout, &mut running.ended).await {
-            // Dropped: what it left running would pile up, run by run.
-            self.running = None;
-            return waited(ended).map_err(Unended::Unstarted);
-        }
+        let over = match within(timeout, &mut running.ended).await {
+            Ok(ended) => {
+                // Dropped: what it left running would pile up, run by run.
+                self.running = None;
+                return waited(ended).map_err(Unended::Unstarted);
+            }
+            Err(over) => over,
+        };
         running.kill();
         if tokio::time::timeout(KILL_LIMIT, &mut running.ended).await.is_ok() {
             self.running = None;
         }
-        Err(Unended::Killed(format!("it was not over within {timeout:?}, and was killed")))
+        Err(match over {
+            Over::Silent => {
+                Unended::Killed(format!("it was not over within {timeout:?}, and was killed"))
+            }
+            Over::Late(late) => Unended::Late(silence::explained(late)),
+        })
     }
 }
 

@@ -26,6 +26,7 @@ mod member;
 mod memory;
 mod node;
 mod notify;
+mod patience;
 pub mod peer;
 mod probes;
 pub mod purge;

@@ -9,11 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_model::silence;
 use quorate_model::spec::FileRule;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+
+use crate::patience::{Over, within};
 
 /// Longest file that can be equal to a track's content, and then some.
 const CONTENT_BYTES_MAX: u64 = 8_192;
@@ -85,16 +88,20 @@ impl<T: Send + 'static> Look<T> {
 
     /// Looks once.
     pub(crate) async fn look(&mut self, timeout: Duration) -> Result<T, Unseen> {
-        match tokio::time::timeout(timeout, self.seen()).await {
+        match within(timeout, self.seen()).await {
             Ok(outcome) => {
                 self.under_way = None;
                 outcome
             }
-            Err(_) if self.under_way.is_none() => {
+            // The thread that looks stood still too, and may have seen nothing yet.
+            Err(Over::Late(late)) => Err(Unseen::Here(silence::explained(late))),
+            Err(Over::Silent) if self.under_way.is_none() => {
                 let reason = format!("looks at other files hang: none ended within {timeout:?}");
                 Err(Unseen::Here(reason))
             }
-            Err(_) => Err(Unseen::Wrong(format!("no answer from the kernel within {timeout:?}"))),
+            Err(Over::Silent) => {
+                Err(Unseen::Wrong(format!("no answer from the kernel within {timeout:?}")))
+            }
         }
     }
 

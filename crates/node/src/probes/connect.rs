@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::Failure;
+use crate::patience::within;
 
 /// From where to where.
 #[derive(Debug)]
@@ -98,12 +99,12 @@ impl<'a> Place<'a> {
 /// Establishes a TCP connection.
 pub(super) async fn tcp(place: &Place<'_>, timeout: Duration) -> Result<TcpStream, Failure> {
     let socket = place.tcp().map_err(|error| Failure::Here(not_made(place, &error)))?;
-    let stream = match tokio::time::timeout(timeout, socket.connect(place.to)).await {
+    let stream = match within(timeout, socket.connect(place.to)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(place, &error)),
-        Err(_) => {
-            let reason = format!("no answer to a TCP connection within {timeout:?}");
-            return Err(Failure::Server(reason));
+        Err(over) => {
+            let reason = || format!("no answer to a TCP connection within {timeout:?}");
+            return Err(Failure::over(over, reason));
         }
     };
     if place.origin.port.is_some() {

@@ -27,6 +27,7 @@ use super::Failure;
 use super::connect::{self, Place};
 use super::http::{AGENT, Progress, host_of, secure, server_name};
 use super::tls::{Clients, Protocol};
+use crate::patience::within;
 
 /// Longest answer that is read: a health has two bytes.
 const ANSWER_BYTES_MAX: usize = 1_024;
@@ -50,8 +51,8 @@ pub(super) async fn ask(
     };
     let mut progress = Progress::Connecting;
     let asked = once(check, place, client, &mut progress);
-    tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| {
-        Err(Failure::Server(format!("{} within {timeout:?}", progress.missing())))
+    within(timeout, asked).await.unwrap_or_else(|over| {
+        Err(Failure::over(over, || format!("{} within {timeout:?}", progress.missing())))
     })
 }
 

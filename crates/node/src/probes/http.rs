@@ -27,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 use super::Failure;
 use super::connect::{self, Place};
 use super::tls::{Clients, Protocol};
+use crate::patience::within;
 
 pub(super) const AGENT: &str = concat!("Quorate/", env!("CARGO_PKG_VERSION"));
 /// Most of a body in which a pattern is looked for.
@@ -50,8 +51,8 @@ pub(super) async fn ask(
         let mut progress = Progress::Connecting;
         let asked = Asked { version: check.version, request, place, patterns };
         let asked = asked.once(client.clone(), &mut progress);
-        let outcome = tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| {
-            Err(Failure::Server(format!("{} within {timeout:?}", progress.missing())))
+        let outcome = within(timeout, asked).await.unwrap_or_else(|over| {
+            Err(Failure::over(over, || format!("{} within {timeout:?}", progress.missing())))
         });
         outcome.map_err(|failure| match failure {
             Failure::Server(reason) => {

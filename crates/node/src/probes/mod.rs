@@ -13,6 +13,7 @@ use std::time::Duration;
 use quorate_model::director::Event;
 use quorate_model::id::{DeviceName, InterfaceName};
 use quorate_model::probe::{Outcome, Probe, ProbeTarget, begins, first_delay};
+use quorate_model::silence;
 use quorate_model::spec::CheckKind;
 use quorate_model::time::Instant;
 use tokio::runtime::Handle;
@@ -22,6 +23,7 @@ use tracing::warn;
 use crate::clock;
 use crate::exec::Exec;
 use crate::look::Look;
+use crate::patience::Over;
 use crate::tasks::Tasks;
 use crate::thread::Thread;
 
@@ -199,6 +201,16 @@ enum Failure {
     Server(String),
     /// This director could not try: that says nothing of the real server.
     Here(String),
+}
+
+impl Failure {
+    /// Of a try whose time is over; the reason where the real server had it.
+    fn over(over: Over, silent: impl FnOnce() -> String) -> Self {
+        match over {
+            Over::Silent => Self::Server(silent()),
+            Over::Late(late) => Self::Here(silence::explained(late)),
+        }
+    }
 }
 
 /// Waits until a time of the lease clock.

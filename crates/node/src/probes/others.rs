@@ -17,6 +17,7 @@ use super::connect::{self, Place};
 use crate::echo::{Echo, Unanswered};
 use crate::exec::{Exec, Unended};
 use crate::look::{Look, Unseen};
+use crate::patience::within;
 
 /// Longest datagram that is looked at.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -29,13 +30,13 @@ pub(super) async fn udp(
 ) -> Result<(), Failure> {
     let socket = connect::udp(place)?;
     send(&socket, &check.payload, place).await?;
-    let received = tokio::time::timeout(timeout, receive(&socket, place)).await;
+    let received = within(timeout, receive(&socket, place)).await;
     match (received, &check.reply) {
         (Ok(datagram), Some(reply)) => reply.accept(&datagram?).map_err(Failure::Server),
         (Ok(datagram), None) => datagram.map(drop),
         // No error of ICMP came either.
         (Err(_), None) => Ok(()),
-        (Err(_), Some(_)) => Err(Failure::Server(format!("no reply within {timeout:?}"))),
+        (Err(over), Some(_)) => Err(Failure::over(over, || format!("no reply within {timeout:?}"))),
     }
 }
 
@@ -58,9 +59,9 @@ pub(super) async fn dns(
             }
         }
     };
-    tokio::time::timeout(timeout, answered)
+    within(timeout, answered)
         .await
-        .unwrap_or_else(|_| Err(Failure::Server(format!("no answer within {timeout:?}"))))
+        .unwrap_or_else(|over| Err(Failure::over(over, || format!("no answer within {timeout:?}"))))
 }
 
 async fn send(socket: &UdpSocket, datagram: &[u8], place: &Place<'_>) -> Result<(), Failure> {
@@ -79,7 +80,10 @@ async fn receive(socket: &UdpSocket, place: &Place<'_>) -> Result<Vec<u8>, Failu
 pub(super) async fn ping(place: &Place<'_>, timeout: Duration) -> Result<(), Failure> {
     let prepared = Echo::prepared(place.to.ip(), |socket| place.prepare(socket));
     let mut echo = prepared.map_err(|error| connect::not_prepared(place, &error))?;
-    echo.ask(timeout).await.map_err(|unanswered| match &unanswered {
+    let asked = within(timeout, echo.ask(Duration::MAX)).await;
+    let asked =
+        asked.map_err(|over| Failure::over(over, || Unanswered::Late(timeout).to_string()))?;
+    asked.map_err(|unanswered| match &unanswered {
         Unanswered::Late(_) => Failure::Server(unanswered.to_string()),
         Unanswered::Failed(error) if connect::is_here(error) => {
             Failure::Here(unanswered.to_string())
@@ -100,9 +104,9 @@ pub(super) async fn smtp(helo: &str, place: &Place<'_>, timeout: Duration) -> Re
         let _ = say(&mut stream, "QUIT\r\n").await;
         Ok(())
     };
-    tokio::time::timeout(timeout, talk)
-        .await
-        .unwrap_or_else(|_| Err(Failure::Server(format!("it did not say all within {timeout:?}"))))
+    within(timeout, talk).await.unwrap_or_else(|over| {
+        Err(Failure::over(over, || format!("it did not say all within {timeout:?}")))
+    })
 }
 
 async fn say(stream: &mut BufReader<TcpStream>, line: &str) -> Result<(), Failure> {
@@ -137,7 +141,7 @@ pub(super) async fn exec(
         ])
     });
     match program.end(timeout).await {
-        Err(Unended::Unstarted(reason)) => Outcome::Untried(reason),
+        Err(Unended::Unstarted(reason) | Unended::Late(reason)) => Outcome::Untried(reason),
         Err(Unended::Killed(reason)) => Outcome::Failed(format!("{}: {reason}", check.program())),
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => match check.judge(code) {

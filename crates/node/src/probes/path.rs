@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::Failure;
 use super::connect::{self, Place};
+use crate::patience::within;
 
 /// After which time it is asked again: packets get lost.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -24,19 +25,19 @@ pub(super) async fn tcp(
     let path = open(through, place).map_err(|error| connect::not_prepared(place, &error))?;
     let Through { vip, tunnelled } = through;
     let method = if tunnelled { "TUN" } else { "DR" };
-    match tokio::time::timeout(timeout, path.exchange()).await {
+    match within(timeout, path.exchange()).await {
         Ok(Ok(Reply::Accepted(_))) => Ok(()),
         Ok(Ok(Reply::Refused)) => Err(Failure::Server(format!(
             "by {method} it refuses a connection to {vip}: nothing listens there"
         ))),
         Ok(Err(error)) => Err(connect::failed(place, &error)),
-        Err(_) => {
+        Err(over) => Err(Failure::over(over, || {
             let lacks = if tunnelled { "the tunnel, or the VIP on it" } else { "the VIP on lo" };
-            Err(Failure::Server(format!(
+            format!(
                 "by {method} it does not answer a connection to {vip} within {timeout:?}: it may lack \
                  {lacks} (`quorate realserver setup`)"
-            )))
-        }
+            )
+        })),
     }
 }
 

@@ -196,3 +196,28 @@ async fn a_file_is_read_again_with_each_probe() {
     replace("1");
     assert_eq!(next().await, Verdict::Weighs(1));
 }
+
+#[tokio::test]
+async fn a_time_out_of_a_director_that_stands_still_again_and_again_says_nothing_of_the_real_server()
+ {
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    // As a stopped or starved daemon: between any two looks at what came, no other task runs.
+    let still = async || {
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            tokio::task::yield_now().await;
+        }
+    };
+    for check in ["type = \"udp\", reply = true", "type = \"ping\"", "type = \"http\""] {
+        // Nobody answers ICMP for a network without hosts, nor takes connections to it.
+        let to = if check.contains("udp") { address } else { "192.0.2.77:80".parse().unwrap() };
+        let target = target(to, &format!("{check}, timeout = \"50ms\""));
+        let outcome = tokio::select! {
+            outcome = tried(&target) => outcome,
+            () = still() => unreachable!("it goes on"),
+        };
+        let Outcome::Untried(reason) = &outcome else { panic!("{check}: {outcome:?}") };
+        assert!(reason.contains("ms late to see that its time was over"), "{check}: {reason}");
+    }
+}
