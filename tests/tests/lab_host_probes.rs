@@ -367,6 +367,34 @@ fn a_real_server_without_the_vip_is_down_by_the_way_of_its_clients() {
     );
 }
 
+/// Hundreds of real servers that say nothing, each for longer than this test takes, and behind them one that
+/// answers.
+#[test]
+fn tries_by_the_way_of_clients_that_wait_for_nothing_hold_up_no_other() {
+    const VIP: &str = "192.168.10.180";
+    let mut deployment = Deployment::of_three("lab_host_probes_many", "lan", 1).unwrap();
+    deployment.serve_pages("rs2", 80, "page").unwrap();
+    deployment.quorate_on("rs2", &["realserver", "setup", "--vip", VIP]).unwrap();
+    for director in DIRECTORS {
+        // rs1 has no VIP, and sends nothing on.
+        let route = "ip route add 10.1.0.0/16 via 192.168.10.16";
+        deployment.network().namespace(director).unwrap().run_ok(route, LIMIT).unwrap();
+    }
+    let mut configuration = String::from(
+        "group.web = { interface = \"public\", addresses = [\"192.168.10.180/32\"] }\n\
+         [service.web]\ngroup = \"web\"\nlisten = \"tcp/192.168.10.180:80\"\nforward = \"DR\"\n\
+         check = { type = \"tcp\", via = \"forwarding\", interval = \"5m\", timeout = \"5m\", \
+         warmup = \"0s\" }\nreal_servers = [\n",
+    );
+    for number in 0..400 {
+        let (high, low) = (number / 200, number % 200 + 1);
+        writeln!(configuration, "  {{ address = \"10.1.{high}.{low}:80\" }},").unwrap();
+    }
+    configuration += "  { address = \"192.168.10.17:80\" },\n]\n";
+    deployment.apply("d1", &configuration).unwrap();
+    wait_for_servers(&deployment, &[("192.168.10.17", "up", "")]);
+}
+
 /// What each real server, by its address, has to be seen as by every director.
 fn wait_for_servers(deployment: &Deployment, expected: &[(&str, &str, &str)]) {
     let waited = deployment.wait_for("each real server is seen as it is", LIMIT, |deployment| {

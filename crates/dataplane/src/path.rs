@@ -17,9 +17,9 @@ const WINDOW: u16 = 64_240;
 /// comes back that could be taken for its answer.
 const TIME_TO_LIVE: u8 = 1;
 
-/// From where to where: from this director to the VIP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ends {
+/// From where to where: from this director to the VIP. No two tries that are under way have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ends {
     pub(crate) from: SocketAddrV4,
     pub(crate) to: SocketAddrV4,
 }
@@ -72,26 +72,34 @@ fn put(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
-/// The bytes of a packet that make it one from the VIP to this director, each with its place, those
-/// first that others have the least. A packet with options in its header is none: none is expected.
-pub(crate) fn is_for(ends: Ends) -> Vec<(u32, u8)> {
-    let places = |at: u32, bytes: &[u8]| (at..).zip(bytes.to_vec()).collect::<Vec<_>>();
-    let mut wanted = places(22, &ends.from.port().to_be_bytes());
-    wanted.extend(places(12, &ends.to.ip().octets()));
-    wanted.extend(places(16, &ends.from.ip().octets()));
-    wanted.extend(places(20, &ends.to.port().to_be_bytes()));
-    wanted.extend([(9, TCP), (0, 0x45)]);
-    wanted
+/// The first half of the numbers of all tries that one socket hears for: by it the kernel tells what is for
+/// them, and only one packet in 65,536 that is not.
+pub type Mark = [u8; 2];
+
+/// What a connection's numbers begin with: marked, and then something that nobody guesses.
+pub(crate) fn number(mark: Mark, drawn: u16) -> u32 {
+    // What is acknowledged is one more, and marked still.
+    u32::from(u16::from_be_bytes(mark)) << 16 | u32::from(drawn.min(u16::MAX - 1))
 }
 
-/// What a packet says to the connection that was asked for with this number.
-pub(crate) fn reply(ends: Ends, number: u32, packet: &[u8]) -> Option<Reply> {
-    let is_for = |&(at, value): &(u32, u8)| {
-        usize::try_from(at).ok().and_then(|at| packet.get(at)) == Some(&value)
-    };
-    if !self::is_for(ends).iter().all(is_for) {
-        return None;
-    }
+/// The bytes of a packet that make it an answer to one of the tries with this mark, each with its place. A
+/// packet with options in its header is none: none is expected.
+pub(crate) fn is_answer([first, second]: Mark) -> [(u32, u8); 4] {
+    [(28, first), (29, second), (9, TCP), (0, 0x45)]
+}
+
+/// To which ends a packet is an answer.
+pub(crate) fn ends(packet: &[u8]) -> Option<Ends> {
+    let address = |at: usize| -> Option<[u8; 4]> { packet.get(at..at + 4)?.try_into().ok() };
+    let port = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
+    let is_tcp = packet.first() == Some(&0x45) && packet.get(9) == Some(&TCP);
+    let to = SocketAddrV4::new(address(12)?.into(), port(20)?);
+    let from = SocketAddrV4::new(address(16)?.into(), port(22)?);
+    is_tcp.then_some(Ends { from, to })
+}
+
+/// What such a packet says to the connection that was asked for with this number.
+pub(crate) fn reply(number: u32, packet: &[u8]) -> Option<Reply> {
     let word = |at: usize| Some(u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?));
     let (theirs, acknowledged, flags) = (word(24)?, word(28)?, *packet.get(33)?);
     if flags & ACK == 0 || acknowledged != number.wrapping_add(1) {
@@ -135,7 +143,9 @@ mod tests {
 
     #[test]
     fn only_what_answers_the_very_question_is_a_reply() {
-        let said = |packet: &[u8]| reply(ends(), 7, packet);
+        let said = |packet: &[u8]| {
+            super::ends(packet).filter(|of| *of == ends()).and_then(|_| reply(7, packet))
+        };
         assert_eq!(said(&answer(SYN | ACK, (99, 8))), Some(Reply::Accepted(99)));
         assert_eq!(said(&answer(RST | ACK, (0, 8))), Some(Reply::Refused));
         for other in [
@@ -154,5 +164,18 @@ mod tests {
             assert_eq!(said(&other), None, "byte {place}");
         }
         assert!((0..34).all(|length| said(&good[..length]).is_none()), "cut short");
+    }
+
+    #[test]
+    fn the_filter_takes_the_answers_to_every_number_with_its_mark_and_to_no_other() {
+        let mark = [0xab, 0xcd];
+        let taken = |packet: &[u8]| {
+            is_answer(mark).iter().all(|(at, byte)| packet[usize::try_from(*at).unwrap()] == *byte)
+        };
+        for drawn in [0, 1, 0x7fff, u16::MAX - 1, u16::MAX] {
+            let answered = number(mark, drawn).wrapping_add(1);
+            assert!(taken(&answer(SYN | ACK, (99, answered))), "{drawn}");
+            assert!(!taken(&answer(SYN | ACK, (99, answered ^ 0x1_0000))), "{drawn}");
+        }
     }
 }

@@ -38,9 +38,8 @@ mod tls;
 
 /// Tries that may be under way at once.
 const UNDER_WAY_MAX: usize = 2_048;
-/// Tries over the way of clients' packets that may be under way at once: while one is, each packet that this
-/// machine gets is held against what it waits for.
-const PATHS_MAX: usize = 64;
+/// Tries over the way of clients' packets that may be under way at once: each holds a port.
+const PATHS_MAX: usize = 4_096;
 /// Programs that may run at once.
 const PROGRAMS_MAX: usize = 64;
 /// Files that may be read at once.
@@ -55,7 +54,7 @@ struct Shared {
     devices: BTreeMap<InterfaceName, DeviceName>,
     under_way: Semaphore,
     programs: Semaphore,
-    paths: Semaphore,
+    paths: (Semaphore, path::Paths),
     looks: Arc<Semaphore>,
     /// Of probes that wait for nothing to come.
     silences: Semaphore,
@@ -84,7 +83,7 @@ impl Probes {
             devices,
             under_way: Semaphore::new(UNDER_WAY_MAX),
             programs: Semaphore::new(PROGRAMS_MAX),
-            paths: Semaphore::new(PATHS_MAX),
+            paths: (Semaphore::new(PATHS_MAX), path::Paths::default()),
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             silences: Semaphore::new(UNDER_WAY_MAX),
             tls: tls::Clients::default(),
@@ -119,7 +118,7 @@ async fn probe(target: ProbeTarget, shared: Arc<Shared>) {
     let slots = match &target.check.kind {
         CheckKind::Exec(_) => &shared.programs,
         CheckKind::Udp(check) if check.reply.is_none() => &shared.silences,
-        _ if target.through.is_some() => &shared.paths,
+        _ if target.through.is_some() => &shared.paths.0,
         _ => &shared.under_way,
     };
     loop {
@@ -159,7 +158,7 @@ async fn attempt(target: &ProbeTarget, shared: &Shared, begun: &mut Begun) -> Ou
     // little, and a TCP connection does not pay for what HTTP needs.
     let tried = match &target.check.kind {
         CheckKind::Tcp if let Some(through) = target.through => {
-            Box::pin(path::tcp(through, &place, timeout)).await
+            Box::pin(path::tcp(&shared.paths.1, through, &place, timeout)).await
         }
         CheckKind::Tcp => connect::tcp(&place, timeout).await.map(drop),
         CheckKind::Http(check) => {
