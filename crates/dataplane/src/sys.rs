@@ -43,8 +43,18 @@ pub(crate) fn set_netlink_cap_ack(socket: &impl AsRawFd) -> io::Result<()> {
 
 /// A socket that sends link-layer frames as they are, and receives none.
 pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
+    sending(libc::SOCK_RAW)
+}
+
+/// A socket that sends packets to neighbours, under a link-layer header that the kernel makes, without
+/// waiting, and receives none.
+pub(crate) fn neighbour_socket() -> io::Result<OwnedFd> {
+    sending(libc::SOCK_DGRAM | libc::SOCK_NONBLOCK)
+}
+
+fn sending(kind: i32) -> io::Result<OwnedFd> {
     // SAFETY: `socket` takes no pointers. Protocol 0 subscribes to no frames.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -62,11 +72,10 @@ pub(crate) fn listening_socket(
     listening(libc::SOCK_RAW, (device_index, protocol), filter)
 }
 
-/// A socket that receives the IPv4 packets that any device gets, without link-layer headers, before the
-/// kernel judges them, and never waits.
-pub(crate) fn packets_of_ipv4(filter: &[libc::sock_filter]) -> io::Result<OwnedFd> {
-    const ETH_P_IP: u16 = 0x0800;
-    listening(libc::SOCK_DGRAM, (0, ETH_P_IP), filter)
+/// A socket that receives the packets of one protocol (in host byte order) that any device gets, without
+/// link-layer headers, before the kernel judges them, and never waits.
+pub(crate) fn packets_of(protocol: u16, filter: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    listening(libc::SOCK_DGRAM, (0, protocol), filter)
 }
 
 /// Keeps connection tracking from putting what a raw socket sends together (ip(7)), and so IPVS from
@@ -143,7 +152,42 @@ fn link_layer(
 
 /// Sends one whole frame, link-layer header included, out of the device with this index.
 pub(crate) fn send_frame(socket: &OwnedFd, device_index: u32, frame: &[u8]) -> io::Result<()> {
-    let (to, length) = link_layer(device_index, 0)?;
+    send(socket, link_layer(device_index, 0)?, frame)
+}
+
+/// A neighbour's link-layer address, as a packet socket takes it: of at most 8 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkAddress {
+    bytes: [u8; 8],
+    length: u8,
+}
+
+impl LinkAddress {
+    /// One of these bytes; none where they are too many.
+    pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
+        let mut address = Self { bytes: [0; 8], length: u8::try_from(bytes.len()).ok()? };
+        address.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(address)
+    }
+}
+
+/// Sends one packet of a protocol (in host byte order) to a neighbour, out of the device with this index.
+pub(crate) fn send_to_neighbour(
+    socket: &OwnedFd,
+    (device_index, protocol): (u32, u16),
+    neighbour: LinkAddress,
+    packet: &[u8],
+) -> io::Result<()> {
+    let (mut to, length) = link_layer(device_index, protocol)?;
+    (to.sll_addr, to.sll_halen) = (neighbour.bytes, neighbour.length);
+    send(socket, (to, length), packet)
+}
+
+fn send(
+    socket: &OwnedFd,
+    (to, length): (libc::sockaddr_ll, libc::socklen_t),
+    frame: &[u8],
+) -> io::Result<()> {
     // SAFETY: `frame` is a live slice and its own length is passed; `to` is a live `sockaddr_ll` and
     // its size is passed. The kernel only reads both.
     let sent = unsafe {

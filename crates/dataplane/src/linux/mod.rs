@@ -31,6 +31,7 @@ mod ask;
 mod clamp;
 mod ipvs;
 pub(crate) mod module;
+mod neighbour;
 mod nft;
 pub mod path;
 mod route;

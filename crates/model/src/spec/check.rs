@@ -3,7 +3,7 @@
 //! `delay_before_retry`, `warmup`. What outcomes mean is decided in `crate::probe`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub enum Via {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Through {
     /// Where clients connect to.
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
     /// In an IP packet of their own (TUN), or as they are (DR).
     pub tunnelled: bool,
 }

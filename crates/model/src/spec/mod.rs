@@ -216,8 +216,9 @@ impl VirtualService {
         self.own_checks.get(server).unwrap_or(&self.checks)
     }
 
-    /// The way of clients' packets to a real server, from the first address at which they come; `None` where
-    /// none can be tried: by NAT, by tunnels with a header of their own, by IPv6, or for other protocols.
+    /// The way of clients' packets to a real server, from the first address of its family at which they come;
+    /// `None` where none can be tried: by NAT, by tunnels with a header of their own or of the other family, or
+    /// for other protocols.
     #[must_use]
     pub fn through(&self, server: &RealServer) -> Option<Through> {
         let tunnelled = match server.forward {
@@ -225,12 +226,13 @@ impl VirtualService {
             Forward::Tun(Tunnel::Ipip) => true,
             Forward::Tun(_) | Forward::Nat => return None,
         };
-        let vip =
-            self.listen.iter().find_map(|listen| match (listen.protocol, listen.address) {
-                (Protocol::Tcp, SocketAddr::V4(vip)) if vip.port() > 0 => Some(vip),
-                _ => None,
-            })?;
-        server.address.is_ipv4().then_some(Through { vip, tunnelled })
+        let way = |listen: &&Listen| {
+            let vip = listen.address;
+            let by_tcp = listen.protocol == Protocol::Tcp && vip.port() > 0;
+            by_tcp && vip.is_ipv4() == server.address.is_ipv4()
+        };
+        let vip = self.listen.iter().find(way)?.address;
+        Some(Through { vip, tunnelled })
     }
 }
 

@@ -135,8 +135,8 @@ pub(super) fn probed(
     }
     if let Some(server) = pathless {
         let message = format!("{} can't be tried on the way of clients' packets", of(server));
-        let help = "via = \"forwarding\" needs a listener by TCP with an IPv4 address and a port, and \
-                    forward = \"DR\" or \"TUN\" (ipip)";
+        let help = "via = \"forwarding\" needs a listener by TCP with an address of its family and a \
+                    port, and forward = \"DR\" or \"TUN\" (ipip)";
         out.push(at.problem(message).help(help));
         return None;
     }
