@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::{Grant, GrantReason};
-use crate::id::{GroupName, NodeId, NodeName};
+use crate::id::{Epoch, GroupName, NodeId, NodeName};
 use crate::ownership::message::{Heard, Obstacle, Report};
 use crate::ownership::quorum::Membership;
 use crate::state::{ClusterState, GrantRecord};
@@ -177,6 +177,38 @@ impl PlacementView<'_> {
 /// what it sees: one that takes no grant up would get it again and again.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
 
+/// So often the time doubles for which a director has to be eligible for such a group again, once it failed as
+/// its owner time after time.
+const DOUBLED_MAX: u32 = 6;
+
+/// How often in a row a director failed as a group's owner.
+#[derive(Debug, Clone, Copy)]
+struct Setbacks {
+    times: u32,
+    /// The last time, and the grant that it had then.
+    at: Instant,
+    epoch: Epoch,
+}
+
+impl Setbacks {
+    /// One more, unless this grant's was noted already. Those before are forgotten once it has not failed for
+    /// twice as long as it had to wait last.
+    fn after(before: Option<Self>, now: Instant, epoch: Epoch, delay: Duration) -> Self {
+        match before {
+            Some(same) if same.epoch == epoch => same,
+            Some(before) if now.since(before.at) < before.wait(delay).saturating_mul(2) => {
+                Self { times: before.times.saturating_add(1), at: now, epoch }
+            }
+            _ => Self { times: 1, at: now, epoch },
+        }
+    }
+
+    /// For how long it has to have been eligible then, where that is so long otherwise.
+    fn wait(self, delay: Duration) -> Duration {
+        delay.saturating_mul(1 << self.times.saturating_sub(1).min(DOUBLED_MAX))
+    }
+}
+
 /// The directors that may own each group now, best first.
 type Fits<'a> = BTreeMap<&'a GroupName, Vec<NodeId>>;
 
@@ -188,6 +220,8 @@ pub struct Placement {
     unreached_since: BTreeMap<GroupName, Instant>,
     /// Since when each group without an owner could have had one.
     ownerless_since: BTreeMap<GroupName, Instant>,
+    /// The directors that failed as owners of a group.
+    setbacks: BTreeMap<(GroupName, NodeId), Setbacks>,
 }
 
 impl Placement {
@@ -227,12 +261,14 @@ impl Placement {
             | GrantReason::Transfer
             | GrantReason::Evacuated => false,
         };
-        let owner = view.state.grants.get(group).map(|grant| grant.owner);
-        if let Some(owner) = owner.filter(|_| failed)
-            && let Some(since) = self.eligible_since.get_mut(&(group.clone(), owner))
-        {
+        let Some(grant) = view.state.grants.get(group).filter(|_| failed) else { return };
+        let key = (group.clone(), grant.owner);
+        if let Some(since) = self.eligible_since.get_mut(&key) {
             *since = view.now;
         }
+        let before = self.setbacks.get(&key).copied();
+        let delay = proven_after(view, group);
+        self.setbacks.insert(key, Setbacks::after(before, view.now, grant.epoch, delay));
     }
 
     fn note_eligible(&mut self, view: PlacementView<'_>, fits: &Fits<'_>) {
@@ -245,6 +281,9 @@ impl Placement {
             }
         }
         self.eligible_since = eligible;
+        self.setbacks.retain(|(group, node), _| {
+            view.state.spec.groups.contains_key(group) && view.state.nodes.contains_key(node)
+        });
         let ownerless = |group: &GroupName| !view.state.grants.contains_key(group);
         self.ownerless_since.retain(|group, _| ownerless(group));
         for (&group, fit) in fits.iter().filter(|(group, _)| ownerless(group)) {
@@ -279,6 +318,7 @@ impl Placement {
         self.unreached_since.clear();
         self.eligible_since.clear();
         self.ownerless_since.clear();
+        self.setbacks.clear();
     }
 
     fn wanted(
@@ -356,10 +396,11 @@ impl Placement {
         (owner, fit): (NodeId, &[NodeId]),
     ) -> Option<NodeId> {
         let pairs = view.behind.get(group)?;
-        let delay = view.state.spec.groups.get(group)?.preempt_delay.max(PROVEN_AFTER);
+        let delay = proven_after(view, group);
         let proven = |&node: &NodeId| {
-            let since = self.eligible_since.get(&(group.clone(), node));
-            since.is_some_and(|&since| view.now.since(since) >= delay)
+            let key = (group.clone(), node);
+            let wait = self.setbacks.get(&key).map_or(delay, |setbacks| setbacks.wait(delay));
+            self.eligible_since.get(&key).is_some_and(|&since| view.now.since(since) >= wait)
         };
         let better = view.untroubled(fit).filter(|&node| {
             pairs.contains(&(owner, node))
@@ -387,6 +428,12 @@ impl Placement {
         let blind = settings.evacuate_on_disagreement && view.sees_more(owner, best, group);
         settings.preempt && preferred && long_enough && warm && !blind
     }
+}
+
+/// For how long a director has to have been eligible for a group that it gets for what it sees.
+fn proven_after(view: PlacementView<'_>, group: &GroupName) -> Duration {
+    let delay = view.state.spec.groups.get(group).map(|group| group.preempt_delay);
+    delay.unwrap_or_default().max(PROVEN_AFTER)
 }
 
 /// Whether the owner's daemon is another than the one that was granted the group: it never takes up

@@ -276,30 +276,54 @@ fn one_that_has_probed_nothing_yet_is_not_who_sees_more() {
 }
 
 /// It sees more, but takes no grant up: its disk hangs.
+/// The moves of this time, so many at the most, with when each was: the second director applies none.
+fn moved_without_the_second(
+    world: &mut World,
+    time: Duration,
+    most: usize,
+) -> Vec<(Instant, u64, GrantReason)> {
+    let (mut moves, end) = (Vec::new(), world.now + time);
+    while world.now < end && moves.len() < most {
+        world.run(R * 4);
+        let proposed = std::mem::take(&mut world.nodes.get_mut(&3).unwrap().proposed);
+        for grants in proposed {
+            let index = crate::id::LogIndex(world.state.applied.0 + 1);
+            moves.extend(grants.iter().map(|grant| (world.now, grant.owner.0, grant.reason)));
+            let at = crate::command::UnixMillis(0);
+            world.state.apply(index, &crate::command::Command::Grant { at, grants }).unwrap();
+            world.apply_on(&[1, 3]);
+            world.event(3, Event::Proposed);
+        }
+    }
+    moves
+}
+
+#[test]
+fn one_that_sees_more_and_takes_no_grant_up_gets_the_group_again_later_each_time() {
+    let mut world = all_see_all(&format!("{EVACUATES}\npreempt_delay = \"10s\""));
+    world.verdict(1, 11, down());
+    world.verdict(3, 11, down());
+    let moves = moved_without_the_second(&mut world, SECOND * 240, usize::MAX);
+    let to_second = moves.iter().filter(|(_, to, _)| *to == 2).map(|(at, ..)| *at);
+    let to_second: Vec<Instant> = to_second.collect();
+    let gaps = to_second.windows(2).map(|pair| pair[1].since(pair[0]).as_secs());
+    let gaps: Vec<u64> = gaps.collect();
+    // The commit, and the time until the silence is noticed, come on top.
+    assert!(gaps.len() >= 4 && gaps.len() <= 5, "{gaps:?}: {moves:?}");
+    for (gap, least) in gaps.iter().zip([10, 20, 40, 80]) {
+        assert!((least..least + 5).contains(gap), "{gaps:?}");
+    }
+}
+
 #[test]
 fn a_group_goes_back_to_one_that_sees_fewer_rather_than_to_nobody() {
     let mut world = all_see_all(EVACUATES);
     world.verdict(1, 11, down());
     world.verdict(3, 11, down());
-    let mut moves = Vec::new();
     let applied = world.state.clone();
-    for _ in 0..600 {
-        if moves.len() == 2 {
-            break;
-        }
-        world.run(R * 4);
-        let proposed = std::mem::take(&mut world.nodes.get_mut(&3).unwrap().proposed);
-        for grants in proposed {
-            let index = crate::id::LogIndex(world.state.applied.0 + 1);
-            moves.extend(grants.iter().map(|grant| (grant.owner.0, grant.reason)));
-            let at = crate::command::UnixMillis(0);
-            world.state.apply(index, &crate::command::Command::Grant { at, grants }).unwrap();
-            // The second applies nothing.
-            world.apply_on(&[1, 3]);
-            world.event(3, Event::Proposed);
-        }
-    }
+    let moves = moved_without_the_second(&mut world, SECOND * 120, 2);
     assert_eq!(applied.grants[&group("web")].owner, NodeId(1));
+    let moves: Vec<_> = moves.into_iter().map(|(_, to, why)| (to, why)).collect();
     assert_eq!(moves, [(2, GrantReason::Disagreement), (1, GrantReason::OwnerSilent)]);
     world.run(SECOND * 20);
     assert!(world.serves(1).contains(&vip(WEB)));
