@@ -425,6 +425,25 @@ mod tests {
     }
 
     #[test]
+    fn a_check_each_50_ms_has_a_dead_real_server_down_after_its_fall_and_one_time_out_each() {
+        let check = check("interval = \"50ms\", timeout = \"50ms\", retry = 0, rise = 2, fall = 3");
+        let ms = |ms: u64| Instant(ms * 1_000_000);
+        let mut probe = Probe::new(Arc::clone(&check));
+        assert_eq!(probe.finished(ms(0), ms(0), Outcome::Passed).1, None);
+        let (mut next, up) = probe.finished(ms(50), ms(50), Outcome::Passed);
+        assert_eq!(up, Some(Verdict::Up));
+        // It dies as soon as it has answered, and says nothing: each try takes its time-out.
+        let (died, mut down) = (ms(50), None);
+        while down.is_none() {
+            let noticed = next + check.timeout;
+            (next, down) = probe.finished(next, noticed, refused());
+            assert!(noticed.since(died) <= longest_verdict(&check), "{down:?}");
+            assert_eq!(down.is_some(), noticed == ms(250), "three times 50 ms, and the one before");
+        }
+        assert_eq!(longest_verdict(&check), Duration::from_millis(200));
+    }
+
+    #[test]
     fn first_probes_are_spread_over_the_warm_up() {
         let check = check("interval = \"6s\"");
         let delay = |n: u8| {

@@ -134,7 +134,8 @@ const TYPES_FOREIGN: [(&str, &str); 9] = [
     ("MISC_CHECK", "exec"),
     ("FILE_CHECK", "file"),
 ];
-const TYPES_LATER: [&str; 1] = ["bfd"];
+/// What finds out whether there is a path, by Keepalived's name and in the manner of ours.
+const BFD: [&str; 2] = ["BFD_CHECK", "bfd"];
 
 impl Type {
     fn word(self) -> &'static str {
@@ -307,10 +308,11 @@ fn origin(table: &Table<'_>, to: Option<IpAddr>, out: &mut Diagnostics) -> Optio
 }
 
 fn kind_of(name: &Field<'_>, out: &mut Diagnostics) -> Option<Type> {
-    if let Some(later) = name.peek().and_then(|text| TYPES_LATER.iter().find(|t| **t == text)) {
-        let problem = name
-            .problem(format!("this version of Quorate does not have checks of type {later:?} yet"));
-        out.push(problem.help("type = \"tcp\" is there"));
+    if let Some(bfd) = name.peek().filter(|text| BFD.contains(text)) {
+        let problem = name.problem(format!(
+            "there are no checks of type {bfd:?}: a quick probe finds out as soon, and of the program too"
+        ));
+        out.push(problem.help("type = \"tcp\", interval = \"50ms\", timeout = \"50ms\", fall = 3"));
         return None;
     }
     name.choice("type of check", &TYPES, &TYPES_FOREIGN, out)

@@ -11,7 +11,7 @@ check = { }
 => 5:9: service.web.check.type: "type" is missing (type = "tcp")
 
 check = { type = "bfd" }
-=> 5:18: service.web.check.type: this version of Quorate does not have checks of type "bfd" yet (type = "tcp" is there)
+=> 5:18: service.web.check.type: there are no checks of type "bfd": a quick probe finds out as soon, and of the program too (type = "tcp", interval = "50ms", timeout = "50ms", fall = 3)
 
 check = { type = "grpc", service = "a b" }
 => 5:36: service.web.check.service: the name of a service has 1 to 4095 visible ASCII characters
