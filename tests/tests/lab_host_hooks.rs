@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -214,4 +214,78 @@ fn only_the_owner_runs_a_hook_once_and_all_are_told_the_same() {
         read.iter().any(|e| e["event"] == "owner_changed" && e["previous_owner"] == "d1"),
         "{read:#?}"
     );
+}
+
+/// A FIFO that a test reads as far as it was written.
+struct Fifo {
+    file: fs::File,
+    text: String,
+}
+
+impl Fifo {
+    /// Whoever opens it so waits for no writer, and is a reader from now on.
+    fn open(path: &Path) -> Self {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).unwrap();
+        Self { file, text: String::new() }
+    }
+
+    fn events(&mut self) -> Vec<Value> {
+        let mut bytes = Vec::new();
+        // With nothing in it, it is at its end, or would have to wait.
+        let _ = self.file.read_to_end(&mut bytes);
+        self.text += std::str::from_utf8(&bytes).unwrap();
+        let whole = self.text.rfind('\n').map_or("", |end| &self.text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[test]
+fn the_fifo_says_what_events_say_and_a_restart_leaves_an_unknown_number_behind() {
+    let mut deployment = Deployment::of_three("lab_host_hooks_fifo", "lan", 1).unwrap();
+    let before = Followed::of(&deployment, "d3");
+    deployment.quorate_ok("d1", &["pause"]).unwrap();
+    let paused = before.wait_for("cluster_paused", |event| event["node"] == "d3");
+    deployment.quorate_ok("d1", &["resume"]).unwrap();
+    drop(before);
+
+    let folder = deployment.folder_of("d3").unwrap().to_owned();
+    let (config, path) = (folder.join("node.toml"), folder.join("events"));
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("events_fifo = {path:?}\n{text}")).unwrap();
+    deployment.terminate("d3").unwrap();
+    deployment.start("d3").unwrap();
+    deployment.quorate_ok("d3", &["status", "--wait=60s"]).unwrap();
+    // Who goes on where the daemon before was is told that there is a gap, and no number.
+    let after = paused["sequence"].to_string();
+    let told = deployment.quorate_ok("d3", &["events", "--after", &after, "-o", "json"]).unwrap();
+    let first: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    assert_eq!((first["event"].as_str(), &first["lost"]), (Some("events_lost"), &Value::Null));
+    assert!(
+        first["reason"].as_str().unwrap().starts_with("the daemon was started again"),
+        "{first}"
+    );
+
+    let mut fifo = Fifo::open(&path);
+    let followed = Followed::of(&deployment, "d3");
+    deployment.quorate_ok("d1", &["pause"]).unwrap();
+    let again = followed.wait_for("cluster_paused", |event| event["node"] == "d3");
+    wait_for(&deployment, "the FIFO says the same", || fifo.events().contains(&again));
+    let kinds = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert!(kinds == 0o640 || kinds == 0o600, "{kinds:o}");
+    // Without a reader nothing waits, and the next one is told what it missed.
+    drop(fifo);
+    deployment.quorate_ok("d1", &["resume"]).unwrap();
+    followed.wait_for("cluster_resumed", |event| event["node"] == "d3");
+    let mut fifo = Fifo::open(&path);
+    deployment.quorate_ok("d1", &["pause"]).unwrap();
+    let third = followed.wait_for("cluster_paused", |event| event["sequence"] != again["sequence"]);
+    let mut events = Vec::new();
+    wait_for(&deployment, "the FIFO goes on", || {
+        events = fifo.events();
+        events.contains(&third)
+    });
+    assert_eq!(events[0]["event"], "events_lost", "{events:#?}");
+    assert!(events[0]["lost"].as_u64().is_some_and(|lost| lost >= 1), "{events:#?}");
+    assert!(!events.iter().any(|event| event["event"] == "cluster_resumed"), "{events:#?}");
 }

@@ -89,6 +89,8 @@ pub(crate) struct Journal {
 struct Ring {
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
+    /// The first sequence of this daemon.
+    began: u64,
     next: u64,
 }
 
@@ -106,7 +108,7 @@ impl Journal {
     }
 
     fn new(first: u64) -> Self {
-        let ring = Ring { entries: VecDeque::new(), bytes: 0, next: first };
+        let ring = Ring { entries: VecDeque::new(), bytes: 0, began: first, next: first };
         let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
         Self { ring: Arc::new(Mutex::new(ring)), next: watch::Sender::new(first), clients }
     }
@@ -190,6 +192,8 @@ pub(crate) struct Reader {
 pub(crate) struct Taken {
     /// How many events have left the ring before it came to them.
     pub(crate) missed: u64,
+    /// Whether others are missing too, nobody knows how many: of a daemon before this one.
+    pub(crate) earlier: bool,
     /// What follows them.
     pub(crate) entries: Vec<Arc<Entry>>,
 }
@@ -198,15 +202,14 @@ impl Reader {
     /// What comes next, at most so many. Waits for nothing.
     pub(crate) fn take(&mut self, most: usize) -> Taken {
         let next = self.next;
-        let taken = self.journal.with(|ring| {
+        self.journal.with(|ring| {
             let first = ring.first();
-            let missed = first.saturating_sub(next);
+            let missed = first.saturating_sub(next.max(ring.began));
             let skip = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-            let entries = ring.entries.iter().skip(skip).take(most).cloned().collect();
-            Taken { missed, entries }
-        });
-        self.next += taken.missed + u64::try_from(taken.entries.len()).unwrap_or(u64::MAX);
-        taken
+            let entries: Vec<_> = ring.entries.iter().skip(skip).take(most).cloned().collect();
+            self.next = next.max(first) + u64::try_from(entries.len()).unwrap_or(u64::MAX);
+            Taken { missed, earlier: next < ring.began, entries }
+        })
     }
 
     /// The sequence of what it takes next.
@@ -268,6 +271,13 @@ pub(crate) fn missing(node: &str, lost: u64) -> Event {
     let reason = "more happened than could be kept or taken".to_owned();
     let occurrence = Occurrence::new(Kind::EventsLost, reason);
     Event { lost: Some(lost), ..event(node, &occurrence) }
+}
+
+/// The event that others are missing which a daemon before this one told.
+pub(crate) fn missing_earlier(node: &str) -> Event {
+    let reason =
+        "the daemon was started again: what it told before, and how much, is only in its log";
+    event(node, &Occurrence::new(Kind::EventsLost, reason.to_owned()))
 }
 
 fn event(node: &str, occurrence: &Occurrence) -> Event {

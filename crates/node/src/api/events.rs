@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::error::{Kind, error};
 use crate::clock;
-use crate::journal::{Journal, Reader, missing};
+use crate::journal::{Journal, Reader, missing, missing_earlier};
 
 /// Events that are taken at a time.
 const TAKEN_MAX: usize = 64;
@@ -65,7 +65,7 @@ async fn next(mut at: Following) -> Option<(Result<Event, Status>, Following)> {
             return Some((Ok(event), at));
         }
         let taken = at.reader.take(TAKEN_MAX);
-        if taken.entries.is_empty() && taken.missed == 0 {
+        if taken.entries.is_empty() && taken.missed == 0 && !taken.earlier {
             if !at.follow || !at.reader.wait().await {
                 return None;
             }
@@ -75,6 +75,9 @@ async fn next(mut at: Following) -> Option<(Result<Event, Status>, Following)> {
         at.taken = wanted.map(|entry| entry.event.clone()).collect();
         if taken.missed > 0 {
             at.taken.push(missing(&at.node, taken.missed));
+        }
+        if taken.earlier {
+            at.taken.push(missing_earlier(&at.node));
         }
     }
 }
@@ -129,6 +132,19 @@ mod tests {
         assert_eq!(first.kind, "events_lost");
         assert!(first.lost.unwrap() >= 2_000, "{first:?}");
         assert_eq!(slow.next().await.unwrap().unwrap().kind, "cluster_paused");
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_where_another_daemon_was_is_told_that_nobody_knows_how_much_it_missed() {
+        let (journal, teller) = Journal::start("lb1");
+        let after = journal.reader().place() - 1_000;
+        let request = EventsRequest { after: Some(after), follow: true, ..Default::default() };
+        let mut stream = stream(&journal, "lb1", &request).unwrap();
+        let lost = stream.next().await.unwrap().unwrap();
+        assert_eq!((lost.kind.as_str(), lost.lost), ("events_lost", None));
+        assert!(lost.reason.starts_with("the daemon was started again"), "{lost:?}");
+        tell(&teller, 2);
+        assert_eq!(kinds(&mut stream, 2).await, ["cluster_paused"; 2], "it is told once");
     }
 
     #[tokio::test]
