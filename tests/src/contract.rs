@@ -11,6 +11,7 @@
 )]
 
 mod addresses;
+mod routing;
 mod rules;
 mod services;
 mod sync;
@@ -27,9 +28,11 @@ use quorate_model::kernel::{
     ServiceSettings,
 };
 use quorate_model::plan::Action;
+use quorate_model::routing::RoutingEntry;
 use quorate_model::spec::{Forward, Persistence, Protocol, Scheduler};
 
 pub use addresses::ADDRESSES;
+pub use routing::ROUTING;
 pub use rules::RULES;
 pub use services::SERVICES;
 pub use sync::SYNC;
@@ -58,6 +61,15 @@ pub trait Environment {
 
     /// Adds to Quorate's table of the packet filter what is not Quorate's.
     fn spoil_rules(&mut self);
+
+    /// Adds a route or policy rule as another program would.
+    fn add_foreign_routing(&mut self, entry: &RoutingEntry);
+
+    /// Whether such a route or policy rule stands, whoever added it.
+    fn has_routing(&self, entry: &RoutingEntry) -> bool;
+
+    /// Takes a route or policy rule away by hand, whoever added it.
+    fn take_routing(&mut self, entry: &RoutingEntry);
 
     /// Schedulers that this kernel has no module for.
     fn missing_schedulers(&self) -> BTreeSet<Scheduler>;
@@ -92,11 +104,14 @@ pub fn run(
     }
 }
 
-/// Removes every service, and every address of the device that a rule may have put there.
+/// Removes every service, every route and policy rule of ours, and every address of the device that a rule may have put there.
 fn clear(dataplane: &mut dyn Dataplane, environment: &mut dyn Environment) {
     if let Ok(services) = dataplane.observe_services() {
         let actions: Vec<Action> = services.into_keys().map(Action::DeleteService).collect();
         assert_eq!(dataplane.apply(&actions), []);
+    }
+    for entry in dataplane.observe_routing().unwrap().iter().rev() {
+        assert_eq!(dataplane.remove_routing(entry), Ok(()));
     }
     for address in dataplane.observe_addresses(&[environment.device()]).unwrap().into_keys() {
         if is_rules_own(&address) {

@@ -14,8 +14,9 @@ use quorate_dataplane::{DeviceState, MacAddress};
 use quorate_model::claim::Question;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, ObservedService, ServiceKey};
+use quorate_model::routing::RoutingEntry;
 use quorate_model::spec::Scheduler;
-use quorate_tests::contract::{self, ADDRESSES, Environment, RULES, Rule, SERVICES, SYNC};
+use quorate_tests::contract::{self, ADDRESSES, Environment, ROUTING, RULES, Rule, SERVICES, SYNC};
 
 struct World(FakeKernel);
 
@@ -61,6 +62,18 @@ impl Environment for World {
         self.0.spoil_rules();
     }
 
+    fn add_foreign_routing(&mut self, entry: &RoutingEntry) {
+        self.0.put_foreign_routing(entry);
+    }
+
+    fn has_routing(&self, entry: &RoutingEntry) -> bool {
+        self.0.routing().contains(entry) || self.0.foreign_routing().contains(entry)
+    }
+
+    fn take_routing(&mut self, entry: &RoutingEntry) {
+        self.0.take_routing_by_hand(entry);
+    }
+
     fn missing_schedulers(&self) -> BTreeSet<Scheduler> {
         [Scheduler::named("twos").unwrap()].into()
     }
@@ -89,6 +102,11 @@ fn the_fake_keeps_the_rules_of_services() {
 #[test]
 fn the_fake_keeps_the_rules_of_the_packet_filter() {
     run(RULES);
+}
+
+#[test]
+fn the_fake_keeps_the_rules_of_routes() {
+    run(ROUTING);
 }
 
 #[test]

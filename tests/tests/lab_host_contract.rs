@@ -13,13 +13,24 @@ use std::time::Duration;
 use quorate_dataplane::linux::Linux;
 use quorate_dataplane::{Dataplane, DataplaneError, DeviceState, IpvsProblem};
 use quorate_model::kernel::DeviceAddress;
-use quorate_tests::contract::{self, ADDRESSES, Environment, LinuxWorld, RULES};
+use quorate_tests::contract::{self, ADDRESSES, Environment, LinuxWorld, ROUTING, RULES};
 use quorate_tests::lab::clock::Deadline;
 use quorate_tests::lab::namespace::Namespace;
 use quorate_tests::lab::network::INTERFACE;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn linux_keeps_the_rules_of_routes() {
+    let mut world = LinuxWorld::new();
+    let director = Namespace::open(world.director().name()).unwrap();
+    let work = || {
+        let mut linux = Linux::new().unwrap();
+        contract::run(ROUTING, &mut linux, &mut world, |rule| println!("{rule}"));
+    };
+    director.enter(work).unwrap();
+}
 
 #[test]
 fn linux_keeps_the_rules_of_addresses_and_of_the_packet_filter() {

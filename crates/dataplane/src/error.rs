@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{ConnectionTimeouts, DeviceAddress};
 use quorate_model::plan::Action;
+use quorate_model::routing::RoutingEntry;
 use quorate_model::spec::{Engine, Scheduler};
 use quorate_model::sync::{SyncRole, SyncSettings};
 
@@ -76,6 +77,12 @@ pub enum Operation {
     AddAddress(DeviceAddress),
     /// Removing an address.
     RemoveAddress(DeviceAddress),
+    /// Reading Quorate's routes and policy rules.
+    ObserveRouting,
+    /// Adding a route or policy rule.
+    AddRouting(Box<RoutingEntry>),
+    /// Removing a route or policy rule.
+    RemoveRouting(Box<RoutingEntry>),
     /// Announcing an address.
     Announce(DeviceName, IpAddr),
     /// Asking the neighbours of a device who has an address.
@@ -126,6 +133,9 @@ impl fmt::Display for Operation {
             Self::RemoveAddress(DeviceAddress { device, net }) => {
                 write!(f, "remove address {net} from {device}")
             }
+            Self::ObserveRouting => f.write_str("read the routes and policy rules"),
+            Self::AddRouting(entry) => write!(f, "add {entry}"),
+            Self::RemoveRouting(entry) => write!(f, "remove {entry}"),
             Self::Announce(device, address) => write!(f, "announce {address} on {device}"),
             Self::Ask(device) => write!(f, "ask who has the VIPs on {device}"),
             Self::ReadSysctl(path) => write!(f, "read {}", path.display()),
@@ -206,6 +216,15 @@ pub enum DataplaneError {
         doing: Operation,
         /// The device that is missing.
         device: DeviceName,
+    },
+    /// Another route, of another program or with other values, has its place.
+    #[error(
+        "cannot {doing}: another one has its place; see `ip route show table all` and `ip rule`: give it another \
+         metric or table (or priority, of a rule), or remove the other one"
+    )]
+    Taken {
+        /// What was tried.
+        doing: Operation,
     },
     /// What was to be changed is gone.
     #[error(

@@ -21,6 +21,7 @@ use quorate_model::kernel::{
     ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices, PacketRules,
 };
 use quorate_model::plan::Action;
+use quorate_model::routing::{Routing, RoutingEntry};
 use quorate_model::sync::{SyncDaemons, SyncStep};
 
 use crate::fence::{FenceError, Slot};
@@ -166,6 +167,27 @@ pub trait Dataplane: Send {
         let failed = self.remove_addresses(std::slice::from_ref(address));
         failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
+
+    /// The routes and policy rules that carry Quorate's mark ([`quorate_model::routing::PROTOCOL`]), on any device. One
+    /// that somebody gave what Quorate can't express is not among them.
+    ///
+    /// # Errors
+    /// Where they can't be read in full.
+    fn observe_routing(&mut self) -> Result<Routing, DataplaneError>;
+
+    /// Adds a route or policy rule with Quorate's mark. One that stands already with it, and is equal, is success.
+    ///
+    /// # Errors
+    /// Where it does not stand afterwards: another one has its place ([`DataplaneError::Taken`]), its device is
+    /// missing or down, or its source is no address of this host.
+    fn add_routing(&mut self, entry: &RoutingEntry) -> Result<(), DataplaneError>;
+
+    /// Removes a route or policy rule that carries Quorate's mark. One that isn't there, or carries another mark, is
+    /// removed already.
+    ///
+    /// # Errors
+    /// Where it may still stand.
+    fn remove_routing(&mut self, entry: &RoutingEntry) -> Result<(), DataplaneError>;
 
     /// Arms the fence (design §4) on every device but lo, with these VIPs in it, closed; what an
     /// earlier process left there is taken off afterwards. `vips` are all that may stand on this host.

@@ -33,10 +33,23 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// Opens one in the calling thread's network namespace. No right is needed.
     pub(crate) fn open() -> io::Result<Self> {
+        Self::with(rtnetlink::new_connection)
+    }
+
+    /// One by which the kernel dumps only what a request names (NETLINK_GET_STRICT_CHK), and refuses requests
+    /// that name what it does not know.
+    pub(crate) fn open_strict() -> io::Result<Self> {
+        Self::with(rtnetlink::new_connection_with_strict_check)
+    }
+
+    fn with<S, M>(connect: impl FnOnce() -> io::Result<(S, Handle, M)>) -> io::Result<Self>
+    where
+        S: Future<Output = ()> + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (connection, handle, _no_groups) = {
             let _context = runtime.enter();
-            rtnetlink::new_connection()?
+            connect()?
         };
         let driver = runtime.spawn(connection);
         Ok(Self { runtime: Some(runtime), handle, driver })

@@ -1,4 +1,4 @@
-//! Word from the kernel that devices, addresses, qdiscs or filters changed (rtnetlink(7)), or nftables. It says
+//! Word from the kernel that devices, addresses, policy rules, qdiscs or filters changed (rtnetlink(7)), or nftables. It says
 //! that something changed, not what: whoever is woken looks for himself. Tests: below, and
 //! tests/tests/lab_host_fence.rs.
 
@@ -11,8 +11,10 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-/// RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR (linux/rtnetlink.h), as bits.
-const GROUPS: u32 = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 8;
+/// RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_RULE
+/// (linux/rtnetlink.h), as bits. Not routes: beside a routing daemon they change all the time, and whoever keeps some
+/// looks at them twice a second.
+const GROUPS: u32 = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8 | 1 << 18;
 /// Of one datagram no more than this is read: its content does not matter.
 const READ: usize = 64;
 /// Datagrams that are taken at a time; more only make the next wait short.

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod probe;
 pub mod reach;
 pub mod reply;
+pub mod routing;
 pub mod silence;
 pub mod slow_start;
 pub mod space;

@@ -1,6 +1,6 @@
 //! `quorated purge`: all that is ours goes out of the kernel, for package removal and the way back.
 //!
-//! The addresses first, then the services, and the fence's filters last: as long as one of our
+//! Routes and rules first, the addresses, then the services, and the fence's filters last: as long as one of our
 //! addresses stands, its fence does. The data directory stays. Doing it again changes nothing.
 //! Tests: `reconcile/tests/purge.rs`, tests/tests/lab_host_release.rs.
 
@@ -103,11 +103,14 @@ pub fn purge(config: &NodeConfig, out: &mut dyn Write) -> Result<(), PurgeError>
     if !left.is_empty() {
         return Err(PurgeError::Left(left));
     }
-    writeln!(out, "no VIP, service or fence of Quorate is in the kernel")?;
+    writeln!(out, "no VIP, route, service or fence of Quorate is in the kernel")?;
     Ok(())
 }
 
 fn say(done: &Purged, out: &mut dyn Write) -> io::Result<()> {
+    for entry in &done.routing {
+        writeln!(out, "removed {entry}")?;
+    }
     for address in &done.addresses {
         writeln!(out, "removed VIP {} from {}", address.net, address.device)?;
     }

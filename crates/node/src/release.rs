@@ -37,7 +37,9 @@ use crate::peer::directory::PeerDirectory;
 use crate::peer::tls;
 use crate::raft::status::RaftStatus;
 use crate::raft::store::lock::{DataDirectory, LockError};
-use crate::reconcile::{LeftOverError, ListError, listed_addresses, recall, standing};
+use crate::reconcile::{
+    LeftOverError, ListError, listed_addresses, recall, remove_routing, standing,
+};
 use holding::Holding;
 pub use holding::HoldingError;
 
@@ -123,15 +125,26 @@ pub(crate) fn close(
     let listed = recall(dataplane, data_dir)?;
     let standing = standing(dataplane, &listed)?;
     if standing.is_empty() && held.is_none() {
-        return Ok(());
+        return give_up_routing(dataplane, data_dir);
     }
     let mut vips: BTreeSet<IpAddr> = listed.iter().map(|vip| vip.net.addr()).collect();
     vips.extend(held.iter().flat_map(|holding| &holding.addresses));
     // It goes over the old one, which may be open, and stays when this process ends.
     dataplane.arm_fence(&vips.into_iter().collect::<Vec<_>>())?;
+    give_up_routing(dataplane, data_dir)?;
     for address in standing {
         dataplane.remove_address(&address).map_err(ReleaseError::Stays)?;
         info!(device = %address.device, address = %address.net, "a dead daemon's VIP closed");
+    }
+    Ok(())
+}
+
+/// Removes the routes and policy rules of a dead daemon. One that stays keeps nobody from being told: it is no address
+/// that two could answer for, and the next daemon tries again.
+fn give_up_routing(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<(), ReleaseError> {
+    let (_, stay) = remove_routing(dataplane, data_dir)?;
+    for (_, error) in stay {
+        warn!(%error, "a dead daemon's route or rule stays");
     }
     Ok(())
 }

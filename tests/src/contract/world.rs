@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, MacAddress, ServiceKey};
+use quorate_model::routing::{RouteScope, RoutingEntry, RuleAction};
 use quorate_model::spec::{Protocol, SCHEDULERS, Scheduler};
 
 use super::Environment;
@@ -124,6 +125,20 @@ impl Environment for LinuxWorld {
         self.director_does("nft add rule inet quorate prerouting counter accept");
     }
 
+    fn add_foreign_routing(&mut self, entry: &RoutingEntry) {
+        self.director_does(&ip(entry, "add"));
+    }
+
+    fn has_routing(&self, entry: &RoutingEntry) -> bool {
+        let shown = self.director_does(&ip(entry, "show"));
+        // ip-rule(8) shows the rules of a priority whatever else they are.
+        !shown.trim().is_empty()
+    }
+
+    fn take_routing(&mut self, entry: &RoutingEntry) {
+        self.director_does(&ip(entry, "del"));
+    }
+
     fn missing_schedulers(&self) -> BTreeSet<Scheduler> {
         let missing = |name: &&&str| {
             let mut modprobe = Command::new("modprobe");
@@ -138,4 +153,53 @@ impl Environment for LinuxWorld {
         // Only the kernel's clock ends a lifetime.
         std::thread::sleep(time);
     }
+}
+
+/// The command of ip(8) that adds a route or rule as another program, shows it, or deletes it.
+fn ip(entry: &RoutingEntry, verb: &str) -> String {
+    let mut words = Vec::new();
+    let family = |is_ipv4: bool| if is_ipv4 { "-4" } else { "-6" };
+    match entry {
+        RoutingEntry::Route(route) => {
+            words.push(format!("ip {} route {verb}", family(route.to.addr().is_ipv4())));
+            let (to, kind) = (route.to, route.kind);
+            words.push(if verb == "show" { format!("{to}") } else { format!("{kind} {to}") });
+            words.extend(
+                route.interface.iter().filter(|_| verb != "show").map(|d| format!("dev {d}")),
+            );
+            words.push(format!("table {}", route.table));
+            if route.metric > 0 {
+                words.push(format!("metric {}", route.metric));
+            }
+            if verb == "add" {
+                words.extend(route.mtu.map(|mtu| format!("mtu {mtu}")));
+                words.push(match (route.scope, route.to.addr().is_ipv4()) {
+                    (RouteScope::Link, true) => "scope link".to_owned(),
+                    (RouteScope::Host, true) => "scope host".to_owned(),
+                    (RouteScope::Global, true) => "scope global".to_owned(),
+                    (_, false) => String::new(),
+                });
+            }
+        }
+        RoutingEntry::Rule(rule) => {
+            let family = family(rule.family == quorate_model::kernel::Family::V4);
+            let not = if rule.not && verb != "show" { "not " } else { "" };
+            words.push(format!("ip {family} rule {verb} {not}pref {}", rule.priority));
+            if verb == "show" {
+                return words.join(" ");
+            }
+            words.extend(rule.from.map(|from| format!("from {from}")));
+            words.extend(rule.to.map(|to| format!("to {to}")));
+            words.extend(rule.mark.map(|(mark, mask)| format!("fwmark {mark}/{mask}")));
+            words.extend(rule.incoming.iter().map(|device| format!("iif {device}")));
+            words.extend(rule.outgoing.iter().map(|device| format!("oif {device}")));
+            words.push(match rule.action {
+                RuleAction::Lookup(table) => format!("lookup {table}"),
+                RuleAction::Blackhole => "blackhole".to_owned(),
+                RuleAction::Unreachable => "unreachable".to_owned(),
+                RuleAction::Prohibit => "prohibit".to_owned(),
+            });
+        }
+    }
+    words.join(" ")
 }

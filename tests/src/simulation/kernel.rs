@@ -80,6 +80,7 @@ impl Kernel {
             devices: BTreeMap::from([(device.clone(), condition)]),
             unfenced: None,
             strange: BTreeMap::new(),
+            routing: BTreeMap::new(),
         }
     }
 }

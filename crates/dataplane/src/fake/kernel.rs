@@ -15,6 +15,7 @@ use quorate_model::plan::Action;
 use quorate_model::spec::{Forward, Scheduler};
 use quorate_model::sync::{SyncDaemons, SyncSettings, SyncStep};
 
+use super::routing::Held;
 use super::{Announcement, Call};
 use crate::error::{DataplaneError, Errno, Operation};
 use crate::fence::{FenceError, Slot};
@@ -45,6 +46,7 @@ pub(super) struct Kernel {
     now: Duration,
     devices: BTreeMap<DeviceName, DeviceState>,
     addresses: BTreeMap<DeviceAddress, Address>,
+    pub(super) routing: Held,
     /// What hosts on the networks of the devices have.
     pub(super) neighbours: BTreeMap<Question, MacAddress>,
     sysctls: BTreeMap<Vec<String>, String>,
@@ -254,13 +256,16 @@ impl Kernel {
         match state {
             DeviceState::Missing => {
                 self.devices.remove(device);
-                self.addresses.retain(|address, _| address.device != *device);
+                self.routing.device_lost(device);
+                self.lose_addresses(|address, _| address.device == *device);
                 return;
             }
             DeviceState::Down => {
+                self.routing.device_lost(device);
                 // Without keep_addr_on_down, IPv6 addresses go with the device.
-                self.addresses
-                    .retain(|address, _| address.device != *device || address.net.addr().is_ipv4());
+                self.lose_addresses(|address, _| {
+                    address.device == *device && address.net.addr().is_ipv6()
+                });
             }
             DeviceState::Up { .. } => {}
         }
@@ -282,7 +287,21 @@ impl Kernel {
     }
 
     pub(super) fn remove_address(&mut self, address: &DeviceAddress) {
-        self.addresses.remove(address);
+        self.lose_addresses(|other, _| other == address);
+    }
+
+    /// Addresses go, and with each the routes that are to send from it.
+    fn lose_addresses(&mut self, lost: impl Fn(&DeviceAddress, &Address) -> bool) {
+        let gone: Vec<DeviceAddress> = self
+            .addresses
+            .iter()
+            .filter(|(address, facts)| lost(address, facts))
+            .map(|(address, _)| address.clone())
+            .collect();
+        for address in gone {
+            self.addresses.remove(&address);
+            self.routing.address_lost(address.net.addr());
+        }
     }
 
     pub(super) fn observed_addresses(&self, of: impl Fn(&DeviceName) -> bool) -> ObservedAddresses {
@@ -302,7 +321,7 @@ impl Kernel {
     pub(super) fn advance(&mut self, by: Duration) {
         self.now += by;
         let now = self.now;
-        self.addresses.retain(|_, address| address.until.is_none_or(|until| until > now));
+        self.lose_addresses(|_, address| address.until.is_some_and(|until| until <= now));
     }
 
     pub(super) fn announce(&mut self, device: &DeviceName, address: IpAddr) {

@@ -17,6 +17,7 @@ use quorate_model::kernel::{
     PacketRules, ServiceKey,
 };
 use quorate_model::plan::Action;
+use quorate_model::routing::{Routing, RoutingEntry};
 use quorate_model::spec::Scheduler;
 use quorate_model::sync::{SyncDaemons, SyncStep};
 
@@ -30,6 +31,7 @@ use crate::{
 };
 
 mod kernel;
+mod routing;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +50,12 @@ pub enum Call {
     AddAddress,
     /// One address of [`Dataplane::remove_addresses`].
     RemoveAddress,
+    /// [`Dataplane::observe_routing`].
+    ObserveRouting,
+    /// [`Dataplane::add_routing`].
+    AddRouting,
+    /// [`Dataplane::remove_routing`].
+    RemoveRouting,
     /// [`Dataplane::announce`].
     Announce,
     /// One question of [`Dataplane::ask`].
@@ -159,6 +167,30 @@ impl FakeKernel {
     /// Adds an address for ever, as another program would: without Quorate's mark.
     pub fn put_foreign_address(&self, address: &DeviceAddress) {
         self.kernel().put_address(address, None, Mark::Foreign);
+    }
+
+    /// Adds a route or policy rule as another program would: without Quorate's mark.
+    pub fn put_foreign_routing(&self, entry: &RoutingEntry) {
+        self.kernel().routing.put(entry, Mark::Foreign);
+    }
+
+    /// Takes a route or policy rule away by hand, whoever added it.
+    pub fn take_routing_by_hand(&self, entry: &RoutingEntry) {
+        let mut kernel = self.kernel();
+        kernel.routing.take(entry, Mark::Ours);
+        kernel.routing.take(entry, Mark::Foreign);
+    }
+
+    /// Quorate's routes and policy rules.
+    #[must_use]
+    pub fn routing(&self) -> Routing {
+        self.kernel().routing.marked(Mark::Ours)
+    }
+
+    /// Those of other programs.
+    #[must_use]
+    pub fn foreign_routing(&self) -> Routing {
+        self.kernel().routing.marked(Mark::Foreign)
     }
 
     /// Makes the fence not stand, for this reason, or stand again. Whoever asks is told at the next
@@ -336,6 +368,18 @@ impl Dataplane for Fake {
             kernel.remove_address(address);
             Ok(())
         })
+    }
+
+    fn observe_routing(&mut self) -> Result<Routing, DataplaneError> {
+        self.routing()
+    }
+
+    fn add_routing(&mut self, entry: &RoutingEntry) -> Result<(), DataplaneError> {
+        self.put_routing(entry)
+    }
+
+    fn remove_routing(&mut self, entry: &RoutingEntry) -> Result<(), DataplaneError> {
+        self.take_routing(entry)
     }
 
     fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError> {

@@ -15,10 +15,12 @@ use quorate_model::kernel::{
     ConnectionTimeouts, DeviceAddress, DeviceAddresses, ObservedServices, PacketRules,
 };
 use quorate_model::plan::Action;
+use quorate_model::routing::{Routing, RoutingEntry};
 use quorate_model::sync::{SyncDaemons, SyncStep};
 
 use self::ipvs::Ipvs;
 use self::route::Route;
+use self::routing::Routes;
 use crate::error::{DataplaneError, Errno, Operation};
 use crate::fence::{self, Fence, FenceError, Slot};
 use crate::sysctl::{self, Proc};
@@ -35,6 +37,7 @@ mod neighbour;
 mod nft;
 pub mod path;
 mod route;
+mod routing;
 mod rules;
 
 /// The real kernel. Each instance has sockets of its own, so that one thread can program services
@@ -43,6 +46,8 @@ mod rules;
 pub struct Linux {
     ipvs: Ipvs,
     route: Route,
+    /// Opened when it is first needed: few groups have routes.
+    routes: Option<Routes>,
     /// Opened at the first announcement, since it needs CAP_NET_RAW.
     packets: Option<OwnedFd>,
     fence: Option<Fence>,
@@ -63,6 +68,7 @@ impl Linux {
         Ok(Self {
             ipvs: Ipvs::open().map_err(fail)?,
             route: Route::open().map_err(fail)?,
+            routes: None,
             packets: None,
             fence: None,
         })
@@ -75,6 +81,17 @@ impl Linux {
                 .map_err(|error| DataplaneError::from_io(Operation::OpenSocket, &error))?;
         }
         Ok(&self.route)
+    }
+
+    /// The connection for routes and policy rules, and that for devices.
+    fn routing(&mut self) -> Result<(&Routes, &Route), DataplaneError> {
+        let fail = |error| DataplaneError::from_io(Operation::OpenSocket, &error);
+        self.route()?;
+        let routes = match self.routes.take().filter(|routes| !routes.is_broken()) {
+            Some(routes) => routes,
+            None => Routes::open().map_err(fail)?,
+        };
+        Ok((self.routes.insert(routes), &self.route))
     }
 
     /// Sets a device up or down; whether it had to.
@@ -227,6 +244,21 @@ impl Dataplane for Linux {
             Ok(route) => route.remove_addresses(addresses),
             Err(error) => addresses.iter().map(|a| (a.clone(), error.clone())).collect(),
         }
+    }
+
+    fn observe_routing(&mut self) -> Result<Routing, DataplaneError> {
+        let (routes, links) = self.routing()?;
+        routes.observe(links)
+    }
+
+    fn add_routing(&mut self, entry: &RoutingEntry) -> Result<(), DataplaneError> {
+        let (routes, links) = self.routing()?;
+        routes.add(links, entry)
+    }
+
+    fn remove_routing(&mut self, entry: &RoutingEntry) -> Result<(), DataplaneError> {
+        let (routes, links) = self.routing()?;
+        routes.remove(links, entry)
     }
 
     fn arm_fence(&mut self, vips: &[IpAddr]) -> Result<(), FenceError> {

@@ -42,14 +42,14 @@ pub(super) struct Route {
 
 /// A failed request, before it is known what it was for.
 #[derive(Debug, Clone, Copy)]
-enum Failure {
+pub(super) enum Failure {
     Errno(Errno),
     NoAnswer,
     Garbled,
 }
 
 impl Failure {
-    fn of(error: &RouteError) -> Self {
+    pub(super) fn of(error: &RouteError) -> Self {
         match error {
             RouteError::NetlinkError(message) => {
                 Self::Errno(Errno(message.raw_code().saturating_abs()))
@@ -59,7 +59,7 @@ impl Failure {
         }
     }
 
-    fn during(self, doing: Operation) -> DataplaneError {
+    pub(super) fn during(self, doing: Operation) -> DataplaneError {
         match self {
             Self::Errno(errno) => DataplaneError::from_errno(doing, errno),
             Self::NoAnswer => DataplaneError::NoAnswer { doing },
@@ -88,7 +88,7 @@ impl Route {
         answer.map_err(|error| Failure::of(&error))
     }
 
-    fn link(&self, device: &DeviceName) -> Result<Option<LinkMessage>, Failure> {
+    pub(super) fn link(&self, device: &DeviceName) -> Result<Option<LinkMessage>, Failure> {
         let request = self.requests().link().get().match_name(device.to_string()).execute();
         match self.wait(async { Box::pin(request).try_next().await }) {
             Err(Failure::Errno(Errno(libc::ENODEV))) => Ok(None),
@@ -226,9 +226,21 @@ impl Route {
 
     /// The names of all devices but lo, by their index.
     fn names(&self) -> Result<BTreeMap<u32, DeviceName>, Failure> {
+        self.names_of(|link| !link.header.flags.contains(LinkFlags::Loopback))
+    }
+
+    /// The names of all devices, by their index.
+    pub(super) fn all_names(&self) -> Result<BTreeMap<u32, DeviceName>, Failure> {
+        self.names_of(|_| true)
+    }
+
+    fn names_of(
+        &self,
+        which: impl Fn(&LinkMessage) -> bool,
+    ) -> Result<BTreeMap<u32, DeviceName>, Failure> {
         let dump = self.requests().link().get().execute();
         let links: Vec<LinkMessage> = self.wait(dump.try_collect())?;
-        let links = links.iter().filter(|link| !link.header.flags.contains(LinkFlags::Loopback));
+        let links = links.iter().filter(|link| which(link));
         Ok(links.filter_map(|link| Some((link.header.index, name(link)?))).collect())
     }
 
@@ -356,7 +368,7 @@ impl Route {
     }
 }
 
-fn no_device(doing: Operation, device: &DeviceName) -> DataplaneError {
+pub(super) fn no_device(doing: Operation, device: &DeviceName) -> DataplaneError {
     DataplaneError::NoDevice { doing, device: device.clone() }
 }
 

@@ -242,6 +242,7 @@ impl Director {
     pub(super) fn fact_problems(&self, now: Instant) -> BTreeSet<String> {
         let mut problems = self.facts.failing(now);
         problems.extend(self.full.clone());
+        problems.extend(self.routing_problems());
         let me = self.config.me;
         for (group, settings) in &self.state.spec.groups {
             if self.config.role == Role::Witness || !self.state.may_own(me, group) {

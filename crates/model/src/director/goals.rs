@@ -14,6 +14,7 @@ use super::{
 use crate::desired::{self, Knowledge, NatFamilies, Standing, Verdicts};
 use crate::id::Role;
 use crate::kernel::MarkRules;
+use crate::routing::{self, RoutingEntry};
 use crate::spec::{ClusterSpec, ForeignServices, Timeouts, Vip, VipGroup, VirtualService};
 use crate::sync::SyncGoal;
 
@@ -45,6 +46,8 @@ pub struct AddressGoal {
     /// Every VIP of the configuration on this node: they are fenced, and those that are not wanted
     /// shall be gone.
     pub known: DeviceAddresses,
+    /// The routes and policy rules to hold, each as long as one of these addresses, which are wanted, is carried.
+    pub routing: BTreeMap<RoutingEntry, DeviceAddresses>,
 }
 
 /// Which services the kernel shall carry. The newest goal replaces all earlier ones.
@@ -280,7 +283,7 @@ impl Director {
         leased
     }
 
-    fn device_address(&self, vip: &Vip) -> Option<DeviceAddress> {
+    pub(super) fn device_address(&self, vip: &Vip) -> Option<DeviceAddress> {
         let device = self.config.devices.get(&vip.interface)?.clone();
         Some(DeviceAddress { device, net: vip.net })
     }
@@ -327,7 +330,7 @@ impl Director {
     /// The configuration's VIPs are others: the kernel fences them from now on.
     pub(super) fn know_vips(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let known = desired::vips(&self.state.spec, &self.config.devices);
-        if known != self.known {
+        if known != self.known || self.routed != self.routed() {
             self.known = known;
             self.aim_addresses(now, effects);
         }
@@ -336,12 +339,14 @@ impl Director {
     fn aim_addresses(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.address_sequence += 1;
         self.next_refresh = now + REFRESH_EVERY;
+        self.routed = self.routed();
         let wanted = self.serving.iter().map(|(address, serving)| (address.clone(), serving.until));
         effects.push(Effect::Addresses(AddressGoal {
             sequence: self.address_sequence,
             wanted: wanted.collect(),
             lifetime: LIFETIME,
             known: self.known.clone(),
+            routing: self.routed.clone(),
         }));
     }
 
@@ -387,6 +392,9 @@ impl Director {
         }
         for vip in &settings.addresses {
             obstacles.extend(self.address_obstacle(now, vip));
+        }
+        if !routing::of_group(settings, &self.config.devices).1.is_empty() {
+            obstacles.insert(Obstacle::InterfaceUnknown);
         }
         obstacles.extend(self.service_obstacles(group));
         obstacles.extend(self.fact_obstacles(now, group, settings));

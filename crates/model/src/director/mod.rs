@@ -32,6 +32,7 @@ use crate::ownership::voter::{DurablePromises, Voter, VoterView};
 use crate::placement::{Placement, PlacementView, ReceivedReport};
 use crate::probe::{ProbeTarget, Verdict};
 use crate::reach::Hearsay;
+use crate::routing::RoutingEntry;
 use crate::slow_start::SlowStart;
 use crate::spec::ClusterSpec;
 use crate::state::ClusterState;
@@ -43,6 +44,7 @@ mod follow;
 mod goals;
 mod leases;
 mod reaching;
+mod routing;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -90,6 +92,8 @@ pub struct AddressReport {
     pub unfenced: Option<String>,
     /// VIPs that another program had configured here, for good, with what was done about it.
     pub strange: BTreeMap<DeviceAddress, String>,
+    /// Routes and policy rules that are not as wanted, and why.
+    pub routing: BTreeMap<RoutingEntry, String>,
 }
 
 /// What the kernel's IPVS table is after a goal was worked on.
@@ -221,6 +225,8 @@ pub struct Director {
     address_sequence: u64,
     /// The VIPs of the configuration, as the last address goal named them.
     known: DeviceAddresses,
+    /// The routes and policy rules that it wanted.
+    routed: BTreeMap<RoutingEntry, DeviceAddresses>,
     next_refresh: Instant,
     addresses: AddressReport,
     /// When the kernel last refused an address. A director that does not own the group does not
@@ -281,6 +287,7 @@ impl Director {
             serving: BTreeMap::new(),
             address_sequence: 0,
             known: DeviceAddresses::new(),
+            routed: BTreeMap::new(),
             next_refresh: now,
             addresses: AddressReport::default(),
             refused: BTreeMap::new(),

@@ -15,6 +15,7 @@ mod follow;
 mod moves;
 mod probes;
 mod reaching;
+mod routing;
 mod tell;
 mod world;
 

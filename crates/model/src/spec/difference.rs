@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::id::InterfaceName;
+use crate::routing::RoutingEntry;
+
 use super::document::duration_text;
 use super::{
     Check, ClusterSpec, ForeignServices, Hook, Listen, RealServer, Sync, Timeouts, Track, VipGroup,
@@ -370,6 +373,16 @@ fn group(old: &VipGroup, new: &VipGroup) -> Fields {
     fields.value("evacuate_on_disagreement", evacuate(old), evacuate(new), true);
     let delay = |group: &VipGroup| group.disagreement_delay.map(duration_text);
     fields.optional("disagreement_delay", delay(old), delay(new), true);
+    let routing = |group: &VipGroup, routes: bool| -> Vec<String> {
+        let of = |entry: &&RoutingEntry<_>| matches!(entry, RoutingEntry::Route(_)) == routes;
+        let text = |entry: &RoutingEntry<InterfaceName>| match entry {
+            RoutingEntry::Route(route) => route.to_string(),
+            RoutingEntry::Rule(rule) => rule.to_string(),
+        };
+        group.routing.iter().filter(of).map(text).collect()
+    };
+    fields.moved("route", &routing(old, true), &routing(new, true));
+    fields.moved("rule", &routing(old, false), &routing(new, false));
     fields
 }
 

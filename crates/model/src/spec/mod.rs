@@ -22,6 +22,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::id::{GroupName, HookName, InterfaceName, NodeName, ServiceName};
+use crate::routing::RoutingEntry;
 use crate::time::Timing;
 
 pub use check::{Check, CheckKind, Damp, Origin, Through, Via};
@@ -123,6 +124,8 @@ pub struct VipGroup {
     pub evacuate_on_disagreement: bool,
     /// For how long it has to see fewer; if not given, what the slowest check takes to a verdict.
     pub disagreement_delay: Option<Duration>,
+    /// Routes and policy rules that its owner has; no two of them in one place of a kernel.
+    pub routing: BTreeSet<RoutingEntry<InterfaceName>>,
 }
 
 impl Default for ClusterSpec {

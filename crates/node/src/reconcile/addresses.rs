@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_dataplane::fence::{FenceError, Slot};
-use quorate_dataplane::{
-    Dataplane, DataplaneError, DeviceState, ObservedAddress, ObservedAddresses, addresses_of,
-};
+use quorate_dataplane::{Dataplane, DeviceState, ObservedAddress, ObservedAddresses, addresses_of};
 use quorate_model::director::{AddressGoal, AddressReport, DeviceCondition, Event};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, DeviceAddresses};
@@ -21,7 +19,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::list::List;
-use super::{Events, ListError, Mailbox, MakeDataplane, listed_addresses, standing, vip_list};
+use super::routing::Kept;
+use super::{Events, ListError, Mailbox, MakeDataplane, routing_list, vip_list};
 use crate::clock;
 
 /// How often devices and addresses are looked at without being asked.
@@ -65,66 +64,6 @@ enum Task {
     Announce(DeviceAddress, Instant),
 }
 
-/// Closes what a former daemon of this node left in the kernel, and removes its VIPs: whatever its
-/// lease was, this start does not have it. To be called before anything else. A fence that can't be
-/// armed keeps nothing from starting: such a director owns nothing.
-///
-/// The list stays: what it names is fenced again by the next start, however this one ends.
-///
-/// # Errors
-///
-/// If the list of VIPs can't be read or written, or the kernel keeps one: then nothing may be started.
-pub(crate) fn remove_left_over(
-    dataplane: &mut dyn Dataplane,
-    data_dir: &Path,
-) -> Result<DeviceAddresses, LeftOverError> {
-    let listed = match recall(dataplane, data_dir) {
-        Err(LeftOverError::Kernel(error)) => {
-            warn!(%error, "addresses can't be read: only those on the list are fenced");
-            listed_addresses(data_dir)?
-        }
-        other => other?,
-    };
-    // Closed before it is removed: nothing passes between the old fence and the new one.
-    let vips: Vec<IpAddr> = listed.iter().map(|vip| vip.net.addr()).collect();
-    if let Err(error) = dataplane.arm_fence(&vips) {
-        warn!(%error, "the fence can't be armed: this director will own no VIP");
-    }
-    // What is gone already needs no right to remove it: a daemon without any starts all the same.
-    let left = standing(dataplane, &listed).unwrap_or(listed);
-    for address in &left {
-        dataplane.remove_address(address)?;
-    }
-    Ok(left)
-}
-
-/// The VIPs that may stand on this host, and that it may still forward for: those on the list, and
-/// those with our mark. A list that was lost with its directory, or a device that has another name by
-/// now, must not leave a VIP without a fence. What the marks add is on the list afterwards.
-///
-/// # Errors
-///
-/// If the list can't be read or written, or the kernel can't be asked.
-pub(crate) fn recall(
-    dataplane: &mut dyn Dataplane,
-    data_dir: &Path,
-) -> Result<DeviceAddresses, LeftOverError> {
-    let mut list: List<DeviceAddress> = List::open(vip_list(data_dir))?;
-    list.add(dataplane.marked_addresses()?.iter())?;
-    Ok(list.entries().clone())
-}
-
-/// Why VIPs of a former daemon may still be there.
-#[derive(Debug, thiserror::Error)]
-pub enum LeftOverError {
-    /// The list can't be read or written.
-    #[error(transparent)]
-    List(#[from] ListError),
-    /// The kernel kept one.
-    #[error(transparent)]
-    Kernel(#[from] DataplaneError),
-}
-
 impl AddressThread {
     /// Starts the thread.
     ///
@@ -139,6 +78,7 @@ impl AddressThread {
     ) -> Result<Self, ListError> {
         let path = vip_list(data_dir);
         let listed = List::open(path.clone())?;
+        let kept = Kept::new(List::open(routing_list(data_dir))?);
         let orders: Arc<Mailbox<Orders>> = Arc::default();
         let (published, slots) = watch::channel(Arc::new(Slots::new()));
         let handle = Self { orders: Arc::clone(&orders), slots };
@@ -156,6 +96,7 @@ impl AddressThread {
                     unfenced: None,
                     last_tried: None,
                     strange: BTreeMap::new(),
+                    kept,
                 };
                 worker.run(&orders);
             }
@@ -193,12 +134,12 @@ impl AddressThread {
     }
 }
 
-struct Worker {
-    dataplane: Box<dyn Dataplane>,
+pub(super) struct Worker {
+    pub(super) dataplane: Box<dyn Dataplane>,
     listed: List<DeviceAddress>,
     devices: Vec<DeviceName>,
     events: Events,
-    goal: AddressGoal,
+    pub(super) goal: AddressGoal,
     reported: AddressReport,
     slots: Slots,
     published: watch::Sender<Arc<Slots>>,
@@ -207,6 +148,7 @@ struct Worker {
     /// When arming it was last tried in vain.
     last_tried: Option<Instant>,
     strange: BTreeMap<DeviceAddress, (Instant, String)>,
+    pub(super) kept: Kept,
 }
 
 impl Worker {
@@ -253,6 +195,7 @@ impl Worker {
         for address in &unwanted {
             self.note_strange(address, &observed);
         }
+        self.drop_routing();
         for (address, error) in self.dataplane.remove_addresses(&unwanted) {
             warn!(%error, "a VIP stays, closed by the fence");
             failed.insert(address, error.to_string());
@@ -293,12 +236,16 @@ impl Worker {
         for address in added.iter().filter(|a| !present.contains(*a) && !failed.contains_key(*a)) {
             info!(device = %address.device, address = %address.net, "VIP configured");
         }
-        self.report(failed);
+        self.report(failed.clone());
+        let carried = self.reported.present.clone();
+        if self.keep_routing(&carried) {
+            self.report(failed);
+        }
         self.unfence_gone();
     }
 
     /// Until when the fence is open for an address.
-    fn lease_end(&self, address: &DeviceAddress) -> Instant {
+    pub(super) fn lease_end(&self, address: &DeviceAddress) -> Instant {
         self.slots.get(&address.net.addr()).map_or(Instant(0), Slot::deadline)
     }
 
@@ -418,8 +365,11 @@ impl Worker {
             !now.present.contains(address) && clock::now() < until
         });
         if strange || missing {
-            self.aim();
-        } else if now != before {
+            return self.aim();
+        }
+        self.look_at_routing(&now.present);
+        let now = AddressReport { routing: self.kept.failed.clone(), ..now };
+        if now != before {
             self.send(now);
         }
     }
@@ -475,6 +425,7 @@ impl Worker {
             devices,
             unfenced: self.unfenced.clone(),
             strange: strange.collect(),
+            routing: self.kept.failed.clone(),
         }
     }
 

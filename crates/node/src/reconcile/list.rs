@@ -11,6 +11,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, Family, ServiceKey};
+use quorate_model::routing::RoutingEntry;
 use quorate_model::spec::Protocol;
 use quorate_model::sync::SyncSettings;
 
@@ -33,7 +34,7 @@ pub enum ListError {
         cause: io::Error,
     },
     /// A line means nothing.
-    #[error("{}:{line}: {text:?} is no entry; the file was changed by something else than quorated: look at the kernel (ip address, ipvsadm -ln), then remove the file", .path.display())]
+    #[error("{}:{line}: {text:?} is no entry; the file was changed by something else than quorated: look at the kernel (ip address, ip route, ip rule, ipvsadm -ln), then remove the file", .path.display())]
     Entry {
         /// The file.
         path: PathBuf,
@@ -80,6 +81,16 @@ impl Entry for ServiceKey {
             _ => return Some(Self::at(Protocol::named(kind)?, rest.parse().ok()?)),
         };
         Some(Self::Marked { mark: rest.parse::<NonZeroU32>().ok()?, family })
+    }
+}
+
+impl Entry for RoutingEntry {
+    fn line(&self) -> String {
+        self.to_string()
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        line.parse().ok()
     }
 }
 

@@ -17,20 +17,24 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 mod addresses;
+mod left_over;
 mod list;
 mod purge;
 mod questions;
+mod routing;
 mod rules;
 mod services;
 mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use addresses::LeftOverError;
-pub(crate) use addresses::{AddressThread, Slots, recall, remove_left_over};
+pub(crate) use addresses::{AddressThread, Slots};
+pub use left_over::LeftOverError;
+pub(crate) use left_over::{recall, remove_left_over};
 pub use list::ListError;
 pub(crate) use purge::{PurgeError, Purged, listed_addresses, purge, standing};
 pub(crate) use questions::QuestionThread;
+pub(crate) use routing::remove_routing;
 pub(crate) use services::ServiceThread;
 
 /// Makes a dataplane in the thread that will use it.
@@ -134,6 +138,11 @@ fn listen(
 /// The file in the data directory that lists the VIPs this node ever put into its kernel.
 pub(crate) fn vip_list(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("vips")
+}
+
+/// The file in the data directory that lists the routes and policy rules of this node that may stand in its kernel.
+pub(crate) fn routing_list(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("routing")
 }
 
 /// The file in the data directory that says how the sync daemons of IPVS were started.

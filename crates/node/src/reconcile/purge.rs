@@ -9,14 +9,18 @@ use quorate_dataplane::{Dataplane, DataplaneError, IpvsProblem, addresses_of};
 use quorate_model::id::DeviceName;
 use quorate_model::kernel::{DeviceAddress, DeviceAddresses, PacketRules, ServiceKey};
 use quorate_model::plan::Action;
+use quorate_model::routing::Routing;
 use quorate_model::sync::{SyncRole, SyncSettings, SyncStep};
 
 use super::list::List;
+use super::routing::remove_routing;
 use super::{ListError, service_list, sync_list, vip_list};
 
 /// What was taken out of the kernel, and what could not be.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Purged {
+    /// Routes and policy rules that stood there.
+    pub(crate) routing: Routing,
     /// Addresses that stood there.
     pub(crate) addresses: Vec<DeviceAddress>,
     /// Services that stood there, with their real servers.
@@ -33,14 +37,17 @@ pub(crate) struct Purged {
     pub(crate) left: Vec<DataplaneError>,
 }
 
-/// Takes our addresses out of the kernel, then our services, our table of nftables, which has a
+/// Takes our routes and policy rules out of the kernel, then our addresses, then our services, our table of nftables, which has a
 /// name of its own and is on no list, and the sync daemons that we started. What is gone leaves the lists.
 ///
 /// # Errors
 ///
 /// If the lists can't be read or written, or the kernel can't be looked at.
 pub(crate) fn purge(dataplane: &mut dyn Dataplane, data_dir: &Path) -> Result<Purged, PurgeError> {
+    let (routing, stay) = remove_routing(dataplane, data_dir)?;
     let mut done = purge_addresses(dataplane, data_dir)?;
+    done.routing = routing;
+    done.left.extend(stay.into_iter().map(|(_, error)| error));
     purge_services(dataplane, data_dir, &mut done)?;
     match purge_rules(dataplane) {
         Ok(gone) => done.rules = gone,

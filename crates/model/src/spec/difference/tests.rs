@@ -133,3 +133,22 @@ fn what_drains_ends_no_connections() {
     let (text, kept) = told("");
     assert!(!kept && text.ends_with("(ends its connections)"), "{text}");
 }
+
+#[test]
+fn routes_and_rules_of_a_group_come_and_go() {
+    let with = |lines: &str| {
+        EXAMPLE.replacen("interface = \"public\"", &format!("interface = \"public\"\n{lines}"), 1)
+    };
+    let old = with("routes = [{ to = \"10.0.0.0/8\", via = \"192.168.10.1\" }]");
+    let new = with(
+        "routes = [{ to = \"10.0.0.0/8\", via = \"192.168.10.2\" }]\n\
+         rules = [{ from = \"10.0.0.0/8\", table = 100, priority = 1000 }]",
+    );
+    assert_eq!(
+        said(&old, &new),
+        "~ group web\n    \
+         - route unicast 10.0.0.0/8 via 192.168.10.1 on public table 254 metric 0 scope global\n    \
+         + route unicast 10.0.0.0/8 via 192.168.10.2 on public table 254 metric 0 scope global\n    \
+         + rule IPv4 1000 from 10.0.0.0/8 lookup 100\n"
+    );
+}

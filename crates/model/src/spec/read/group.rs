@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::id::{GroupName, InterfaceName, NodeName};
+use crate::routing::Place;
 use crate::spec::document::{Diagnostics, Field, Named, Table};
 use crate::spec::{PREEMPT_DELAY_DEFAULT, Vip, VipGroup};
 
 use super::arbitration::Probed;
 use super::track::Tracks;
-use super::{ADDRESSES_MAX, GROUPS_MAX, NODES_NAMED_MAX, address, keys};
+use super::{ADDRESSES_MAX, GROUPS_MAX, NODES_NAMED_MAX, address, keys, routing};
 
 /// Longest `preempt_delay`.
 pub const PREEMPT_DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -28,6 +29,8 @@ pub(super) struct Groups {
     pub(super) unclear: BTreeSet<String>,
     /// The group of each VIP.
     pub(super) owner: BTreeMap<IpAddr, String>,
+    /// The group of each route and policy rule.
+    pub(super) routing: BTreeMap<Place, String>,
 }
 
 pub(super) fn groups(
@@ -101,6 +104,7 @@ fn group(
         Some(delay) => delay.duration("disagreement_delay", DISAGREEMENT_DELAY, out).map(Some),
         None => Some(None),
     };
+    let routing = routing::routing(&table, entry.text, addresses.as_deref(), groups, out);
     Some(VipGroup {
         addresses: addresses?,
         prefer: prefer?,
@@ -111,6 +115,7 @@ fn group(
         tracks: tracks?,
         evacuate_on_disagreement: evacuate?,
         disagreement_delay: disagreement_delay?,
+        routing: routing?,
     })
 }
 

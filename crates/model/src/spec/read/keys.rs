@@ -3,8 +3,12 @@
 
 use crate::spec::document::{Key, TableKeys};
 
+mod routing;
+
+pub(super) use routing::{ROUTE, RULE};
+
 /// Every table of the configuration, in the order of the reference page.
-pub const TABLES: [&TableKeys; 18] = [
+pub const TABLES: [&TableKeys; 20] = [
     &ROOT,
     &CLUSTER,
     &TIMING,
@@ -12,6 +16,8 @@ pub const TABLES: [&TableKeys; 18] = [
     &SYNC,
     &GROUP,
     &ADDRESS,
+    &ROUTE,
+    &RULE,
     &SERVICE,
     &SCHEDULER,
     &PERSISTENCE,
@@ -131,8 +137,12 @@ pub(super) const GROUP: TableKeys = TableKeys {
         Key::with_default("track", "[]"),
         Key::with_default("evacuate_on_disagreement", "false"),
         Key::optional("disagreement_delay"),
+        Key::with_default("routes", "[]"),
+        Key::with_default("rules", "[]"),
     ],
     foreign: &[
+        ("virtual_routes", "routes = [{ to = \"default\", via = \"192.0.2.1\" }]"),
+        ("virtual_rules", "rules = [{ from = \"192.0.2.0/24\", table = 100, priority = 1000 }]"),
         ("virtual_ipaddress", "addresses = [..]"),
         ("virtual_ipaddress_excluded", "addresses = [..]"),
         ("vips", "addresses = [..]"),
@@ -153,7 +163,7 @@ pub(super) const GROUP: TableKeys = TableKeys {
         ("hooks", "[hook.NAME] with groups"),
         ("smtp_alert", "[hook.NAME] whose command sends mail"),
     ],
-    later: &["routes", "rules"],
+    later: &[],
 };
 
 pub(super) const ADDRESS: TableKeys = TableKeys {

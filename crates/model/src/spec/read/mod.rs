@@ -14,6 +14,7 @@ pub mod keys;
 mod kinds;
 mod probing;
 mod real_server;
+mod routing;
 mod service;
 mod sync;
 #[cfg(test)]
@@ -51,6 +52,10 @@ pub const ARBITRATION_MAX: usize = 16;
 /// Most different arbitration addresses in all lists together: each is probed several times a
 /// second by each director.
 pub const ARBITRATION_TOTAL_MAX: usize = 256;
+/// Most routes of one group, and most rules.
+pub const ROUTING_MAX: usize = 64;
+/// Most routes and rules in all groups together: whoever takes the groups over adds them one by one.
+pub const ROUTING_TOTAL_MAX: usize = 4_096;
 /// Most tracks.
 pub const TRACKS_MAX: usize = 256;
 /// Most hooks.

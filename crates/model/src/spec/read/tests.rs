@@ -3,6 +3,7 @@
 mod facts;
 mod refused;
 mod robust;
+mod routing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

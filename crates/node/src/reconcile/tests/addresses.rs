@@ -83,7 +83,9 @@ impl Addresses {
         self.sequence += 1;
         let sequence = self.sequence;
         let wanted: BTreeMap<_, _> = wanted.iter().cloned().collect();
-        self.thread.aim(AddressGoal { sequence, wanted, lifetime: LIFETIME, known: set(known) });
+        let known = set(known);
+        let goal = AddressGoal { sequence, wanted, lifetime: LIFETIME, known, routing: [].into() };
+        self.thread.aim(goal);
         self.until(|report| report.sequence == sequence).await
     }
 

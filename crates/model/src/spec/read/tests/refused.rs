@@ -6,6 +6,7 @@
 mod checks;
 mod facts;
 mod hooks;
+mod routing;
 mod services;
 
 use super::super::*;
@@ -209,11 +210,11 @@ evacuate_on_disagreement = "yes"
 disagreement_delay = "50ms"
 => 4:22: group.a.disagreement_delay: disagreement_delay is 100ms to 1h, not 50ms
 
-routes = []
-=> 4:1: group.a.routes: this version of Quorate does not have "routes" yet (leave it out)
+routes = "default"
+=> 4:10: group.a.routes: a list is expected here, not a string (put it in brackets: [..])
 
 rotes = []
-=> 4:1: group.a.rotes: unknown key "rotes" (did you mean "routes"? this version of Quorate does not have it yet)
+=> 4:1: group.a.rotes: unknown key "rotes" (did you mean "routes"?)
 "#,
     );
 }
