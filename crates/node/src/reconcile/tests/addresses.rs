@@ -13,6 +13,8 @@ use super::super::listed_addresses;
 use super::*;
 use crate::clock;
 
+mod routing;
+
 /// EINVAL of asm-generic/errno-base.h.
 const EINVAL: Errno = Errno(22);
 /// The lifetime of every goal.
