@@ -40,7 +40,7 @@ pub use kinds::{
     UdpReply,
 };
 pub use nodes::{KnownNode, against_nodes};
-pub use read::parse;
+pub use read::{examine, json_schema, parse};
 pub use track::{FileRule, Track, TrackKind};
 
 /// How long a better director must have been eligible before a group returns to it, by default.

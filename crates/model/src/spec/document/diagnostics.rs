@@ -178,14 +178,15 @@ impl Diagnostics {
     /// # Errors
     ///
     /// If anything was noted.
-    pub fn finish<T>(mut self, source: &str, value: Option<T>) -> Result<T, Self> {
-        match value {
-            Some(value) if !self.has_errors() => Ok(value),
-            _ => {
-                self.locate(source);
-                Err(self)
-            }
-        }
+    pub fn finish<T>(self, source: &str, value: Option<T>) -> Result<T, Self> {
+        let (value, found) = self.settle(source, value);
+        value.ok_or(found)
+    }
+
+    /// `value` if no error was noted, and what was noted: warnings too where there is a value.
+    pub fn settle<T>(mut self, source: &str, value: Option<T>) -> (Option<T>, Self) {
+        self.locate(source);
+        (value.filter(|_| !self.has_errors()), self)
     }
 
     fn locate(&mut self, source: &str) {

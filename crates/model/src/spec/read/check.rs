@@ -98,7 +98,7 @@ impl<'d> Checks<'d> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Type {
+pub(super) enum Type {
     Tcp,
     Http,
     Https,
@@ -111,7 +111,7 @@ enum Type {
     File,
 }
 
-const TYPES: [(&str, Type); 10] = [
+pub(super) const TYPES: [(&str, Type); 10] = [
     ("tcp", Type::Tcp),
     ("http", Type::Http),
     ("https", Type::Https),

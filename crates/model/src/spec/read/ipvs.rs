@@ -15,6 +15,9 @@ use super::keys;
 /// 1000 Hz is little more (`ip_vs_set_timeout`, ip_vs_ctl.c).
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 24 * 3600);
 
+/// Most connections that a threshold can be: the kernel reckons three quarters of it in 32 bits
+/// (`ip_vs_dest_update_overload`).
+pub(super) const CONNECTIONS_MAX: u32 = i32::MAX as u32 / 4;
 const FORWARDS: [(&str, Forward); 3] =
     [("DR", Forward::Dr), ("NAT", Forward::Nat), ("TUN", Forward::Tun(Tunnel::Ipip))];
 const FORWARDS_FOREIGN: [(&str, &str); 7] = [
@@ -190,10 +193,8 @@ pub(super) fn timeouts(field: &Field<'_>, out: &mut Diagnostics) -> Timeouts {
 
 /// `upper_threshold` and `lower_threshold` of a real server.
 pub(super) fn thresholds(table: &Table<'_>, out: &mut Diagnostics) -> Option<Thresholds> {
-    // The kernel reckons three quarters in 32 bits (`ip_vs_dest_update_overload`).
-    const MOST: u32 = i32::MAX as u32 / 4;
     let number = |field: Option<Field<'_>>, out: &mut Diagnostics| match field {
-        Some(field) => field.integer("a number of connections", 0..=MOST, out),
+        Some(field) => field.integer("a number of connections", 0..=CONNECTIONS_MAX, out),
         None => Some(0),
     };
     let upper = number(table.get("upper_threshold"), out);

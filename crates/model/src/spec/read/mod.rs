@@ -15,11 +15,13 @@ mod kinds;
 mod probing;
 mod real_server;
 mod routing;
+mod schema;
 mod service;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod track;
+mod unused;
 
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub use check::{
 pub use group::PREEMPT_DELAY_MAX;
 pub use hook::HOOK_TIMEOUT_MAX;
 pub use ipvs::TIMEOUT_MAX;
+pub use schema::json_schema;
 pub use service::PERSISTENCE_MAX;
 pub use sync::{REFRESH_MAX, WARMUP_DEFAULT, WARMUP_MAX};
 pub use track::{TRACK_INTERVAL_MIN, TRACK_STEPS_MAX, TRACK_TIME_MAX};
@@ -73,6 +76,18 @@ pub fn parse(source: &str, format: Format) -> Result<ClusterSpec, Diagnostics> {
     let tree = document::parse(source, format, &mut out);
     let spec = tree.as_ref().and_then(|root| cluster(&Field::root(root), &mut out));
     out.finish(source, spec)
+}
+
+/// Reads the cluster's configuration, and gives the warnings of one that can be used too.
+#[must_use]
+pub fn examine(source: &str, format: Format) -> (Option<ClusterSpec>, Diagnostics) {
+    let mut out = Diagnostics::new();
+    let tree = document::parse(source, format, &mut out);
+    let spec = tree.as_ref().and_then(|root| cluster(&Field::root(root), &mut out));
+    if let (Some(root), false) = (&tree, out.has_errors()) {
+        unused::warn(root, &mut out);
+    }
+    out.settle(source, spec)
 }
 
 fn cluster(root: &Field<'_>, out: &mut Diagnostics) -> Option<ClusterSpec> {

@@ -11,7 +11,7 @@ use crate::spec::{Check, CheckKind, RealServer, Via, VirtualService};
 use super::real_server::Given;
 
 /// Largest quorum: all real servers that there can be, with the largest weight.
-const QUORUM_MAX: u32 = 2_000_000_000;
+pub(super) const QUORUM_MAX: u32 = 2_000_000_000;
 
 /// Shortest slow start: each of its steps is a change of the kernel's table. And the longest.
 const SLOW_START_MIN: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ mod facts;
 mod refused;
 mod robust;
 mod routing;
+mod schema;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,9 +27,13 @@ fn with_service(lines: &str) -> String {
     )
 }
 
+/// Whatever is read here, the schema takes too.
 fn read(source: &str) -> ClusterSpec {
     match parse(source, Format::Toml) {
-        Ok(spec) => spec,
+        Ok(spec) => {
+            assert_eq!(schema::wrong_with(source), Vec::<String>::new(), "{source}");
+            spec
+        }
         Err(wrong) => panic!("refused:\n{}", wrong.render("cluster.toml", source)),
     }
 }

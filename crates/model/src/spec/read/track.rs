@@ -26,14 +26,14 @@ const TEXT_BYTES_MAX: usize = 4_095;
 const NAME_BYTES_MAX: usize = 255;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Type {
+pub(super) enum Type {
     Exec,
     Process,
     File,
     Interface,
 }
 
-const TYPES: [(&str, Type); 4] = [
+pub(super) const TYPES: [(&str, Type); 4] = [
     ("exec", Type::Exec),
     ("process", Type::Process),
     ("file", Type::File),
