@@ -25,6 +25,7 @@ struct Line<'a> {
     weight: Option<u32>,
     subject: Option<&'a str>,
     lost: Option<u64>,
+    gap_ms: Option<u64>,
     reason: &'a str,
 }
 
@@ -50,6 +51,7 @@ pub fn json_line(event: &Event) -> Result<String, serde_json::Error> {
         weight: event.weight,
         subject: event.subject.as_deref(),
         lost: event.lost,
+        gap_ms: event.gap_ms,
         reason: &event.reason,
     })
 }
@@ -75,7 +77,7 @@ mod tests {
             "{\"api_version\":\"quorate/v1\",\"sequence\":7,\"time\":\"2026-01-02T03:04:05.678Z\",\
              \"node\":\"lb1\",\"event\":\"real_server_down\",\"group\":\"web\",\"service\":null,\
              \"real_server\":null,\"owner\":null,\"previous_owner\":null,\"epoch\":9,\"revision\":0,\
-             \"weight\":null,\"subject\":null,\"lost\":null,\"reason\":\"GET /: status 503\\n\\\"x\\\"\"}"
+             \"weight\":null,\"subject\":null,\"lost\":null,\"gap_ms\":null,\"reason\":\"GET /: status 503\\n\\\"x\\\"\"}"
         );
     }
 }

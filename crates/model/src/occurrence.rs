@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::command::Order;
 use crate::desired::{self, Knowledge, Standing, Verdicts};
@@ -140,6 +141,9 @@ pub struct Occurrence {
     pub weight: Option<u32>,
     /// The node that it is about, where that is no owner.
     pub subject: Option<String>,
+    /// Of a group that is served again: for how long nobody was known to serve it, as measured by the
+    /// director that does.
+    pub gap: Option<Duration>,
     /// Why, or by whom.
     pub reason: String,
 }
@@ -169,6 +173,7 @@ impl Occurrence {
             revision: Revision(0),
             weight: None,
             subject: None,
+            gap: None,
             reason,
         }
     }

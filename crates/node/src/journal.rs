@@ -299,6 +299,7 @@ fn event(node: &str, occurrence: &Occurrence) -> Event {
         revision: occurrence.revision.0,
         weight: occurrence.weight,
         subject: occurrence.subject.clone(),
+        gap_ms: occurrence.gap.map(|gap| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)),
         // What a server answered may stand in it: no line break, no NUL, which no environment takes.
         reason: reason.get(..end).unwrap_or_default().replace(char::is_control, " "),
         ..Event::default()

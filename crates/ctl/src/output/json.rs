@@ -108,6 +108,15 @@ pub struct Group {
     pub standby: Vec<String>,
     pub reason: String,
     pub reach: Vec<Reach>,
+    pub ineligible: Vec<Ineligible>,
+}
+
+/// A director that may not be granted a group.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the keys are explained in docs/reference/command-line.md")]
+pub struct Ineligible {
+    pub node: String,
+    pub reason: String,
 }
 
 /// How many real servers of a group a director sees.
@@ -329,6 +338,7 @@ impl From<v1::GroupStatus> for Group {
             standby: group.standby,
             reason: group.reason,
             reach: group.reach.into_iter().map(Reach::from).collect(),
+            ineligible: group.ineligible.into_iter().map(Ineligible::from).collect(),
         }
     }
 }
@@ -383,6 +393,12 @@ impl From<v1::GroupReach> for Reach {
     fn from(reach: v1::GroupReach) -> Self {
         let v1::GroupReach { node, up, down, all } = reach;
         Self { node, up, down, all }
+    }
+}
+
+impl From<v1::IneligibleDirector> for Ineligible {
+    fn from(out: v1::IneligibleDirector) -> Self {
+        Self { node: out.node, reason: out.reason }
     }
 }
 

@@ -43,6 +43,7 @@ impl Director {
         let before = std::mem::replace(&mut self.state, state);
         self.watch(effects);
         self.claims_configured();
+        self.note_unserved(now, &before);
         self.voter.applied(now, &self.state);
         self.reports.retain(|node, _| self.state.nodes.contains_key(node));
         if configured {

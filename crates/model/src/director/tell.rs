@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Director, Effect};
 use crate::id::{Epoch, GroupName, ServiceName};
@@ -20,6 +21,9 @@ pub(super) struct Telling {
     seen: Seen,
     /// The groups that are served, under these epochs.
     serving: BTreeMap<GroupName, Epoch>,
+    /// The groups that moved, or that this node serves no more: when it noted so, and how long nobody
+    /// had been heard serving them by then. Shown, and nothing is decided by it.
+    unserved: BTreeMap<GroupName, (Instant, Duration)>,
 }
 
 impl Director {
@@ -37,6 +41,31 @@ impl Director {
         }
         self.note_current();
         self.tell(found, effects);
+    }
+
+    /// Notes of each group that was granted anew when this node last heard a renewal of the grant
+    /// before: from then on it is not known to have been served.
+    pub(super) fn note_unserved(&mut self, now: Instant, before: &ClusterState) {
+        if before.grants == self.state.grants {
+            return;
+        }
+        let heard = self.voter.heard(now);
+        let unserved = &mut self.telling.unserved;
+        unserved.retain(|group, _| self.state.grants.contains_key(group));
+        for (group, grant) in &self.state.grants {
+            let old = before.grants.get(group).filter(|old| old.epoch != grant.epoch);
+            let last = heard.get(group).filter(|h| old.is_some_and(|old| old.epoch == h.epoch));
+            match (old, last) {
+                (Some(_), Some(last)) => {
+                    unserved.insert(group.clone(), (now, last.silent));
+                }
+                // What was noted of an earlier grant says nothing of this one.
+                (Some(_), None) => {
+                    unserved.remove(group);
+                }
+                (None, _) => {}
+            }
+        }
     }
 
     /// Tells what is not as it was of the real servers.
@@ -83,17 +112,20 @@ impl Director {
         if serving == self.telling.serving {
             return;
         }
-        let before = std::mem::replace(&mut self.telling.serving, serving);
-        let serving = &self.telling.serving;
+        let before = std::mem::replace(&mut self.telling.serving, serving.clone());
         let mut found = Vec::new();
         for (group, epoch) in before.iter().filter(|(g, epoch)| serving.get(*g) != Some(epoch)) {
             let reason = self.why_not(group, *epoch);
+            self.telling.unserved.insert(group.clone(), (now, Duration::ZERO));
             found.push(Occurrence::of_group(Kind::GroupDown, &self.state, group, reason));
         }
         for (group, _) in serving.iter().filter(|(g, epoch)| before.get(*g) != Some(epoch)) {
             let reason = self.state.grants.get(group).map(|grant| grant.reason.to_string());
             let reason = reason.unwrap_or_default();
-            found.push(Occurrence::of_group(Kind::GroupUp, &self.state, group, reason));
+            let up = Occurrence::of_group(Kind::GroupUp, &self.state, group, reason);
+            let noted = self.telling.unserved.remove(group);
+            let gap = noted.map(|(at, silent)| now.since(at).saturating_add(silent));
+            found.push(Occurrence { gap, ..up });
         }
         self.tell(found, effects);
     }

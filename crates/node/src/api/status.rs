@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::peer::v1::{ObserveResponse, ObservedLink};
 use quorate_api::v1::{
-    ClusterStatus, GroupReach, GroupStatus, Health, LinkStatus, NodeState, NodeStatus, OtherView,
-    RaftRole, RealServerState, RealServerStatus, ServiceStatus, StatusResponse,
+    ClusterStatus, GroupReach, GroupStatus, Health, IneligibleDirector, LinkStatus, NodeState,
+    NodeStatus, OtherView, RaftRole, RealServerState, RealServerStatus, ServiceStatus,
+    StatusResponse,
 };
 use quorate_model::command::UnixMillis;
 use quorate_model::director::DirectorView;
@@ -94,6 +95,10 @@ impl Knowledge<'_> {
             standby: standby.filter_map(|&node| self.name(node)).collect(),
             reason: self.group_reason(group, grant, holder.is_some()),
             reach: self.reach(group),
+            ineligible: ineligible(self.state, self.view, group)
+                .into_iter()
+                .map(|Ineligible { node, reason, .. }| IneligibleDirector { node, reason })
+                .collect(),
         }
     }
 
@@ -339,32 +344,54 @@ fn see_otherwise(service: &mut ServiceStatus, seen: &ServiceStatus, by: &str) {
     }
 }
 
+/// A director that can't be granted a group.
+struct Ineligible {
+    node: String,
+    /// `evacuated`, `unreachable`, or an obstacle that it tells of itself.
+    reason: String,
+    obstacle: bool,
+}
+
+impl Ineligible {
+    fn sentence(&self) -> String {
+        let Self { node, reason, obstacle } = self;
+        if *obstacle { format!("{node}: {reason}") } else { format!("{node} is {reason}") }
+    }
+}
+
 /// What keeps each director from being granted a group, but for the one that was.
+fn ineligible(state: &ClusterState, view: &DirectorView, group: &GroupName) -> Vec<Ineligible> {
+    let owner = state.grants.get(group).map(|grant| grant.owner);
+    let mut found = Vec::new();
+    for (id, record) in &state.nodes {
+        if !state.may_own(*id, group) || Some(*id) == owner {
+            continue;
+        }
+        let node = record.description.name.to_string();
+        let mut out = |reason: String, obstacle| {
+            found.push(Ineligible { node: node.clone(), reason, obstacle });
+        };
+        match view.obstacles.get(id) {
+            _ if state.is_evacuated(*id) => out("evacuated".to_owned(), false),
+            None => out("unreachable".to_owned(), false),
+            Some(obstacles) => {
+                let obstacles = obstacles.get(group).into_iter().flatten();
+                obstacles.for_each(|obstacle| out(obstacle.to_string(), true));
+            }
+        }
+    }
+    found
+}
+
+/// The same in a line.
 pub(crate) fn why_nobody_else(
     state: &ClusterState,
     view: &DirectorView,
     group: &GroupName,
 ) -> String {
-    let owner = state.grants.get(group).map(|grant| grant.owner);
-    let mut reasons = Vec::new();
-    for (id, record) in &state.nodes {
-        let name = &record.description.name;
-        if !state.may_own(*id, group) || Some(*id) == owner {
-            continue;
-        }
-        if state.is_evacuated(*id) {
-            reasons.push(format!("{name} is evacuated"));
-            continue;
-        }
-        match view.obstacles.get(id) {
-            None => reasons.push(format!("{name} is unreachable")),
-            Some(obstacles) => {
-                let obstacles = obstacles.get(group).into_iter().flatten();
-                reasons.extend(obstacles.map(|obstacle| format!("{name}: {obstacle}")));
-            }
-        }
-    }
-    match owner {
+    let reasons: Vec<String> =
+        ineligible(state, view, group).iter().map(Ineligible::sentence).collect();
+    match state.grants.get(group) {
         _ if !reasons.is_empty() => reasons.join("; "),
         None => "none is allowed to own it".to_owned(),
         Some(_) => "no other one is allowed to own it".to_owned(),

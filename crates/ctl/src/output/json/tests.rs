@@ -39,6 +39,10 @@ fn real_server() -> v1::RealServerStatus {
     }
 }
 
+fn ineligible() -> v1::IneligibleDirector {
+    v1::IneligibleDirector { node: "lb3".to_owned(), reason: "unreachable".to_owned() }
+}
+
 fn answered() -> v1::StatusResponse {
     v1::StatusResponse {
         member: true,
@@ -100,6 +104,7 @@ fn answered() -> v1::StatusResponse {
             standby: vec!["lb2".to_owned()],
             reason: "preferred".to_owned(),
             reach: vec![v1::GroupReach { node: "lb2".to_owned(), up: 3, down: 1, all: 5 }],
+            ineligible: vec![ineligible()],
         }],
         services: vec![v1::ServiceStatus {
             name: "web".to_owned(),
@@ -145,7 +150,8 @@ fn the_status_has_every_promised_key() {
         "groups": [{
             "name": "web", "addresses": ["192.168.10.180/32"], "owner": "lb1", "epoch": 17,
             "lease_remaining_ms": 430, "since": "2026-01-02T03:04:05Z", "standby": ["lb2"],
-            "reason": "preferred", "reach": [{ "node": "lb2", "up": 3, "down": 1, "all": 5 }]
+            "reason": "preferred", "reach": [{ "node": "lb2", "up": 3, "down": 1, "all": 5 }],
+            "ineligible": [{ "node": "lb3", "reason": "unreachable" }]
         }],
         "services": [{
             "name": "web", "group": "web", "listen": ["tcp/192.168.10.180:80"],

@@ -31,6 +31,7 @@ fn group(name: &str, owner: Option<&str>, since: &str) -> v1::GroupStatus {
         standby: vec!["lb2".to_owned()],
         reason: if owner.is_some() { String::new() } else { "no director is eligible".to_owned() },
         reach: Vec::new(),
+        ineligible: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::command::Order;
 use crate::command::UnixMillis;
 use crate::id::LogIndex;
+use crate::occurrence::Kind;
 
 impl World {
     /// What a node told since it was asked last: the word, what it concerns, the owner and the one before,
@@ -69,6 +70,42 @@ fn a_lease_that_ran_out_is_told_by_who_had_it_and_so_is_the_next_one() {
     world.cut = BTreeSet::new();
     world.run(SECOND);
     assert_eq!(world.told(1), ["group_up web n1 !"], "under the same grant");
+}
+
+#[test]
+fn a_group_that_is_served_again_says_for_how_long_it_was_not() {
+    let gap = |world: &mut World, id: u64| {
+        let told = std::mem::take(&mut world.nodes.get_mut(&id).unwrap().told);
+        let up: Vec<_> = told.into_iter().filter(|t| t.occurrence.kind == Kind::GroupUp).collect();
+        assert_eq!(up.len(), 1, "{up:?}");
+        up[0].occurrence.gap
+    };
+    let mut world = World::new();
+    world.grant("web", 1);
+    assert_eq!(gap(&mut world, 1), None, "nobody served it before");
+    world.run(SECOND);
+    // A move that is ordered takes round trips, and the last renewal before it is one interval old.
+    world.grant("web", 2);
+    world.run(SECOND);
+    let planned = gap(&mut world, 2).unwrap();
+    assert!(planned < Duration::from_millis(200), "{planned:?}");
+    world.forget_told();
+    // Its owner falls silent for two seconds: that counts, and not only from the grant on.
+    world.cut = BTreeSet::from([2]);
+    world.run(SECOND * 2);
+    world.decide("web", 3, 3);
+    world.apply_on(&[1, 3]);
+    world.run(SECOND);
+    let failover = gap(&mut world, 3).unwrap();
+    assert!(failover >= SECOND * 2 && failover < SECOND * 4, "{failover:?}");
+    // A lease that lapsed and came back is measured by who had it.
+    world.cut = BTreeSet::from([3]);
+    world.forget_told();
+    world.run(SECOND);
+    world.cut = BTreeSet::new();
+    world.run(SECOND);
+    let lapse = gap(&mut world, 3).unwrap();
+    assert!(lapse > Duration::from_millis(200) && lapse < SECOND, "{lapse:?}");
 }
 
 #[test]

@@ -191,6 +191,10 @@ fn why_nobody_is_granted_a_group_is_told_for_each_director() {
         world.group().reason,
         "no director is eligible: n2: the kernel has no ip_vs; n3 is unreachable"
     );
+    let each: Vec<_> =
+        world.group().ineligible.into_iter().map(|out| (out.node, out.reason)).collect();
+    let each: Vec<(&str, &str)> = each.iter().map(|(n, r)| (n.as_str(), r.as_str())).collect();
+    assert_eq!(each, [("n2", "the kernel has no ip_vs"), ("n3", "unreachable")]);
     let mut world = World::of(1);
     world.state.nodes.get_mut(&NodeId(1)).unwrap().leaving = true;
     assert_eq!(world.group().reason, "no director is eligible: none is allowed to own it");
