@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod examples;
 mod realserver;
+mod tools;
 
+pub use examples::command;
 pub use realserver::{Drain, Enable, Meant, Realserver, RealserverMode, RealserverTarget, Weight};
+pub use tools::{
+    Completion, Doctor, Explain, History, Man, Shell, SupportBundle, Tool, Validate, Watch, Watched,
+};
 
 /// The command line of a Quorate cluster.
 #[derive(Debug, Parser)]
@@ -59,6 +65,8 @@ pub enum Format {
     Table,
     /// JSON for programs; its keys are a promise.
     Json,
+    /// A line for a monitoring system, with its exit codes (of `doctor` alone).
+    Nagios,
 }
 
 /// The commands.
@@ -85,7 +93,6 @@ pub enum Command {
     /// Show some connections of a virtual service, in the shape of `ipvsadm -Lnc`
     Connections(Connections),
     /// Show what happened, as the node that is asked came to know of it
-    #[command(after_help = EVENTS_EXAMPLES)]
     Events(Events),
     /// Print the configuration in force, as it was applied or for another program
     #[command(subcommand)]
@@ -97,16 +104,12 @@ pub enum Command {
     Transfer(Transfer),
     /// Make a director give its groups away and take none; returns once it owns nothing that can
     /// move
-    #[command(after_help = EVACUATE_EXAMPLES)]
     Evacuate(Evacuate),
     /// Let an evacuated director own groups again
-    #[command(after_help = "Example:\n  quorate restore lb1")]
     Restore(Restore),
     /// From now on no group moves by itself: no failover, no return to a preferred director
-    #[command(after_help = PAUSE_EXAMPLES)]
     Pause,
     /// Groups move by themselves again
-    #[command(after_help = "Example:\n  quorate resume && quorate status --wait")]
     Resume,
     /// List and remove nodes
     #[command(subcommand)]
@@ -114,19 +117,12 @@ pub enum Command {
     /// Drain real servers and weigh them, or set this machine up as one (DR or TUN)
     #[command(subcommand)]
     Realserver(Realserver),
+    /// Looks, explains, helps.
+    #[command(flatten)]
+    Tool(Tool),
     /// Print the version of this program
     Version,
 }
-
-const EVACUATE_EXAMPLES: &str = "Example, a director's upgrade:\n  quorate evacuate lb1 --yes\n  \
-    systemctl restart quorated      # on lb1\n  quorate restore lb1\n\nA group that no other \
-    director can take stays where it is; then the exit code is 3, and each such group is named with \
-    the reason.";
-const EVENTS_EXAMPLES: &str = "Examples:\n  quorate events --since 1h\n  quorate events -f -o json\n\n\
-    Events stand in the memory of each node: the newest 10000 since its daemon started.";
-const PAUSE_EXAMPLES: &str = "Example, work on a switch:\n  quorate pause\n  quorate resume\n\n\
-    While the cluster is paused a dead owner's groups stay down. `quorate transfer` and `quorate \
-    evacuate` still move groups.";
 
 /// `quorate init`.
 #[derive(Debug, Args)]

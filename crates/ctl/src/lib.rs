@@ -6,13 +6,18 @@
 //! against a node that is kept in memory.
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod cli;
 pub mod client;
 pub mod command;
 pub mod context;
+pub mod doctor;
 pub mod exit;
+pub mod explain;
+pub mod history;
 pub mod ipvsadm;
 pub mod output;
+pub mod watching;
 
 use cli::Cli;
 use client::Environment;

@@ -4,12 +4,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use quorate_ctl::cli::Cli;
+use clap::FromArgMatches as _;
+use quorate_ctl::cli::{self, Cli};
 use quorate_ctl::client::Environment;
 
 fn main() -> ExitCode {
     // clap prints its own usage errors (exit code 2), help and version (0).
-    let cli = Cli::parse();
+    let matches = cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     quorate_ctl::run(cli, &Environment::of_process()).into()
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use quorate_model::id::DeviceName;
 
@@ -96,14 +96,39 @@ fn path(key: &[&str]) -> PathBuf {
     path
 }
 
+fn read(path: PathBuf) -> Result<String, DataplaneError> {
+    match fs::read_to_string(&path) {
+        // Several numbers are parted by tabs.
+        Ok(text) => Ok(text.split_whitespace().collect::<Vec<_>>().join(" ")),
+        Err(error) => Err(failed(Operation::ReadSysctl(path), &error)),
+    }
+}
+
+/// Those below a folder, which are only looked at.
+struct Below<'a>(&'a Path);
+
+impl Sysctls for Below<'_> {
+    fn read(&self, key: &[&str]) -> Result<String, DataplaneError> {
+        let mut path = self.0.join("proc/sys");
+        path.extend(key);
+        read(path)
+    }
+
+    fn write(&mut self, key: &[&str], _: &str) -> Result<(), DataplaneError> {
+        let error = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        Err(failed(Operation::WriteSysctl(path(key)), &error))
+    }
+}
+
+/// Looks at what a director needs below a folder, `/` being this machine; it sets nothing.
+#[must_use]
+pub fn check_below(root: &Path, needs: &DirectorNeeds) -> Vec<SysctlFinding> {
+    director(&mut Below(root), needs, SysctlMode::Check)
+}
+
 impl Sysctls for Proc {
     fn read(&self, key: &[&str]) -> Result<String, DataplaneError> {
-        let path = path(key);
-        match fs::read_to_string(&path) {
-            // Several numbers are parted by tabs.
-            Ok(text) => Ok(text.split_whitespace().collect::<Vec<_>>().join(" ")),
-            Err(error) => Err(failed(Operation::ReadSysctl(path), &error)),
-        }
+        read(path(key))
     }
 
     fn write(&mut self, key: &[&str], value: &str) -> Result<(), DataplaneError> {

@@ -7,10 +7,6 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::duration;
 
-const DRAIN_EXAMPLES: &str = "Example, a real server's upgrade:\n  quorate realserver drain \
-    192.0.2.16 --yes --wait=10m && ssh 192.0.2.16 reboot\n  quorate realserver enable 192.0.2.16\n\nIf \
-    connections are left when the wait is over, the exit code is 3, and it stays drained.";
-
 /// `quorate realserver`.
 #[derive(Debug, Subcommand)]
 pub enum Realserver {
@@ -21,13 +17,10 @@ pub enum Realserver {
     /// Take back what `setup` did
     Undo(RealserverTarget),
     /// Give a real server no new connection, on every director, until `enable`
-    #[command(after_help = DRAIN_EXAMPLES)]
     Drain(Drain),
     /// Give a real server another weight than the configured one, on every director, until `enable`
-    #[command(after_help = "Example:\n  quorate realserver weight 192.0.2.16 5 --ttl 1h")]
     Weight(Weight),
     /// Take `drain` and `weight` back: the configured weight counts again
-    #[command(after_help = "Example:\n  quorate realserver enable 192.0.2.16")]
     Enable(Enable),
 }
 

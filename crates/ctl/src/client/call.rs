@@ -125,6 +125,32 @@ impl Client {
         Err(sum(kind, what, attempts))
     }
 
+    /// Asks every endpoint, each once: what they answered, and who did not.
+    ///
+    /// # Errors
+    /// Where none answers.
+    pub async fn each<A, F, Fut>(
+        &self,
+        what: &str,
+        request: F,
+    ) -> Result<(Vec<Answer<A>>, Vec<Tried>), Failure>
+    where
+        F: Fn(AdminClient<Channel>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let (mut answers, mut attempts) = (Vec::new(), Vec::new());
+        for endpoint in &self.target.endpoints {
+            match self.attempt(Kind::Read, endpoint, &request).await {
+                Ok(body) => answers.push(Answer { body, endpoint: endpoint.clone() }),
+                Err(attempt) => attempts.push(attempt),
+            }
+        }
+        if answers.is_empty() {
+            return Err(sum(Kind::Read, what, attempts));
+        }
+        Ok((answers, attempts.into_iter().map(|attempt| attempt.tried).collect()))
+    }
+
     async fn attempt<A, F, Fut>(
         &self,
         kind: Kind,

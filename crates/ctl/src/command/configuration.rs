@@ -92,7 +92,7 @@ pub(super) fn read_text(file: &str) -> Result<String, Failure> {
 }
 
 /// By its name, else by how it begins: no TOML document begins with a brace.
-fn format_of(file: &str, source: &str) -> Format {
+pub(super) fn format_of(file: &str, source: &str) -> Format {
     let extension = std::path::Path::new(file).extension().and_then(|text| text.to_str());
     match extension {
         Some("json") => Format::Json,

@@ -29,7 +29,7 @@ pub(super) async fn run(scene: &Scene<'_>, arguments: &Events) -> Ended {
         // What was missed has no place of its own.
         last = if event.sequence > 0 { Some(event.sequence) } else { last };
         let line = match scene.global.format {
-            Format::Table => line(&event),
+            Format::Table | Format::Nagios => line(&event),
             Format::Json => json_line(&event).map_err(|error| {
                 Failure::new(Exit::Failed, format!("cannot write JSON: {error}"))
             })?,
@@ -50,7 +50,7 @@ fn ended(endpoint: &str, cause: &str, last: Option<u64>) -> Failure {
 /// An event for people: when, what, of what, on whom, why.
 fn line(event: &Event) -> String {
     let Event { time, node, kind, group, service, real_server, owner, previous_owner, .. } = event;
-    let Event { weight, subject, reason, lost, .. } = event;
+    let Event { weight, subject, reason, lost, gap_ms, .. } = event;
     let mut words = vec![format!("{time}  {node}  {kind:<21}")];
     words.extend(subject.clone());
     // A service's name says more than its group's.
@@ -64,6 +64,7 @@ fn line(event: &Event) -> String {
     if kind == "configuration_applied" {
         words.push(format!("revision {}", event.revision));
     }
+    words.extend(gap_ms.map(|gap| format!("after {gap} ms")));
     words.extend(lost.map(|lost| format!("{lost} events")));
     let line = words.join(" ");
     if reason.is_empty() { line.trim_end().to_owned() } else { format!("{line}  {reason}") }

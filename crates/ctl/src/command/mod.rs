@@ -10,20 +10,27 @@ mod connections;
 mod context;
 mod convert;
 mod diff;
+mod doctor;
 mod evacuate;
 mod events;
+mod explain;
+mod history;
 mod node;
 mod pause;
 mod realserver;
 mod services;
+mod shell;
 mod status;
+mod support_bundle;
 mod transfer;
+mod validate;
 mod version;
+mod watch;
 mod weight;
 
 use quorate_api::v1::{StatusRequest, StatusResponse};
 
-use crate::cli::{Cli, Command, Global, Realserver, ServicesAction};
+use crate::cli::{Cli, Command, Format, Global, Realserver, ServicesAction, Tool};
 use crate::client::{Client, Environment, Kind};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -54,6 +61,11 @@ impl Scene<'_> {
 /// The failure, with what to tell and the exit code.
 pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) -> Ended {
     let scene = &Scene { global: &cli.global, environment, output };
+    let nagios = cli.global.format == Format::Nagios;
+    if nagios && !matches!(cli.command, Command::Tool(Tool::Doctor(_))) {
+        return Err(Failure::usage("only `quorate doctor` writes for Nagios")
+            .hint("-o json, and the exit code, say the same of other commands"));
+    }
     match cli.command {
         Command::Init(arguments) => cluster::init(scene, arguments).await,
         Command::Token(crate::cli::Token::Create) => cluster::create_token(scene).await,
@@ -84,7 +96,22 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
             Realserver::Weight(arguments) => weight::weight(scene, &arguments).await,
             Realserver::Enable(arguments) => weight::enable(scene, &arguments).await,
         },
+        Command::Tool(tool) => look(scene, tool).await,
         Command::Version => version::run(scene),
+    }
+}
+
+/// What changes nothing.
+async fn look(scene: &Scene<'_>, tool: Tool) -> Ended {
+    match tool {
+        Tool::Validate(arguments) => validate::run(scene, &arguments),
+        Tool::Explain(arguments) => explain::run(scene, &arguments).await,
+        Tool::History(arguments) => history::run(scene, &arguments).await,
+        Tool::Doctor(arguments) => doctor::run(scene, &arguments).await,
+        Tool::Watch(arguments) => watch::run(scene, &arguments).await,
+        Tool::SupportBundle(arguments) => support_bundle::run(scene, &arguments).await,
+        Tool::Completion(arguments) => shell::completion(scene, &arguments),
+        Tool::Man(arguments) => shell::man(scene, &arguments),
     }
 }
 

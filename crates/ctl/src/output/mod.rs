@@ -39,7 +39,7 @@ impl Output {
         table: impl FnOnce(Style) -> String,
     ) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Table => table(self.style),
+            Format::Table | Format::Nagios => table(self.style),
             Format::Json => serde_json::to_string_pretty(&Document::of(body)).map_err(|error| {
                 Failure::new(Exit::Failed, format!("cannot write JSON: {error}"))
             })?,

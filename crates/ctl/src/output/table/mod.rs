@@ -1,10 +1,14 @@
 //! Text for people: aligned columns, two spaces apart, coloured on a terminal alone. Widths count
 //! characters before colour. Tests: `tests.rs` beside this file.
 
+mod examined;
+mod explained;
 mod services;
 mod status;
 mod traffic;
 
+pub use examined::examined;
+pub use explained::explained;
 pub use services::services;
 pub use status::{nodes, status, troubles};
 pub use traffic::{Numbers, traffic};
