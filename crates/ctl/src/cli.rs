@@ -7,10 +7,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod examples;
+mod configuration;
 mod realserver;
 mod tools;
 
 pub use examples::command;
+pub use configuration::{
+    Abort, Apply, Config, ConfigGet, ConfigRollback, ConfigShow, Confirm, How,
+};
 pub use realserver::{Drain, Enable, Meant, Realserver, RealserverMode, RealserverTarget, Weight};
 pub use tools::{
     Completion, Doctor, Explain, History, Man, Shell, SupportBundle, Tool, Validate, Watch, Watched,
@@ -83,7 +87,17 @@ pub enum Command {
     #[command(subcommand)]
     Context(Context),
     /// Replace the cluster's configuration
+    #[command(after_help = configuration::APPLY_EXAMPLES)]
     Apply(Apply),
+    /// Keep a configuration that was applied with --confirm
+    #[command(after_help = configuration::CONFIRM_EXAMPLES)]
+    Confirm(Confirm),
+    /// Go back at once to the configuration before one that was applied with --confirm
+    #[command(after_help = configuration::ABORT_EXAMPLES)]
+    Abort(Abort),
+    /// Show the last revisions of the configuration, and go back to one
+    #[command(subcommand)]
+    Config(Config),
     /// Show what `apply` would change
     Diff(Diff),
     /// Show the cluster's health, nodes and VIP groups
@@ -186,22 +200,6 @@ pub struct ContextCreate {
 pub struct ContextUse {
     /// The context's name
     pub name: String,
-}
-
-/// `quorate apply`.
-#[derive(Debug, Args)]
-pub struct Apply {
-    /// The configuration, TOML or JSON; `-` reads stdin
-    pub file: String,
-    /// Refuse (exit code 6) unless this revision is in force
-    #[arg(long, value_name = "N")]
-    pub expect_revision: Option<u64>,
-    /// Don't ask before something is removed or moved
-    #[arg(long, short)]
-    pub yes: bool,
-    /// Have the cluster check everything, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// `quorate diff`.

@@ -156,6 +156,11 @@ pub struct Configure {
     pub source: String,
     /// How the text is written.
     pub format: Format,
+    /// What whoever asked for it says of it; empty: nothing.
+    pub message: String,
+    /// If given, the cluster goes back to the configuration before at this moment of the proposing
+    /// leader's clock, unless it is confirmed.
+    pub confirm_until: Option<UnixMillis>,
 }
 
 /// Every change of the cluster's state.
@@ -176,6 +181,23 @@ pub enum Command {
     },
     /// A new configuration.
     Configure(Configure),
+    /// An unconfirmed configuration stays, if it is this one.
+    Confirm {
+        /// Its number.
+        revision: Revision,
+        /// Who says so.
+        order: Order,
+    },
+    /// An unconfirmed configuration, if it is this one, gives way to the one before it.
+    RollBack {
+        /// Its number.
+        revision: Revision,
+        /// The deadline that has passed; if it was moved meanwhile, nothing happens. `None`: an operator
+        /// asked for it.
+        until: Option<UnixMillis>,
+        /// Who rolls back.
+        order: Order,
+    },
     /// New owners for groups, each by itself a compare-and-set on the group's epoch.
     Grant {
         /// When, by the leader's clock, for people.
@@ -245,6 +267,13 @@ impl std::fmt::Display for Command {
         match self {
             Self::Found { name, .. } => write!(f, "found {name}"),
             Self::Configure(configure) => write!(f, "configure ({} bytes)", configure.source.len()),
+            Self::Confirm { revision, .. } => write!(f, "confirm revision {revision}"),
+            Self::RollBack { revision, until: Some(_), .. } => {
+                write!(f, "roll revision {revision} back, unconfirmed")
+            }
+            Self::RollBack { revision, until: None, .. } => {
+                write!(f, "roll revision {revision} back, aborted")
+            }
             Self::Grant { grants, .. } => {
                 f.write_str("grant")?;
                 grants.iter().try_for_each(|g| write!(f, " {} to {}", g.group, g.owner))

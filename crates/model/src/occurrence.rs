@@ -42,6 +42,10 @@ pub enum Kind {
     WeightOrdered,
     /// Another configuration is in force.
     ConfigurationApplied,
+    /// An operator confirmed the one in force.
+    ConfigurationConfirmed,
+    /// Nobody did, or it was aborted: the one before it is in force again.
+    ConfigurationReverted,
     /// A director was told to give its groups away.
     NodeEvacuated,
     /// It may own groups again.
@@ -57,7 +61,7 @@ pub enum Kind {
 }
 
 /// Every kind that a hook may be for, by its word.
-pub const HOOK_KINDS: [(&str, Kind); 16] = [
+pub const HOOK_KINDS: [(&str, Kind); 18] = [
     ("owner_changed", Kind::OwnerChanged),
     ("group_up", Kind::GroupUp),
     ("group_down", Kind::GroupDown),
@@ -70,6 +74,8 @@ pub const HOOK_KINDS: [(&str, Kind); 16] = [
     ("disagreement_over", Kind::DisagreementOver),
     ("weight_ordered", Kind::WeightOrdered),
     ("configuration_applied", Kind::ConfigurationApplied),
+    ("configuration_confirmed", Kind::ConfigurationConfirmed),
+    ("configuration_reverted", Kind::ConfigurationReverted),
     ("node_evacuated", Kind::NodeEvacuated),
     ("node_restored", Kind::NodeRestored),
     ("cluster_paused", Kind::ClusterPaused),
@@ -224,6 +230,7 @@ pub fn between(before: &ClusterState, after: &ClusterState) -> Vec<Occurrence> {
         let revision = after.revision();
         found.push(Occurrence { revision, ..Occurrence::new(Kind::ConfigurationApplied, reason) });
     }
+    found.extend(settled(before, after));
     orders(before, after, &mut found);
     if before.overrides != after.overrides {
         weights(before, after, &mut found);
@@ -244,6 +251,23 @@ pub fn between(before: &ClusterState, after: &ClusterState) -> Vec<Occurrence> {
         });
     }
     found
+}
+
+/// What became of a configuration that had to be confirmed.
+fn settled(before: &ClusterState, after: &ClusterState) -> Option<Occurrence> {
+    let in_force = after.configuration.as_ref()?;
+    let told = |kind, reason| {
+        Some(Occurrence { revision: in_force.revision, ..Occurrence::new(kind, reason) })
+    };
+    if before.revision() != after.revision() && in_force.takes_back.is_some() {
+        return told(Kind::ConfigurationReverted, in_force.message.clone());
+    }
+    let confirmed = in_force.confirmed.as_ref()?;
+    let waited = before.unconfirmed.is_some() && before.revision() == after.revision();
+    if !waited || after.unconfirmed.is_some() {
+        return None;
+    }
+    told(Kind::ConfigurationConfirmed, format!("confirmed by {}", confirmed.author))
 }
 
 fn orders(before: &ClusterState, after: &ClusterState, found: &mut Vec<Occurrence>) {

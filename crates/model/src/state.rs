@@ -1,15 +1,16 @@
 //! The replicated state: what every node computes from the same log, entry by entry.
 //!
 //! `apply` is deterministic. It answers with a [`Reply`], or refuses and changes nothing. What
-//! operators order about ownership, and grants, are in `orders`. Tests: `state/tests.rs`.
+//! operators order about ownership, and grants, are in `orders`; configurations and their revisions in
+//! `configuration`. Tests: `state/tests.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::command::{
-    CertificateAuthority, Command, Configure, Digest, GrantReason, NodeDescription, Order,
-    RequestId, UnixMillis,
+    CertificateAuthority, Command, Digest, GrantReason, NodeDescription, Order, RequestId,
+    UnixMillis,
 };
 use crate::id::{
     Epoch, GroupName, Incarnation, LogIndex, NodeId, NodeName, Revision, Role, ServiceName,
@@ -18,11 +19,16 @@ use crate::overrides::Overrides;
 use crate::spec::{self, ClusterSpec, Diagnostics, Format, KnownNode};
 use crate::time::{Timing, promise};
 
+mod configuration;
 mod orders;
 mod recovered;
 #[cfg(test)]
 mod tests;
 
+pub use configuration::{
+    CONFIRM_MAX, CONFIRM_MIN, Configuration, MESSAGE_BYTES_MAX, REVISIONS_BYTES_MAX, REVISIONS_MAX,
+    Unconfirmed, is_message,
+};
 pub use recovered::{EPOCH_GAP, Recovered};
 
 /// Tokens that may be open at once.
@@ -58,21 +64,6 @@ pub struct GrantRecord {
     pub at: UnixMillis,
 }
 
-/// The configuration in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Configuration {
-    /// Its number.
-    pub revision: Revision,
-    /// The text as it was applied.
-    pub source: String,
-    /// How the text is written.
-    pub format: Format,
-    /// Who applied it.
-    pub author: String,
-    /// When, by the clock of the leader of that time.
-    pub at: UnixMillis,
-}
-
 /// The replicated state of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClusterState {
@@ -98,6 +89,11 @@ pub struct ClusterState {
     pub clients: BTreeMap<Digest, String>,
     /// The configuration's text and number; `None` before the first.
     pub configuration: Option<Configuration>,
+    /// What is in force may yet give way to the configuration before, which is the last of `history`, or
+    /// the empty one.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// The configurations before, oldest first: the last ones.
+    pub history: VecDeque<Arc<Configuration>>,
     /// The configuration as values.
     pub spec: Arc<ClusterSpec>,
     /// The owner of each group that has one.
@@ -165,6 +161,19 @@ pub enum Refused {
         current: Revision,
         /// The revision that the client expected.
         expected: Revision,
+    },
+    /// The revision in force waits to be confirmed.
+    #[error(
+        "revision {0} is not confirmed yet, and nothing else is applied until it is, or is rolled back"
+    )]
+    Unconfirmed(Revision),
+    /// The revision does not wait to be confirmed.
+    #[error("revision {revision} does not wait to be confirmed: revision {current} is in force")]
+    NotUnconfirmed {
+        /// The revision that was meant.
+        revision: Revision,
+        /// The revision in force.
+        current: Revision,
     },
     /// The configuration does not fit the cluster.
     #[error("{0}")]
@@ -267,6 +276,10 @@ impl ClusterState {
                 self.found(*cluster_id, name, *timing, authority, node)
             }
             Command::Configure(configure) => self.configure(configure, read)?,
+            Command::Confirm { revision, order } => self.confirm(*revision, order),
+            Command::RollBack { revision, until, order } => {
+                self.roll_back(*revision, *until, order, read)?
+            }
             Command::Grant { at, grants } => Ok(self.grant(index, *at, grants)),
             Command::AddToken { secret, at, expires } => self.add_token(*secret, *at, *expires),
             Command::Admit { secret, at, node } => self.admit(secret, *at, node),
@@ -360,54 +373,6 @@ impl ClusterState {
     fn set_timing(&mut self, timing: Timing) {
         self.timing = timing;
         self.longest_lease = self.longest_lease.max(timing.lease());
-    }
-
-    fn configure(
-        &mut self,
-        new: &Configure,
-        read: &Read<'_>,
-    ) -> Result<Result<Reply, Refused>, ApplyError> {
-        if let Some(taken) = self.requests.iter().find(|taken| taken.request == new.request) {
-            let (revision, changed) = (taken.revision, taken.changed);
-            return Ok(Ok(Reply::Configured { revision, changed }));
-        }
-        let current = self.revision();
-        if let Some(expected) = new.expected
-            && expected != current
-        {
-            return Ok(Err(Refused::Conflict { current, expected }));
-        }
-        let spec = read(&new.source, new.format).map_err(|diagnostics| {
-            ApplyError::ConfigurationNotReadable(diagnostics.render("cluster", &new.source))
-        })?;
-        // Nodes may have joined since the proposer checked: this check is the one that counts.
-        let problems = spec::against_nodes(&spec, &self.known_nodes());
-        if problems.has_errors() {
-            return Ok(Err(Refused::Configuration(problems.render("cluster", &new.source))));
-        }
-        let changed = self.spec != spec || self.configuration.is_none();
-        let revision = if changed { Revision(current.0 + 1) } else { current };
-        if changed {
-            if let Some(timing) = spec.timing {
-                self.set_timing(timing);
-            }
-            self.grants.retain(|group, _| spec.groups.contains_key(group));
-            self.pins.retain(|group, _| spec.groups.contains_key(group));
-            self.overrides.retain(|name, server, _| spec.service_with(name, server).is_some());
-            self.spec = spec;
-            self.configuration = Some(Configuration {
-                revision,
-                source: new.source.clone(),
-                format: new.format,
-                author: new.author.clone(),
-                at: new.at,
-            });
-        }
-        if self.requests.len() >= REQUESTS_MAX {
-            self.requests.pop_front();
-        }
-        self.requests.push_back(TakenRequest { request: new.request, revision, changed });
-        Ok(Ok(Reply::Configured { revision, changed }))
     }
 
     fn add_token(

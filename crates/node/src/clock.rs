@@ -13,7 +13,8 @@ pub fn now() -> Instant {
     Instant(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
 
-/// The wall clock. It decides nothing but when a join token ends.
+/// The wall clock. It decides nothing but when a join token, an overridden weight or the time to confirm a
+/// configuration ends.
 #[must_use]
 pub fn wall() -> UnixMillis {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Realtime);

@@ -12,6 +12,7 @@ mod membership;
 pub mod node;
 mod overrides;
 pub(crate) mod reader;
+mod rollback;
 pub mod status;
 pub mod store;
 pub mod types;

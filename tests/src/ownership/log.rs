@@ -170,5 +170,7 @@ fn configure(request: u64, source: &str) -> Command {
         expected: None,
         source: source.to_owned(),
         format: Format::Toml,
+        message: String::new(),
+        confirm_until: None,
     })
 }

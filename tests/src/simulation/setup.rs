@@ -117,5 +117,7 @@ pub fn configure(random: &mut Random, nodes: &BTreeSet<NodeId>) -> Command {
         expected: None,
         source: text,
         format: Format::Toml,
+        message: String::new(),
+        confirm_until: None,
     })
 }

@@ -160,6 +160,8 @@ impl From<&Configure> for peer::Configure {
             expected: configure.expected.map(|revision| revision.0),
             source: configure.source.clone(),
             format: v1::Format::from(configure.format).into(),
+            message: configure.message.clone(),
+            confirm_until_unix_ms: configure.confirm_until.map(|until| until.0),
         }
     }
 }
@@ -175,6 +177,8 @@ impl TryFrom<peer::Configure> for Configure {
             expected: configure.expected.map(Revision),
             source: configure.source,
             format: format(configure.format)?,
+            message: configure.message,
+            confirm_until: configure.confirm_until_unix_ms.map(UnixMillis),
         })
     }
 }
@@ -238,6 +242,17 @@ impl From<&Command> for peer::Command {
                 })
             }
             Command::Configure(configure) => Proto::Configure(configure.into()),
+            Command::Confirm { revision, order } => Proto::Confirm(peer::ConfirmRevision {
+                revision: revision.0,
+                order: Some(order.into()),
+            }),
+            Command::RollBack { revision, until, order } => {
+                Proto::RollBack(peer::RollBackRevision {
+                    revision: revision.0,
+                    until_unix_ms: until.map(|until| until.0),
+                    order: Some(order.into()),
+                })
+            }
             Command::Grant { at, grants } => Proto::Grant(peer::GrantGroups {
                 at_unix_ms: at.0,
                 grants: grants.iter().map(Into::into).collect(),
@@ -293,6 +308,15 @@ impl TryFrom<peer::Command> for Command {
                 node: required("Found.node", found.node)?.try_into()?,
             },
             Proto::Configure(configure) => Self::Configure(configure.try_into()?),
+            Proto::Confirm(confirm) => Self::Confirm {
+                revision: Revision(confirm.revision),
+                order: required("ConfirmRevision.order", confirm.order)?.into(),
+            },
+            Proto::RollBack(back) => Self::RollBack {
+                revision: Revision(back.revision),
+                until: back.until_unix_ms.map(UnixMillis),
+                order: required("RollBackRevision.order", back.order)?.into(),
+            },
             Proto::Grant(grant) => Self::Grant {
                 at: UnixMillis(grant.at_unix_ms),
                 grants: grant

@@ -1,12 +1,16 @@
 //! The replicated state as a snapshot's data.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_model::command::UnixMillis;
-use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision};
+use quorate_model::id::{Epoch, GroupName, Incarnation, LogIndex, NodeId, Revision, ServiceName};
+use quorate_model::overrides::Override;
 use quorate_model::spec;
-use quorate_model::state::{ClusterState, Configuration, GrantRecord, NodeRecord, TakenRequest};
+use quorate_model::state::{
+    ClusterState, Configuration, GrantRecord, NodeRecord, TakenRequest, Unconfirmed,
+};
 
 use super::command::{format, grant_reason, overridden, request_id, server};
 use super::{
@@ -24,6 +28,9 @@ impl From<&Configuration> for peer::Configuration {
             format: v1::Format::from(configuration.format).into(),
             author: configuration.author.clone(),
             at_unix_ms: configuration.at.0,
+            message: configuration.message.clone(),
+            takes_back: configuration.takes_back.map(|revision| revision.0),
+            confirmed: configuration.confirmed.as_ref().map(Into::into),
         }
     }
 }
@@ -38,8 +45,60 @@ impl TryFrom<peer::Configuration> for Configuration {
             format: format(configuration.format)?,
             author: configuration.author,
             at: UnixMillis(configuration.at_unix_ms),
+            message: configuration.message,
+            takes_back: configuration.takes_back.map(Revision),
+            confirmed: configuration.confirmed.map(Into::into),
         })
     }
+}
+
+impl From<&Unconfirmed> for peer::StateUnconfirmed {
+    fn from(unconfirmed: &Unconfirmed) -> Self {
+        Self {
+            since_unix_ms: unconfirmed.since.0,
+            until_unix_ms: unconfirmed.until.0,
+            timing: Some(unconfirmed.timing.into()),
+            pins: unconfirmed.pins.iter().map(pin).collect(),
+            overrides: unconfirmed.overrides.iter().map(state_override).collect(),
+        }
+    }
+}
+
+impl TryFrom<peer::StateUnconfirmed> for Unconfirmed {
+    type Error = DecodeError;
+
+    fn try_from(unconfirmed: peer::StateUnconfirmed) -> Result<Self, DecodeError> {
+        Ok(Self {
+            since: UnixMillis(unconfirmed.since_unix_ms),
+            until: UnixMillis(unconfirmed.until_unix_ms),
+            timing: required("StateUnconfirmed.timing", unconfirmed.timing)?.try_into()?,
+            pins: collect(unconfirmed.pins, pinned)?,
+            overrides: collect(unconfirmed.overrides, overridden_server)?,
+        })
+    }
+}
+
+fn pin((group, node): (&GroupName, &NodeId)) -> peer::Pin {
+    peer::Pin { group: group.as_str().to_owned(), node: Some(node.0) }
+}
+
+fn pinned(pin: peer::Pin) -> Result<(GroupName, NodeId), DecodeError> {
+    let node = NodeId(required("Pin.node", pin.node)?);
+    Ok((name("Pin.group", &pin.group)?, node))
+}
+
+fn state_override(
+    (service, address, to): (&ServiceName, &SocketAddr, &Override),
+) -> peer::StateOverride {
+    let server = Some(overridden(&(service.clone(), *address)));
+    peer::StateOverride { server, to: Some(to.into()) }
+}
+
+fn overridden_server(
+    stored: peer::StateOverride,
+) -> Result<(ServiceName, SocketAddr, Override), DecodeError> {
+    let (service, at) = server(required("StateOverride.server", stored.server)?)?;
+    Ok((service, at, required("StateOverride.to", stored.to)?.try_into()?))
 }
 
 impl From<&ClusterState> for peer::State {
@@ -83,28 +142,16 @@ impl From<&ClusterState> for peer::State {
                     at_unix_ms: grant.at.0,
                 })
                 .collect(),
-            pins: state
-                .pins
-                .iter()
-                .map(|(group, node)| peer::Pin {
-                    group: group.as_str().to_owned(),
-                    node: Some(node.0),
-                })
-                .collect(),
+            pins: state.pins.iter().map(pin).collect(),
             evacuated: state
                 .evacuated
                 .iter()
                 .map(|(node, order)| peer::Evacuate { node: node.0, order: Some(order.into()) })
                 .collect(),
             paused: state.paused.as_ref().map(Into::into),
-            overrides: state
-                .overrides
-                .iter()
-                .map(|(service, address, to)| peer::StateOverride {
-                    server: Some(overridden(&(service.clone(), *address))),
-                    to: Some(to.into()),
-                })
-                .collect(),
+            overrides: state.overrides.iter().map(state_override).collect(),
+            unconfirmed: state.unconfirmed.as_ref().map(Into::into),
+            history: state.history.iter().map(|kept| kept.as_ref().into()).collect(),
             requests: state
                 .requests
                 .iter()
@@ -170,19 +217,15 @@ impl TryFrom<peer::State> for ClusterState {
                 };
                 Ok((name("StateGrant.group", &grant.group)?, record))
             })?,
-            pins: collect(state.pins, |pin| {
-                let node = NodeId(required("Pin.node", pin.node)?);
-                Ok((name("Pin.group", &pin.group)?, node))
-            })?,
+            pins: collect(state.pins, pinned)?,
             evacuated: collect(state.evacuated, |evacuate| {
                 let order = required("Evacuate.order", evacuate.order)?;
                 Ok((NodeId(evacuate.node), order.into()))
             })?,
             paused: state.paused.map(Into::into),
-            overrides: collect(state.overrides, |stored| {
-                let (service, at) = server(required("StateOverride.server", stored.server)?)?;
-                Ok((service, at, required("StateOverride.to", stored.to)?.try_into()?))
-            })?,
+            overrides: collect(state.overrides, overridden_server)?,
+            unconfirmed: state.unconfirmed.map(TryInto::try_into).transpose()?,
+            history: collect(state.history, |kept| Ok(Arc::new(kept.try_into()?)))?,
             requests: collect(state.requests, |request| {
                 Ok(TakenRequest {
                     request: request_id(&request.id)?,

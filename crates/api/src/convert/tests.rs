@@ -10,9 +10,11 @@ use quorate_model::command::{
 };
 use quorate_model::id::{Epoch, Incarnation, LogIndex, NodeId, Revision, Role};
 use quorate_model::membership::Membership;
-use quorate_model::overrides::Override;
-use quorate_model::spec::Format;
-use quorate_model::state::{ClusterState, GrantRecord, NodeRecord, TakenRequest};
+use quorate_model::overrides::{Override, Overrides};
+use quorate_model::spec::{Format, parse};
+use quorate_model::state::{
+    ClusterState, Configuration, GrantRecord, NodeRecord, TakenRequest, Unconfirmed,
+};
 use quorate_model::time::Timing;
 
 use super::{DecodeError, Promises, check_format, cluster_id, decode};
@@ -53,6 +55,8 @@ fn commands() -> Vec<Command> {
         expected: Some(Revision(0)),
         source: "[cluster]\n".to_owned(),
         format: Format::Toml,
+        message: String::new(),
+        confirm_until: None,
     };
     let reasons = [
         GrantReason::First,
@@ -81,7 +85,16 @@ fn commands() -> Vec<Command> {
             node: node(1),
         },
         Command::Configure(configure.clone()),
-        Command::Configure(Configure { expected: None, format: Format::Json, ..configure }),
+        Command::Configure(Configure {
+            expected: None,
+            format: Format::Json,
+            message: "add .14".to_owned(),
+            confirm_until: Some(UnixMillis(300_009)),
+            ..configure
+        }),
+        Command::Confirm { revision: Revision(3), order: order() },
+        Command::RollBack { revision: Revision(3), until: None, order: order() },
+        Command::RollBack { revision: Revision(3), until: Some(UnixMillis(7)), order: order() },
         Command::Grant { at: UnixMillis(1), grants: grants.to_vec() },
         Command::AddToken { secret: Digest([5; 32]), at: UnixMillis(1), expires: UnixMillis(2) },
         Command::Admit { secret: Digest([5; 32]), at: UnixMillis(1), node: node(3) },
@@ -152,6 +165,38 @@ fn a_state_comes_back_from_its_bytes() {
     state.paused = Some(order());
     let taken = TakenRequest { request: RequestId(1), revision: Revision(2), changed: true };
     state.requests.push_back(taken);
+    let configuration = Configuration {
+        revision: Revision(4),
+        source: "cluster.sync_warmup = \"7s\"\n".to_owned(),
+        format: Format::Toml,
+        author: "client ada".to_owned(),
+        at: UnixMillis(14),
+        message: "warmer".to_owned(),
+        takes_back: Some(Revision(3)),
+        confirmed: Some(order()),
+    };
+    state.spec = parse(&configuration.source, configuration.format).unwrap().into();
+    let before = Configuration {
+        revision: Revision(3),
+        message: String::new(),
+        takes_back: None,
+        confirmed: None,
+        format: Format::Json,
+        // What is not in force need not be readable any more.
+        source: "from another time".to_owned(),
+        ..configuration.clone()
+    };
+    state.history.push_back(before.into());
+    state.configuration = Some(configuration);
+    let mut overrides = Overrides::default();
+    overrides.set(&"web".parse().unwrap(), server, Some(weight_override()));
+    state.unconfirmed = Some(Unconfirmed {
+        since: UnixMillis(14),
+        until: UnixMillis(15),
+        timing: Timing::FAST,
+        pins: BTreeMap::from([("db".parse().unwrap(), NodeId(3))]),
+        overrides,
+    });
     let bytes = peer::State::from(&state).encode_to_vec();
     let message: peer::State = decode("State", &bytes).unwrap();
     assert_eq!(ClusterState::try_from(message), Ok(state));
@@ -202,8 +247,46 @@ fn a_stored_entry_of_format_1_is_read() {
     assert_eq!(Command::try_from(read), Ok(command));
 }
 
+/// A store of before there were unconfirmed configurations, messages and a history.
+#[test]
+fn a_stored_configuration_without_history_is_read() {
+    let golden = [
+        0x08, 0x01, // format 1
+        0x1a, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, // cluster id
+        0x2a, 0x0b, 0x08, 0x80, 0xca, 0xb5, 0xee, 0x01, 0x10, 0x80, 0xe1, 0xeb,
+        0x17, // timing
+        0x62, 0x0b, 0x08, 0x05, 0x18, 0x01, 0x22, 0x03, b'a', b'd', b'a', 0x28, 0x09,
+    ];
+    let read: peer::State = decode("State", &golden).unwrap();
+    let state = ClusterState::try_from(read).unwrap();
+    let configuration = state.configuration.unwrap();
+    assert_eq!((configuration.revision, configuration.author.as_str()), (Revision(5), "ada"));
+    assert_eq!((configuration.message.as_str(), configuration.takes_back), ("", None));
+    assert!(state.unconfirmed.is_none() && state.history.is_empty());
+}
+
+/// What stands on disks must stay readable: these bytes were written by format 1.
+#[test]
+fn a_stored_rollback_of_format_1_is_read() {
+    let order = Order { author: "x".to_owned(), at: UnixMillis(8) };
+    let until = Some(UnixMillis(7));
+    let command = Command::RollBack { revision: Revision(3), until, order: order.clone() };
+    let golden = [0x7a, 0x0b, 0x08, 0x03, 0x10, 0x07, 0x1a, 0x05, 0x0a, 0x01, b'x', 0x10, 0x08];
+    assert_eq!(peer::Command::from(&command).encode_to_vec(), golden);
+    let confirm = Command::Confirm { revision: Revision(3), order };
+    let golden = [0x72, 0x09, 0x08, 0x03, 0x12, 0x05, 0x0a, 0x01, b'x', 0x10, 0x08];
+    assert_eq!(peer::Command::from(&confirm).encode_to_vec(), golden);
+    let read: peer::Command = decode("Command", &golden).unwrap();
+    assert_eq!(Command::try_from(read), Ok(confirm));
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
+    let nobodys = peer::command::Command::Confirm(peer::ConfirmRevision::default());
+    assert_eq!(
+        Command::try_from(peer::Command { command: Some(nobodys) }),
+        Err(DecodeError::Missing("ConfirmRevision.order"))
+    );
     assert!(matches!(decode::<peer::Entry>("Entry", &[0xff]), Err(DecodeError::Protobuf { .. })));
     assert_eq!(
         Command::try_from(peer::Command { command: None }),

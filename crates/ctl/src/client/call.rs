@@ -72,6 +72,10 @@ enum Meaning {
     NotMember,
     /// Another configuration is in force than was expected.
     Conflict,
+    /// A configuration waits to be confirmed.
+    Unconfirmed,
+    /// The configuration that was meant waits no more.
+    Settled,
     /// The node can't now; it took nothing.
     Unavailable,
     /// Refused, for good.
@@ -194,7 +198,7 @@ fn goes_on(kind: Kind, meaning: Meaning) -> bool {
     match meaning {
         Meaning::NotSent | Meaning::NoQuorum | Meaning::NotMember | Meaning::Unavailable => true,
         Meaning::NoAnswer | Meaning::Unknown => matches!(kind, Kind::Read | Kind::Repeatable),
-        Meaning::Conflict | Meaning::Refused => false,
+        Meaning::Conflict | Meaning::Unconfirmed | Meaning::Settled | Meaning::Refused => false,
     }
 }
 
@@ -208,6 +212,8 @@ fn read(status: &Status) -> (Meaning, String) {
     let meaning = match marker {
         Some("no_quorum") => Meaning::NoQuorum,
         Some("conflict") => Meaning::Conflict,
+        Some("unconfirmed") => Meaning::Unconfirmed,
+        Some("settled") => Meaning::Settled,
         Some("unknown_outcome") => Meaning::Unknown,
         Some("not_member") => Meaning::NotMember,
         Some(_) => Meaning::Refused,
@@ -240,6 +246,16 @@ fn sum(kind: Kind, what: &str, attempts: Vec<Attempt>) -> Failure {
             Exit::Conflict,
             "another configuration is in force",
             Some("see what changed with `quorate diff`, then apply again"),
+        ),
+        Some(Meaning::Unconfirmed) => (
+            Exit::Conflict,
+            "a configuration waits to be confirmed",
+            Some("settle it first: `quorate confirm` keeps it, `quorate abort` takes it back"),
+        ),
+        Some(Meaning::Settled) => (
+            Exit::Conflict,
+            "it does not wait to be confirmed",
+            Some("see what became of it with `quorate config history`"),
         ),
         Some(Meaning::Refused) => (Exit::Failed, "it was refused", None),
         _ if lost && kind != Kind::Read => (
@@ -303,7 +319,9 @@ mod tests {
     #[test]
     fn a_clear_answer_to_a_repetition_decides() {
         assert_eq!(exit(Kind::Repeatable, &[Meaning::NoAnswer, Meaning::Refused]), Exit::Failed);
-        assert_eq!(exit(Kind::Repeatable, &[Meaning::Unknown, Meaning::Conflict]), Exit::Conflict);
+        for conflict in [Meaning::Conflict, Meaning::Unconfirmed, Meaning::Settled] {
+            assert_eq!(exit(Kind::Repeatable, &[Meaning::Unknown, conflict]), Exit::Conflict);
+        }
     }
 
     #[test]

@@ -54,6 +54,8 @@ impl Candidate {
             expected_revision: None,
             request_id: Vec::new(),
             dry_run,
+            confirm_ms: None,
+            message: String::new(),
         }
     }
 }
@@ -102,7 +104,7 @@ pub(super) fn format_of(file: &str, source: &str) -> Format {
     }
 }
 
-/// The configuration in force.
+/// The configuration in force, or an earlier one.
 #[derive(Debug)]
 pub(super) struct InForce {
     pub(super) revision: u64,
@@ -111,14 +113,25 @@ pub(super) struct InForce {
     pub(super) format: Format,
     /// Absent if this program can't read it, being older than what applied it.
     pub(super) spec: Option<ClusterSpec>,
+    /// Who applied it when, and what became of it.
+    pub(super) info: v1::RevisionInfo,
 }
 
 impl InForce {
     pub(super) async fn read(client: &Client) -> Result<Self, Failure> {
+        Self::of(client, None).await
+    }
+
+    /// The configuration of an earlier revision.
+    pub(super) async fn of(client: &Client, revision: Option<u64>) -> Result<Self, Failure> {
         let call = |mut admin: Admin| async move {
-            admin.get_configuration(v1::GetConfigurationRequest {}).await
+            admin.get_configuration(v1::GetConfigurationRequest { revision }).await
         };
-        let answer = client.call(Kind::Read, "read the configuration in force", call).await?.body;
+        let what = match revision {
+            None => "read the configuration in force".to_owned(),
+            Some(revision) => format!("read revision {revision}"),
+        };
+        let answer = client.call(Kind::Read, &what, call).await?.body;
         let format = match answer.format() {
             v1::Format::Json => Format::Json,
             v1::Format::Toml | v1::Format::Unspecified => Format::Toml,
@@ -128,7 +141,8 @@ impl InForce {
         } else {
             spec::parse(&answer.source, format).ok()
         };
-        Ok(Self { revision: answer.revision, source: answer.source, format, spec })
+        let (revision, info) = (answer.revision, answer.info.unwrap_or_default());
+        Ok(Self { revision, source: answer.source, format, spec, info })
     }
 }
 

@@ -61,7 +61,7 @@ fn line(event: &Event) -> String {
         words.push(format!("{before} -> {}", owner.as_deref().unwrap_or("-")));
     }
     words.extend(weight.map(|weight| format!("weight {weight}")));
-    if kind == "configuration_applied" {
+    if kind.starts_with("configuration_") {
         words.push(format!("revision {}", event.revision));
     }
     words.extend(gap_ms.map(|gap| format!("after {gap} ms")));

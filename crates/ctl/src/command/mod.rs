@@ -18,6 +18,7 @@ mod history;
 mod node;
 mod pause;
 mod realserver;
+mod revisions;
 mod services;
 mod shell;
 mod status;
@@ -72,6 +73,9 @@ pub(crate) async fn run(cli: Cli, environment: &Environment, output: &Output) ->
         Command::Join(arguments) => cluster::join(scene, arguments).await,
         Command::Context(action) => context::run(scene, action).await,
         Command::Apply(arguments) => apply::run(scene, arguments).await,
+        Command::Confirm(arguments) => revisions::confirm(scene, &arguments).await,
+        Command::Abort(arguments) => revisions::abort(scene, &arguments).await,
+        Command::Config(action) => revisions::run(scene, &action).await,
         Command::Diff(arguments) => diff::run(scene, arguments).await,
         Command::Status(arguments) => status::run(scene, arguments).await,
         Command::Services(arguments) => match arguments.action {

@@ -58,7 +58,7 @@ pub(super) async fn clear(scene: &Scene<'_>, arguments: ServicesClear) -> Ended 
     let candidate = Candidate::of(source, in_force.format)?;
     let sure = if count == 0 { Vec::new() } else { vec![format!("deletes all {count} services")] };
     confirm(scene.output, arguments.yes, &sure, "Clear them?")?;
-    apply(scene, &client, &candidate, &in_force, Some(in_force.revision)).await
+    apply(scene, &client, candidate, &in_force).await
 }
 
 fn without_services(in_force: &InForce) -> Result<String, Failure> {

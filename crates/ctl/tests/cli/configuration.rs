@@ -10,7 +10,7 @@ interface = \"public\"
 addresses = [\"192.168.10.180/32\"]
 ";
 
-fn with_service(scheduler: &str) -> String {
+pub(crate) fn with_service(scheduler: &str) -> String {
     format!(
         "{PLAIN}\n[service.web]\ngroup = \"web\"\nlisten = \"tcp/192.168.10.180:80\"\n\
          scheduler = \"{scheduler}\"\nforward = \"DR\"\n\
@@ -18,7 +18,7 @@ fn with_service(scheduler: &str) -> String {
     )
 }
 
-fn holding(source: &str) -> Node {
+pub(crate) fn holding(source: &str) -> Node {
     Node::start(State { revision: 118, source: source.to_owned(), ..State::default() })
 }
 

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use quorate_api::v1::admin_server::{Admin, AdminServer};
 use quorate_api::v1::*;
-use quorate_model::spec;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
+
+mod revisions;
+
+pub(crate) use revisions::UNTIL;
 
 /// What the nodes of one cluster agree on.
 #[derive(Debug, Default)]
@@ -20,6 +23,12 @@ pub(crate) struct State {
     pub(crate) status: StatusResponse,
     pub(crate) revision: u64,
     pub(crate) source: String,
+    /// Of the revision in force: who applied it, and until when it may be confirmed.
+    pub(crate) info: RevisionInfo,
+    /// The revisions before, oldest first.
+    pub(crate) before: Vec<(RevisionInfo, String)>,
+    /// In which time the last change was to be confirmed.
+    pub(crate) confirm_asked: Option<u64>,
     /// How often an `Apply` arrived.
     pub(crate) applies: u32,
     pub(crate) seen: BTreeMap<Vec<u8>, ApplyResponse>,
@@ -154,33 +163,6 @@ impl Service {
 }
 
 impl State {
-    fn apply(&mut self, request: ApplyRequest) -> Result<ApplyResponse, Status> {
-        self.applies += 1;
-        if let Some(answer) = self.seen.get(&request.request_id).filter(|_| !request.dry_run) {
-            return Ok(answer.clone());
-        }
-        if request.expected_revision.is_some_and(|expected| expected != self.revision) {
-            return Err(error("conflict", &format!("revision {} is in force", self.revision)));
-        }
-        let read = |source: &str| {
-            let format =
-                if source.starts_with('{') { spec::Format::Json } else { spec::Format::Toml };
-            spec::parse(source, format).map_err(|_| error("invalid", "it can't be read"))
-        };
-        let changed = read(&request.source)? != read(&self.source)?;
-        if changed && !request.dry_run {
-            self.revision += 1;
-            self.source = request.source;
-        }
-        let warnings = Vec::new();
-        let answer = ApplyResponse { revision: self.revision, changed, warnings };
-        if !request.dry_run {
-            assert_eq!(request.request_id.len(), 16, "a request id has 16 bytes");
-            self.seen.insert(request.request_id, answer.clone());
-        }
-        Ok(answer)
-    }
-
     fn transfer(&mut self, request: TransferRequest) -> Result<TransferResponse, Status> {
         let groups = &mut self.status.groups;
         let group = groups.iter_mut().find(|group| group.name == request.group);
@@ -250,22 +232,37 @@ impl Admin for Service {
         self.answer(|state| state.apply(request.into_inner())).await
     }
 
+    async fn confirm(
+        &self,
+        request: Request<ConfirmRequest>,
+    ) -> Result<Response<ConfirmResponse>, Status> {
+        self.answer(|state| state.confirm(request.get_ref().revision)).await
+    }
+
+    async fn abort(
+        &self,
+        request: Request<AbortRequest>,
+    ) -> Result<Response<AbortResponse>, Status> {
+        self.answer(|state| state.abort(request.get_ref().revision)).await
+    }
+
+    async fn history(
+        &self,
+        _: Request<HistoryRequest>,
+    ) -> Result<Response<HistoryResponse>, Status> {
+        self.answer(|state| Ok(state.history())).await
+    }
+
     async fn get_configuration(
         &self,
-        _: Request<GetConfigurationRequest>,
+        request: Request<GetConfigurationRequest>,
     ) -> Result<Response<GetConfigurationResponse>, Status> {
         // Reading works where changing fails: the faults are about changes.
         if let Fault::Refuses(word, text) = self.fault {
             return Err(error(word, text));
         }
         let state = self.cluster.lock().expect("no panic");
-        let format = if state.source.starts_with('{') { Format::Json } else { Format::Toml };
-        Ok(Response::new(GetConfigurationResponse {
-            revision: state.revision,
-            source: state.source.clone(),
-            format: format.into(),
-            ..GetConfigurationResponse::default()
-        }))
+        state.configuration(request.get_ref().revision).map(Response::new)
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

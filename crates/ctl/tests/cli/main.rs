@@ -15,6 +15,7 @@ mod fake;
 mod orders;
 mod reference;
 mod remote;
+mod revisions;
 mod run;
 mod shell;
 mod status;

@@ -20,6 +20,9 @@ fn state() -> ClusterState {
         format: Format::Toml,
         author: "ada".to_owned(),
         at: UnixMillis(0),
+        message: String::new(),
+        takes_back: None,
+        confirmed: None,
     };
     let spec = parse(CONFIGURATION, Format::Toml).unwrap().into();
     ClusterState { spec, configuration: Some(configuration), ..ClusterState::default() }
@@ -117,4 +120,42 @@ fn a_hook_is_for_what_it_names_and_for_the_owner_unless_it_says_all() {
     assert!(wants("on = \"real_server_down\"\nservices = [\"shop\"]", &down, true));
     assert!(wants("on = \"real_server_down\"\ngroups = [\"web\"]", &down, true));
     assert!(!wants("on = \"real_server_down\"\ngroups = [\"db\"]", &down, true));
+}
+
+#[test]
+fn what_became_of_an_unconfirmed_configuration_is_told() {
+    use crate::overrides::Overrides;
+    use crate::state::Unconfirmed;
+    use crate::time::Timing;
+    let settled = state();
+    let mut waiting = state();
+    waiting.unconfirmed = Some(Unconfirmed {
+        since: UnixMillis(0),
+        until: UnixMillis(9),
+        timing: Timing::LAN,
+        pins: BTreeMap::new(),
+        overrides: Overrides::default(),
+    });
+    let told = |before: &ClusterState, after: &ClusterState| -> Vec<String> {
+        let found = between(before, after);
+        found.iter().map(|o| format!("{} {}: {}", o.kind.word(), o.revision, o.reason)).collect()
+    };
+    let mut confirmed = settled.clone();
+    confirmed.configuration.as_mut().unwrap().confirmed =
+        Some(Order { author: "eve".to_owned(), at: UnixMillis(5) });
+    assert_eq!(told(&waiting, &confirmed), ["configuration_confirmed 1: confirmed by eve"]);
+    assert_eq!(told(&confirmed, &confirmed), [""; 0]);
+    assert_eq!(told(&settled, &waiting), [""; 0]);
+    let mut reverted = settled;
+    let back = reverted.configuration.as_mut().unwrap();
+    (back.revision, back.takes_back) = (Revision(2), Some(Revision(1)));
+    back.message = "rollback of revision 1, which nobody confirmed".to_owned();
+    assert_eq!(
+        told(&waiting, &reverted),
+        [
+            "configuration_applied 2: applied by ada",
+            "configuration_reverted 2: rollback of revision 1, which nobody confirmed"
+        ]
+    );
+    assert_eq!(told(&reverted, &reverted), [""; 0]);
 }

@@ -126,6 +126,8 @@ only = ["lb1"]
                 expected: None,
                 source: source.to_owned(),
                 format: Format::Toml,
+                message: String::new(),
+                confirm_until: None,
             }));
         };
         configure(1, SPEC);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::command::{Grant, LinkAddress};
+use crate::command::{Configure, Grant, LinkAddress};
 
+mod configuration;
 mod orders;
 
 const WEB: &str = "[group.web]\ninterface = \"public\"\naddresses = [\"10.0.0.100/32\"]\n";
@@ -52,6 +53,8 @@ fn configure(request: u128, expected: Option<u64>, source: &str) -> Command {
         expected: expected.map(Revision),
         source: source.to_owned(),
         format: Format::Toml,
+        message: String::new(),
+        confirm_until: None,
     })
 }
 

@@ -10,13 +10,14 @@ use quorate_api::peer::v1::forward_request::Request as Write;
 use quorate_api::peer::v1::forward_response::Response as Written;
 use quorate_api::v1;
 use quorate_model::id::NodeId;
-use quorate_model::spec::Format;
+use quorate_model::state::ClusterState;
 use quorate_model::time::Timing;
 use tonic::{Request, Response, Status};
 
 use super::error::{Kind, error, is};
 use super::events::{self, EventStream};
-use super::status::{Knowledge, compose, rfc3339};
+use super::revisions;
+use super::status::{Knowledge, compose};
 use crate::clock;
 use crate::member::Member;
 use crate::node::Node;
@@ -72,6 +73,15 @@ impl AdminService {
             );
             error(Kind::NotMember, text)
         })
+    }
+
+    /// Who changed something over this node reads it from this node: waits a while until it has applied
+    /// that.
+    async fn caught_up(&self, mut done: impl FnMut(&ClusterState) -> bool) -> Result<(), Status> {
+        let mut state = self.member()?.raft.state();
+        let caught_up = state.wait_for(|state| done(state));
+        let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up).await;
+        Ok(())
     }
 
     /// Has a write done by the leader, whoever that is; goes after one that changes.
@@ -194,10 +204,7 @@ impl v1::admin_server::Admin for AdminService {
         let caller = caller(&request)?;
         match self.write(&caller, Write::Apply(request.into_inner())).await? {
             Written::Apply(response) => {
-                // Who applied over this node reads what it applied from it.
-                let mut state = self.member()?.raft.state();
-                let caught_up = state.wait_for(|s| s.revision().0 >= response.revision);
-                let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up).await;
+                self.caught_up(|state| state.revision().0 >= response.revision).await?;
                 Ok(Response::new(response))
             }
             _ => Err(mismatch()),
@@ -206,23 +213,48 @@ impl v1::admin_server::Admin for AdminService {
 
     async fn get_configuration(
         &self,
-        _: Request<v1::GetConfigurationRequest>,
+        request: Request<v1::GetConfigurationRequest>,
     ) -> Result<Response<v1::GetConfigurationResponse>, Status> {
         let state = self.member()?.state();
-        let Some(configuration) = &state.configuration else {
-            return Ok(Response::new(v1::GetConfigurationResponse::default()));
-        };
-        let format = match configuration.format {
-            Format::Toml => v1::Format::Toml,
-            Format::Json => v1::Format::Json,
-        };
-        Ok(Response::new(v1::GetConfigurationResponse {
-            revision: configuration.revision.0,
-            source: configuration.source.clone(),
-            format: format.into(),
-            author: configuration.author.clone(),
-            applied_at: rfc3339(configuration.at),
-        }))
+        Ok(Response::new(revisions::configuration(&state, request.get_ref().revision)?))
+    }
+
+    async fn history(
+        &self,
+        _: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryResponse>, Status> {
+        Ok(Response::new(revisions::history(&self.member()?.state())))
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<v1::ConfirmRequest>,
+    ) -> Result<Response<v1::ConfirmResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Confirm(request.into_inner())).await? {
+            Written::Confirm(response) => {
+                self.caught_up(|state| {
+                    state.revision().0 > response.revision || state.unconfirmed.is_none()
+                })
+                .await?;
+                Ok(Response::new(response))
+            }
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn abort(
+        &self,
+        request: Request<v1::AbortRequest>,
+    ) -> Result<Response<v1::AbortResponse>, Status> {
+        let caller = caller(&request)?;
+        match self.write(&caller, Write::Abort(request.into_inner())).await? {
+            Written::Abort(response) => {
+                self.caught_up(|state| state.revision().0 >= response.revision).await?;
+                Ok(Response::new(response))
+            }
+            _ => Err(mismatch()),
+        }
     }
 
     async fn status(
@@ -245,6 +277,7 @@ impl v1::admin_server::Admin for AdminService {
         let raft = Arc::clone(&member.raft.status().borrow());
         Ok(Response::new(compose(&Knowledge {
             me: member.me,
+            now: clock::wall(),
             state: &state,
             membership: &raft.membership,
             leader: raft.leader,

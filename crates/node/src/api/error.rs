@@ -21,6 +21,10 @@ pub(crate) enum Kind {
     Interrupted,
     /// The configuration has moved on.
     Conflict,
+    /// A configuration waits to be confirmed.
+    Unconfirmed,
+    /// The configuration that was meant waits no more.
+    Settled,
     /// It was sent, and may yet be applied.
     UnknownOutcome,
     /// This node belongs to no cluster yet.
@@ -40,6 +44,8 @@ impl Kind {
             Self::NotLeader => "not_leader",
             Self::Interrupted => "interrupted",
             Self::Conflict => "conflict",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Settled => "settled",
             Self::UnknownOutcome => "unknown_outcome",
             Self::NotMember => "not_member",
             Self::Invalid => "invalid",
@@ -51,7 +57,7 @@ impl Kind {
     fn code(self) -> Code {
         match self {
             Self::NoQuorum | Self::NotLeader | Self::Interrupted => Code::Unavailable,
-            Self::Conflict => Code::Aborted,
+            Self::Conflict | Self::Unconfirmed | Self::Settled => Code::Aborted,
             Self::UnknownOutcome => Code::DeadlineExceeded,
             Self::NotMember | Self::Refused => Code::FailedPrecondition,
             Self::Invalid => Code::InvalidArgument,

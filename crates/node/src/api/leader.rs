@@ -1,5 +1,5 @@
 //! What only the Raft leader can do: the writes of the API. A follower forwards them here. Those
-//! that operators order about the cluster's directors are in `orders`.
+//! that operators order about the cluster's directors are in `orders`, configurations in `revisions`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,8 @@ use std::time::Duration;
 use quorate_api::peer::v1::forward_request::Request;
 use quorate_api::peer::v1::forward_response::Response;
 use quorate_api::v1;
-use quorate_model::command::{Command, Configure, RequestId};
-use quorate_model::id::{GroupName, NodeId, Revision};
-use quorate_model::spec::{self, ClusterSpec, Format};
+use quorate_model::command::Command;
+use quorate_model::id::{GroupName, NodeId};
 use quorate_model::state::{ClusterState, Refused, Reply};
 use tonic::Status;
 use tracing::info;
@@ -27,8 +26,6 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a removal may take: two changes of the membership, with the longest spacing between.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(180);
-/// Of the orders that a configuration ends, so many are named.
-const WARNINGS_MAX: usize = 20;
 /// How often a long operation looks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -37,6 +34,8 @@ impl Member {
     pub(crate) async fn write(&self, caller: &str, request: Request) -> Result<Response, Status> {
         Ok(match request {
             Request::Apply(apply) => Response::Apply(self.apply(caller, apply).await?),
+            Request::Confirm(confirm) => Response::Confirm(self.confirm(caller, confirm).await?),
+            Request::Abort(abort) => Response::Abort(self.abort(caller, abort).await?),
             Request::CreateToken(_) => Response::CreateToken(self.create_token(caller).await?),
             Request::Transfer(transfer) => {
                 Response::Transfer(self.transfer(caller, transfer).await?)
@@ -66,40 +65,6 @@ impl Member {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(cause)) => Err(not_proposed(cause)),
             Err(_) => Err(not_proposed(ProposeError::Unknown(COMMIT_TIMEOUT))),
-        }
-    }
-
-    async fn apply(
-        &self,
-        caller: &str,
-        request: v1::ApplyRequest,
-    ) -> Result<v1::ApplyResponse, Status> {
-        let state = self.state();
-        let format = format(request.format)?;
-        let (spec, mut warnings) = self.check(&state, &request.source, format)?;
-        warnings.extend(state.overrides.warnings(&spec).into_iter().take(WARNINGS_MAX));
-        let current = state.revision();
-        if request.dry_run {
-            let changed = state.spec != spec || state.configuration.is_none();
-            return Ok(v1::ApplyResponse { revision: current.0, changed, warnings });
-        }
-        let Ok(id) = <[u8; 16]>::try_from(request.request_id.as_slice()) else {
-            return Err(error(Kind::Invalid, "request_id is not 16 bytes"));
-        };
-        let command = Command::Configure(Configure {
-            request: RequestId(u128::from_be_bytes(id)),
-            author: caller.to_owned(),
-            at: clock::wall(),
-            expected: request.expected_revision.map(Revision),
-            source: request.source,
-            format,
-        });
-        match self.commit(command).await? {
-            Reply::Configured { revision, changed } => {
-                info!(%revision, changed, caller, "configuration applied");
-                Ok(v1::ApplyResponse { revision: revision.0, changed, warnings })
-            }
-            other => Err(unexpected(&other)),
         }
     }
 
@@ -276,38 +241,8 @@ impl Member {
         Ok(v1::CreateClientResponse { certificate, authority, endpoints })
     }
 
-    /// Checks a configuration against itself and against the nodes that this node knows.
-    fn check(
-        &self,
-        state: &ClusterState,
-        source: &str,
-        format: Format,
-    ) -> Result<(Arc<ClusterSpec>, Vec<String>), Status> {
-        let invalid = |problems: &spec::Diagnostics| {
-            error(Kind::Invalid, problems.render("configuration", source))
-        };
-        let spec = self.raft.read(source, format).map_err(|problems| invalid(&problems))?;
-        let problems = spec::against_nodes(&spec, &state.known_nodes());
-        if problems.has_errors() {
-            return Err(invalid(&problems));
-        }
-        let warnings = problems.render("configuration", source);
-        let warnings = if warnings.is_empty() { Vec::new() } else { vec![warnings] };
-        Ok((spec, warnings))
-    }
-
     pub(crate) fn state(&self) -> Arc<ClusterState> {
         Arc::clone(&self.raft.state().borrow())
-    }
-}
-
-fn format(found: i32) -> Result<Format, Status> {
-    match v1::Format::try_from(found) {
-        Ok(v1::Format::Toml) => Ok(Format::Toml),
-        Ok(v1::Format::Json) => Ok(Format::Json),
-        Ok(v1::Format::Unspecified) | Err(_) => {
-            Err(error(Kind::Invalid, "the format is neither TOML nor JSON"))
-        }
     }
 }
 
@@ -339,6 +274,8 @@ pub(super) fn named(state: &ClusterState, name: &str) -> Result<NodeId, Status> 
 fn refusal(refused: &Refused) -> Status {
     let kind = match refused {
         Refused::Conflict { .. } => Kind::Conflict,
+        Refused::NotUnconfirmed { .. } => Kind::Settled,
+        Refused::Unconfirmed(_) => Kind::Unconfirmed,
         Refused::Configuration(_) => Kind::Invalid,
         Refused::Founding
         | Refused::Token

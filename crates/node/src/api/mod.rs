@@ -8,5 +8,6 @@ mod leader;
 pub(crate) mod local;
 mod orders;
 pub(crate) mod remote;
+mod revisions;
 pub(crate) mod services;
 pub(crate) mod status;

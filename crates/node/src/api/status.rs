@@ -24,6 +24,8 @@ mod tests;
 pub(crate) struct Knowledge<'a> {
     /// This node.
     pub(crate) me: NodeId,
+    /// Its wall clock.
+    pub(crate) now: UnixMillis,
     /// The replicated state as applied here.
     pub(crate) state: &'a ClusterState,
     /// Who votes, as this node knows it.
@@ -254,6 +256,7 @@ impl Knowledge<'_> {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         // Who can't take a grant is no help once another one is lost.
         let able = reachable.iter().filter(|&&node| !self.has_full_disk(node)).count();
+        let unconfirmed = self.state.unconfirmed.as_ref();
         let tolerated = able.saturating_sub(voters.len() / 2 + 1);
         ClusterStatus {
             id: format!("{:032x}", self.state.cluster_id),
@@ -263,7 +266,10 @@ impl Knowledge<'_> {
             term: self.term,
             commit_index: self.committed,
             revision: self.state.revision().0,
-            unconfirmed_until: None,
+            unconfirmed_until: unconfirmed.map(|unconfirmed| rfc3339(unconfirmed.until)),
+            unconfirmed_left_ms: unconfirmed.map(|unconfirmed| {
+                u64::try_from(unconfirmed.left(self.now).as_millis()).unwrap_or(u64::MAX)
+            }),
             voters: count(voters.len()),
             voters_reachable: count(reachable.len()),
             failures_tolerated: count(tolerated),

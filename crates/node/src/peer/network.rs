@@ -432,6 +432,8 @@ mod tests {
                 expected: None,
                 source: "x".repeat(size),
                 format: Format::Toml,
+                message: String::new(),
+                confirm_until: None,
             })),
         };
         AppendEntriesRequest {

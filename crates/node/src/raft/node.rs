@@ -24,7 +24,7 @@ use super::store::log::LogStore;
 use super::store::space::Space;
 use super::store::{Fatal, FatalSender, Store};
 use super::types::{Member, Raft};
-use super::{leadership, membership, overrides};
+use super::{leadership, membership, overrides, rollback};
 use crate::identity::authority;
 use crate::identity::{AuthorityError, Identity};
 use crate::peer::admission::AdmissionService;
@@ -177,6 +177,7 @@ impl RaftNode {
         tasks.spawn(leadership::run(handle.clone(), me, heard_within, takeover.clone()));
         tasks.spawn(membership::run(handle.clone(), me, takeover));
         tasks.spawn(overrides::run(handle.clone()));
+        tasks.spawn(rollback::run(handle.clone()));
         raft.run();
         let transport = Arc::new(transport);
         let mut node = Self { handle, store, channels, transport, stop, server, tasks };

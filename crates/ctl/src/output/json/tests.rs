@@ -56,6 +56,7 @@ fn answered() -> v1::StatusResponse {
             commit_index: 90_211,
             revision: 118,
             unconfirmed_until: None,
+            unconfirmed_left_ms: None,
             voters: 3,
             voters_reachable: 2,
             failures_tolerated: 0,
@@ -134,7 +135,8 @@ fn the_status_has_every_promised_key() {
         "api_version": "quorate/v1",
         "cluster": {
             "id": "c0ffee", "name": "prod", "health": "degraded", "leader": "lb2", "term": 41,
-            "commit_index": 90211, "revision": 118, "unconfirmed_until": null, "voters": 3,
+            "commit_index": 90211, "revision": 118, "unconfirmed_until": null,
+            "unconfirmed_left_ms": null, "voters": 3,
             "voters_reachable": 2, "failures_tolerated": 0, "paused": true,
             "paused_by": "local uid 0", "paused_since": "2026-01-02T03:04:05Z"
         },

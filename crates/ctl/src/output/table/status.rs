@@ -61,10 +61,7 @@ fn headline(status: &StatusResponse, style: Style) -> String {
         (_, more) => format!("{more} failures tolerated"),
     };
     let leader = cluster.leader.as_deref().unwrap_or("none");
-    let unconfirmed = match &cluster.unconfirmed_until {
-        Some(time) => format!(" (unconfirmed: goes back at {time})"),
-        None => String::new(),
-    };
+    let unconfirmed = unconfirmed(cluster, style);
     format!(
         "Cluster {}  {health}: {why}{quorum}, {tolerated}\n\
          Leader {leader}  term {}  commit {}  revision {}{unconfirmed}\n{}",
@@ -74,6 +71,29 @@ fn headline(status: &StatusResponse, style: Style) -> String {
         cluster.revision,
         paused(cluster, style)
     )
+}
+
+/// How long the revision in force has until the cluster goes back to the one before.
+fn unconfirmed(cluster: &ClusterStatus, style: Style) -> String {
+    let Some(until) = &cluster.unconfirmed_until else { return String::new() };
+    let word = style.paint("unconfirmed", Tone::Doubtful);
+    let when = match (cluster.health(), cluster.unconfirmed_left_ms) {
+        (Health::NoQuorum, _) => "reverts once there is a quorum".to_owned(),
+        (_, Some(left)) => format!("reverts in {}", countdown(left)),
+        (_, None) => format!("reverts at {until}"),
+    };
+    format!(" {word}: {when} unless `quorate confirm`")
+}
+
+/// `3:41`, or `1:02:03`.
+fn countdown(milliseconds: u64) -> String {
+    let seconds = milliseconds.div_ceil(1_000);
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }
 
 /// A line of its own while nothing moves by itself.

@@ -107,6 +107,9 @@ impl World {
             format: Format::Toml,
             author: String::new(),
             at: UnixMillis(0),
+            message: String::new(),
+            takes_back: None,
+            confirmed: None,
         };
         let mut world = Self {
             now: Instant(1_000_000_000),

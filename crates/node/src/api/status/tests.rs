@@ -108,6 +108,7 @@ impl World {
     fn compose(&self) -> StatusResponse {
         compose(&Knowledge {
             me: NodeId(1),
+            now: UnixMillis(4_000),
             state: &self.state,
             membership: &self.membership,
             leader: self.leader,
@@ -385,6 +386,24 @@ fn a_paused_cluster_is_degraded_and_says_by_whom_and_what_it_costs() {
     let mut world = World::of(3);
     world.state.paused = Some(order());
     assert!(world.group().reason.contains("`quorate transfer web`"), "{}", world.group().reason);
+}
+
+#[test]
+fn an_unconfirmed_revision_says_until_when_and_how_long_that_is() {
+    let mut world = World::owned_by(2);
+    let cluster = world.cluster();
+    assert_eq!((cluster.unconfirmed_until, cluster.unconfirmed_left_ms), (None, None));
+    world.state.unconfirmed = Some(quorate_model::state::Unconfirmed {
+        since: UnixMillis(3_000),
+        until: UnixMillis(6_500),
+        timing: quorate_model::time::Timing::LAN,
+        pins: BTreeMap::new(),
+        overrides: quorate_model::overrides::Overrides::default(),
+    });
+    let cluster = world.cluster();
+    assert_eq!(cluster.unconfirmed_until.as_deref(), Some("1970-01-01T00:00:06.5Z"));
+    assert_eq!(cluster.unconfirmed_left_ms, Some(2_500));
+    assert_eq!(cluster.health(), Health::Ok, "it serves as it shall");
 }
 
 #[test]

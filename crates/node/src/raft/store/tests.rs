@@ -58,6 +58,8 @@ fn sized(index: u64, bytes: usize) -> Entry {
         expected: None,
         source: "abcdefghijklmnopqrstuvwxyz".chars().cycle().take(bytes).collect(),
         format: Format::Toml,
+        message: String::new(),
+        confirm_until: None,
     };
     Entry { log_id: log_id(index), payload: EntryPayload::Normal(Command::Configure(configure)) }
 }

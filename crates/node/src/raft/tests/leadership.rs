@@ -43,6 +43,8 @@ fn a_leader_that_owns_a_group_lets_another_lead_by_itself_and_the_grant_stays() 
         expected: None,
         source: WEB.to_owned(),
         format: Format::Toml,
+        message: String::new(),
+        confirm_until: None,
     });
     assert!(matches!(old.propose(configure), Reply::Configured { .. }));
     let grant = Grant {

@@ -66,6 +66,8 @@ fn configured(snapshot_every: u64) -> Vec<Member> {
         expected: None,
         source: SPEC.to_owned(),
         format: Format::Toml,
+        message: String::new(),
+        confirm_until: None,
     });
     let reply = leader.propose(configure);
     assert_eq!(reply, Reply::Configured { revision: Revision(1), changed: true });

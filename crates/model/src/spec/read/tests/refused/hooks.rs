@@ -21,7 +21,7 @@ hook.a = { on = "notify_master", command = ["/bin/a"] }
 
 group.web = { interface = "x", addresses = ["192.0.2.80"] }
 hook.a = { on = "hook_failed", command = ["/bin/a"] }
-=> 2:17: hook.a.on: unknown event "hook_failed" (known: owner_changed, group_up, group_down, real_server_up, real_server_down, real_server_weight, quorum_up, quorum_down, disagreement, disagreement_over, weight_ordered, configuration_applied, node_evacuated, node_restored, cluster_paused, cluster_resumed)
+=> 2:17: hook.a.on: unknown event "hook_failed" (known: owner_changed, group_up, group_down, real_server_up, real_server_down, real_server_weight, quorum_up, quorum_down, disagreement, disagreement_over, weight_ordered, configuration_applied, configuration_confirmed, configuration_reverted, node_evacuated, node_restored, cluster_paused, cluster_resumed)
 
 group.web = { interface = "x", addresses = ["192.0.2.80"] }
 hook.a = { on = "cluster_paused", command = ["/bin/a"] }
