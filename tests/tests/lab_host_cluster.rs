@@ -171,7 +171,8 @@ fn without_a_majority_a_write_takes_nothing_and_says_so() {
     }
     let file = deployment.folder_of("d3").unwrap().join("changed.toml");
     std::fs::write(&file, PLAIN_VIP.replace("\"1s\"", "\"9s\"")).unwrap();
-    let applied = deployment.quorate("d3", &["apply", "--yes", file.to_str().unwrap()]).unwrap();
+    let applied =
+        deployment.quorate("d3", &["apply", "--yes", "--no-wait", file.to_str().unwrap()]).unwrap();
     assert_eq!(applied.status.code(), Some(5), "{}", applied.stderr);
     for node in ["d1", "d2"] {
         deployment.start(node).unwrap();

@@ -41,7 +41,7 @@ fn file(deployment: &Deployment, text: &str) -> String {
 /// Applies this on a node, to be confirmed within this time.
 fn try_out(deployment: &Deployment, node: &str, text: &str, within: &str) -> Value {
     let path = file(deployment, text);
-    let arguments = ["apply", &path, "--yes", "--confirm", within, "-o", "json"];
+    let arguments = ["apply", &path, "--yes", "--no-wait", "--confirm", within, "-o", "json"];
     serde_json::from_str(&deployment.quorate_ok(node, &arguments).unwrap()).unwrap()
 }
 
@@ -127,7 +127,8 @@ fn what_is_confirmed_stays_and_nothing_else_is_applied_before() {
     // A later deadline passes, and only its own revision goes.
     try_out(&deployment, "d2", WEB, "6s");
     wait_for_revision(&deployment, &NODES, 4, &two());
-    let rolled_back = deployment.quorate_ok("d1", &["config", "rollback", "1", "--yes"]).unwrap();
+    let rolled_back =
+        deployment.quorate_ok("d1", &["config", "rollback", "1", "--yes", "--no-wait"]).unwrap();
     assert_eq!(rolled_back, "Revision 5 is in force.\n");
     wait_for_revision(&deployment, &NODES, 5, WEB);
 }

@@ -126,7 +126,7 @@ fn three_full_disks_take_no_vip_down() {
     let folder = scene.deployment.folder_of("d1").unwrap().to_owned();
     let file = folder.join("two.toml");
     fs::write(&file, format!("{}\n{}", group("web", 180), group("web2", 181))).unwrap();
-    let apply = ["apply", "--yes", &file.display().to_string()];
+    let apply = ["apply", "--yes", "--no-wait", &file.display().to_string()];
     let refused = scene.deployment.quorate("d1", &apply).unwrap();
     assert_eq!(refused.status.code(), Some(5), "no quorum that can write: {refused:?}");
     assert_eq!(scene.held("d1"), Some(epoch));

@@ -13,7 +13,7 @@ mod tools;
 
 pub use examples::command;
 pub use configuration::{
-    Abort, Apply, Config, ConfigGet, ConfigRollback, ConfigShow, Confirm, How,
+    Abort, Apply, Config, ConfigGet, ConfigRollback, ConfigShow, Confirm, How, Part,
 };
 pub use realserver::{Drain, Enable, Meant, Realserver, RealserverMode, RealserverTarget, Weight};
 pub use tools::{

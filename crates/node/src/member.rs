@@ -93,6 +93,8 @@ impl Member {
             links: self.links.view().into_iter().map(observed_link).collect(),
             disk_full: view.disk_full,
             sync: sync_status(&state, &view),
+            revision: Some(state.revision().0),
+            programmed_revision: view.programmed.map(|revision| revision.0),
         })
     }
 

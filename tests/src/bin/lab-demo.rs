@@ -123,7 +123,7 @@ fn example() -> Result<String, LabError> {
 fn configuration(deployment: &Deployment) -> Result<(), LabError> {
     step(3, "One configuration for all of them, through Raft");
     let path = workspace_dir().join("examples/web.toml");
-    shown(deployment, "d1", &["apply", "--yes", &path.display().to_string()])?;
+    shown(deployment, "d1", &["apply", "--yes", "--no-wait", &path.display().to_string()])?;
     shown(deployment, "d2", &["status", "--wait=4m"])?;
     shown(deployment, "d1", &["services"])?;
     say("Each director's kernel carries the service; only the owner carries the VIP:");
@@ -167,7 +167,7 @@ fn persistence(deployment: &Deployment) -> Result<(), LabError> {
     fs::write(&path, sticky).map_err(LabError::io("write a configuration"))?;
     let file = path.display().to_string();
     shown(deployment, "d3", &["diff", &file])?;
-    shown(deployment, "d3", &["apply", "--yes", &file])?;
+    shown(deployment, "d3", &["apply", "--yes", "--no-wait", &file])?;
     let _ = fs::remove_file(&path);
     deployment.wait_for("persistence in the kernel of the owner", STEP, |deployment| {
         let table = deployment.network().namespace("d1")?.run_ok("ipvsadm -Sn", STEP)?;
@@ -178,7 +178,7 @@ fn persistence(deployment: &Deployment) -> Result<(), LabError> {
         return Err(failed("five requests did not stick to one real server", format!("{pages:?}")));
     }
     let path = workspace_dir().join("examples/web.toml");
-    shown(deployment, "d1", &["apply", "--yes", &path.display().to_string()])?;
+    shown(deployment, "d1", &["apply", "--yes", "--no-wait", &path.display().to_string()])?;
     deployment.wait_for("no persistence in the kernel of the owner", STEP, |deployment| {
         let table = deployment.network().namespace("d1")?.run_ok("ipvsadm -Sn", STEP)?;
         Ok(!table.contains("-p 50"))

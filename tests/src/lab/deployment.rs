@@ -455,7 +455,7 @@ impl Deployment {
     pub fn apply(&self, node: &str, configuration: &str) -> Result<String, LabError> {
         let path = self.folder.path().join("cluster.toml");
         fs::write(&path, configuration).map_err(LabError::io("write a configuration"))?;
-        self.quorate_ok(node, &["apply", "--yes", &path.display().to_string()])
+        self.quorate_ok(node, &["apply", "--yes", "--no-wait", &path.display().to_string()])
     }
 }
 

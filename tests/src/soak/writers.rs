@@ -120,7 +120,9 @@ impl Load {
             let node = dice.below(self.sockets.len());
             let mut apply = Command::new(bin_dir()?.join("quorate"));
             apply.arg("--socket").arg(&self.sockets[node]);
-            apply.args(["-o", "json", "--timeout", TIMEOUT, "apply", "--yes"]).arg(&file);
+            apply
+                .args(["-o", "json", "--timeout", TIMEOUT, "apply", "--yes", "--no-wait"])
+                .arg(&file);
             if let Some(expected) = expected {
                 apply.args(["--expect-revision", &expected.to_string()]);
             }

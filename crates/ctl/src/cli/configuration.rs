@@ -26,6 +26,10 @@ pub struct Apply {
     /// Refuse (exit code 6) unless this revision is in force
     #[arg(long, value_name = "N")]
     pub expect_revision: Option<u64>,
+    /// Take only this of FILE, such as group/web or service/web, and leave the rest as it is in force;
+    /// repeatable
+    #[arg(long, value_name = "KIND/NAME", value_parser = part)]
+    pub only: Vec<Part>,
     /// What is said of the change, and how it is made.
     #[command(flatten)]
     pub how: How,
@@ -49,6 +53,9 @@ pub struct How {
     /// Don't ask before something is removed or moved
     #[arg(long, short)]
     pub yes: bool,
+    /// Return once it is in force, before every director's kernel holds it
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// `quorate confirm`.
@@ -114,6 +121,26 @@ pub struct ConfigRollback {
     pub how: How,
 }
 
+/// A part of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// `group` or `service`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+/// Reads `group/web` or `service/web`.
+fn part(text: &str) -> Result<Part, String> {
+    let wrong = || format!("{text:?} is no part: write group/NAME or service/NAME");
+    let (kind, name) = text.split_once('/').ok_or_else(wrong)?;
+    let kind = ["group", "service"].into_iter().find(|known| *known == kind).ok_or_else(wrong)?;
+    if name.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Part { kind, name: name.to_owned() })
+}
+
 /// Reads a time to confirm a configuration in.
 fn confirm_within(text: &str) -> Result<Duration, String> {
     let within = duration(text)?;
@@ -155,6 +182,15 @@ mod tests {
         assert_eq!(confirm(&["--confirm=24h", "--yes"]), Some(Some(CONFIRM_MAX)));
         for bad in ["999ms", "25h", "0s", "soon"] {
             assert_eq!(confirm(&["--confirm", bad]), None, "{bad} passed");
+        }
+    }
+
+    #[test]
+    fn a_part_is_a_group_or_a_service() {
+        assert_eq!(part("group/web"), Ok(Part { kind: "group", name: "web".to_owned() }));
+        assert_eq!(part("service/a-b").map(|part| part.kind), Ok("service"));
+        for bad in ["web", "group/", "hook/page", "cluster", "/web"] {
+            assert!(part(bad).is_err(), "{bad} passed");
         }
     }
 

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::change::{Changes, Entry};
 use super::configuration::{Candidate, InForce, both};
 use super::confirm::confirm;
-use super::{Ended, Scene};
+use super::converge::converged;
+use super::{Ended, Scene, only};
 use crate::cli::{Apply, How};
 use crate::client::{Admin, Client, Kind};
 use crate::exit::{Exit, Failure};
@@ -26,10 +27,29 @@ struct Applied<'a> {
 }
 
 pub(super) async fn run(scene: &Scene<'_>, arguments: Apply) -> Ended {
+    if !arguments.only.is_empty() {
+        return apply_only(scene, arguments).await;
+    }
     let (candidate, client, in_force) = both(scene, &arguments.file).await?;
     let Apply { how, expect_revision, dry_run, .. } = arguments;
     have(scene, &client, &in_force, Wanted { candidate, expected: expect_revision, dry_run, how })
         .await
+}
+
+/// Takes some of the file alone; all else is as in the revision that it is put into, and in no other.
+async fn apply_only(scene: &Scene<'_>, arguments: Apply) -> Ended {
+    let client = scene.cluster()?;
+    let in_force = InForce::read(&client).await?;
+    let base = in_force.revision;
+    if let Some(expected) = arguments.expect_revision.filter(|expected| *expected != base) {
+        let what = format!("revision {base} is in force, not {expected}");
+        return Err(Failure::new(Exit::Conflict, what)
+            .hint("see what changed with `quorate config history`, then apply again"));
+    }
+    let candidate = only::candidate(&arguments.file, &arguments.only, &in_force)?;
+    let Apply { how, dry_run, .. } = arguments;
+    let wanted = Wanted { candidate, expected: Some(base), dry_run, how };
+    have(scene, &client, &in_force, wanted).await
 }
 
 /// Has the cluster take a configuration that was agreed to.
@@ -39,7 +59,7 @@ pub(super) async fn apply(
     candidate: Candidate,
     in_force: &InForce,
 ) -> Ended {
-    let how = How { yes: true, confirm: None, message: String::new() };
+    let how = How { yes: true, confirm: None, message: String::new(), no_wait: true };
     let expected = Some(in_force.revision);
     let wanted = Wanted { candidate, expected, dry_run: false, how };
     send(scene, client, &wanted, &Changes::between(in_force, &wanted.candidate)).await
@@ -101,10 +121,14 @@ async fn send(scene: &Scene<'_>, client: &Client, wanted: &Wanted, changes: &Cha
         warnings: &answer.warnings,
     };
     scene.output.data(&applied, |_| told(&answer, wanted.dry_run))?;
-    if !wanted.dry_run {
-        remark(scene, &answer, &wanted.how);
+    if wanted.dry_run {
+        return Ok(Exit::Ok);
     }
-    Ok(Exit::Ok)
+    remark(scene, &answer, &wanted.how);
+    if wanted.how.no_wait || !answer.changed {
+        return Ok(Exit::Ok);
+    }
+    converged(scene, client, answer.revision).await
 }
 
 fn told(answer: &ApplyResponse, dry_run: bool) -> String {

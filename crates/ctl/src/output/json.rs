@@ -72,6 +72,8 @@ pub struct Node {
     pub problems: Vec<String>,
     pub links: Vec<Link>,
     pub sync: Option<Sync>,
+    pub revision: Option<u64>,
+    pub programmed_revision: Option<u64>,
 }
 
 /// A director's part in the synchronisation of connections.
@@ -310,6 +312,8 @@ impl From<v1::NodeStatus> for Node {
                 running_ms: sync.running_ms,
                 warm: sync.warm,
             }),
+            revision: node.revision,
+            programmed_revision: node.programmed_revision,
         }
     }
 }

@@ -209,3 +209,71 @@ fn a_confirmation_that_nobody_answers_may_have_happened() {
     assert!(ran.stderr.contains("it was sent, and may have happened"), "{ran:#?}");
     assert!(node.state().info.unconfirmed_until.is_none(), "it did happen");
 }
+
+/// lb1 holds what is in force at its second look, lb2 is as it is said.
+fn directors(second: quorate_api::v1::NodeStatus) -> Node {
+    use quorate_api::v1::{NodeState, NodeStatus, StatusResponse};
+    let first = NodeStatus {
+        name: "lb1".to_owned(),
+        role: "director".to_owned(),
+        state: NodeState::Ready.into(),
+        version: "0.1.0".to_owned(),
+        revision: Some(119),
+        programmed_revision: Some(119),
+        ..NodeStatus::default()
+    };
+    let second = NodeStatus { name: "lb2".to_owned(), role: "director".to_owned(), ..second };
+    let status =
+        StatusResponse { member: true, nodes: vec![first, second], ..StatusResponse::default() };
+    let source = PLAIN.to_owned();
+    Node::start(State { revision: 118, source, status, ..State::default() })
+}
+
+#[test]
+fn apply_waits_for_each_director_and_names_the_one_that_can_not() {
+    use quorate_api::v1::{NodeState, NodeStatus};
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "web.toml", &with_service("rr"));
+    let done = NodeStatus {
+        state: NodeState::Ready.into(),
+        revision: Some(119),
+        programmed_revision: Some(119),
+        ..NodeStatus::default()
+    };
+    let ran = directors(done.clone()).quorate(&["apply", &file]).ends(0);
+    assert!(ran.stderr.contains("lb2: its kernel holds revision 119\n"), "{ran:#?}");
+    let problems = vec!["the kernel has no ip_vs".to_owned()];
+    let failed = NodeStatus { programmed_revision: None, problems, ..done.clone() };
+    let ran = directors(failed.clone()).quorate(&["apply", &file]).ends(3);
+    assert_eq!(ran.stdout, "Revision 119 is in force.\n");
+    let named = "! lb2 does not hold revision 119: the kernel has no ip_vs\n";
+    assert!(ran.stderr.contains(named), "{ran:#?}");
+    directors(failed).quorate(&["apply", &file, "--no-wait"]).ends(0);
+    let gone = NodeStatus { state: NodeState::Unreachable.into(), ..NodeStatus::default() };
+    let ran = directors(gone).quorate(&["apply", &file]).ends(3);
+    assert!(ran.stderr.contains("! lb2 does not hold revision 119: unreachable"), "{ran:#?}");
+    let slow = NodeStatus { programmed_revision: Some(118), ..done };
+    let ran = directors(slow).quorate(&["apply", &file, "--timeout", "500ms"]).ends(3);
+    assert!(ran.stderr.contains("! lb2 does not hold revision 119: not yet"), "{ran:#?}");
+}
+
+#[test]
+fn only_a_part_of_a_file_is_applied_and_only_over_what_it_was_put_into() {
+    let node = holding(&with_service("rr"));
+    let directory = tempfile::tempdir().unwrap();
+    // By itself it is no configuration: its group is missing.
+    let part = with_service("wlc").replace(PLAIN, "");
+    let part = file(directory.path(), "part.toml", &part);
+    let only = ["apply", &part, "--only", "service/web"];
+    let ran = node.quorate(&only).ends(0);
+    assert!(ran.stderr.contains("~ scheduler rr -> wlc"), "{ran:#?}");
+    assert!(!ran.stderr.contains("group web"), "{ran:#?}");
+    assert_eq!(node.state().revision, 119);
+    let ran = node.quorate(&[&only[..], &["--expect-revision", "118"]].concat()).ends(6);
+    assert!(ran.stderr.contains("revision 119 is in force, not 118"), "{ran:#?}");
+    let empty = file(directory.path(), "empty.toml", "");
+    let ran = node.quorate(&["apply", &empty, "--only", "service/web"]).ends(2);
+    assert!(ran.stderr.contains("! deletes service web"), "{ran:#?}");
+    node.quorate(&["apply", &empty, "--only", "service/other"]).ends(1);
+    node.quorate(&["apply", &empty, "--only", "hook/page"]).ends(2);
+}

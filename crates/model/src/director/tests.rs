@@ -384,6 +384,24 @@ fn a_service_that_the_kernel_refuses_is_an_obstacle_to_its_own_group() {
 }
 
 #[test]
+fn a_revision_is_programmed_once_the_kernel_has_the_newest_goal_whole() {
+    let mut world = World::new();
+    let programmed = |world: &World| world.nodes[&1].director.view(world.now).programmed;
+    let report = |sequence| ServiceReport { sequence, ..ServiceReport::default() };
+    world.event(1, Event::Services(report(1)));
+    assert_eq!(programmed(&world), Some(crate::id::Revision(1)));
+    world.event(1, Event::Services(report(0)));
+    assert_eq!(programmed(&world), None, "of an older goal");
+    let key = *found(&[]).keys().next().unwrap();
+    let failed = BTreeMap::from([(key, "refused".to_owned())]);
+    world.event(1, Event::Services(ServiceReport { failed, ..report(1) }));
+    assert_eq!(programmed(&world), None, "not whole");
+    let obstacle = Some(Obstacle::NoIpvs);
+    world.event(1, Event::Services(ServiceReport { obstacle, ..report(1) }));
+    assert_eq!(programmed(&world), None, "none at all");
+}
+
+#[test]
 fn a_device_that_is_down_or_gone_is_an_obstacle() {
     let mut world = World::new();
     let cases = [

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{AddressReport, Director, ServiceReport};
 use crate::desired::{Lost, Verdicts};
-use crate::id::{Epoch, GroupName, NodeId};
+use crate::id::{Epoch, GroupName, NodeId, Revision};
 use crate::kernel::DeviceAddress;
 use crate::leaving::Leaver;
 use crate::ownership::message::Obstacle;
@@ -49,6 +49,9 @@ pub struct DirectorView {
     pub addresses: AddressReport,
     /// What the kernel said of this node's services; `None` before it was asked.
     pub services: Option<ServiceReport>,
+    /// The revision of which this node's kernel holds every service; `None` while it is at work on them, or
+    /// where one of them failed, and at a witness.
+    pub programmed: Option<Revision>,
     /// For how long its kernel has run both sync daemons, and whether that is long enough for a group
     /// to return to it.
     pub synced: (Option<Duration>, bool),
@@ -65,6 +68,12 @@ impl Director {
     /// The groups that this node renews, with their epochs.
     pub fn epochs(&self) -> impl Iterator<Item = (&GroupName, Epoch)> {
         self.owner.groups()
+    }
+
+    fn programmed_revision(&self) -> Option<Revision> {
+        let (goal, report) = (self.service_goal.as_ref()?, self.services.as_ref()?);
+        let whole = report.obstacle.is_none() && report.failed.is_empty();
+        (whole && report.sequence == goal.sequence).then(|| self.state.revision())
     }
 
     /// A snapshot of what this director knows.
@@ -115,6 +124,7 @@ impl Director {
             disk_full: self.full.is_some(),
             addresses: self.addresses.clone(),
             services: self.services.clone(),
+            programmed: self.programmed_revision(),
             synced: (self.synced_since.map(|since| now.since(since)), !self.is_cold(now)),
         }
     }

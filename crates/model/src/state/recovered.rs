@@ -32,7 +32,8 @@ pub struct Recovered {
 impl ClusterState {
     /// The state of a new cluster with this id, whose only node is `me`, as of `begin` in its log.
     /// The configuration with its revision, the certificate authority, client certificates, answers to
-    /// requests, the longest lease and the count of node ids go on; a pause and evacuations end. `None` if
+    /// requests, the longest lease and the count of node ids go on, and so does the deadline of an unconfirmed
+    /// configuration; a pause and evacuations end. `None` if
     /// this state does not know the node.
     #[must_use]
     pub fn recovered(&self, me: NodeId, cluster_id: u128, begin: LogIndex) -> Option<Recovered> {

@@ -199,6 +199,8 @@ impl Knowledge<'_> {
             problems,
             links: self.links(id),
             sync: answer.and_then(|answer| answer.sync.clone()),
+            revision: answer.and_then(|answer| answer.revision),
+            programmed_revision: answer.and_then(|answer| answer.programmed_revision),
         }
     }
 

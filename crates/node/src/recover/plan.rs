@@ -163,6 +163,13 @@ impl Plan {
                 rfc3339(configuration.at)
             ),
         };
+        if let Some(unconfirmed) = &state.unconfirmed {
+            let _ = writeln!(
+                text,
+                "           unconfirmed: the new cluster goes back to the one before at {}",
+                rfc3339(unconfirmed.until)
+            );
+        }
         for (group, grant) in &self.recovered.owners {
             let owner = match self.dropped.get(&grant.owner) {
                 Some(node) => node.name.as_str(),

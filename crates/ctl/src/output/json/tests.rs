@@ -80,6 +80,8 @@ fn answered() -> v1::StatusResponse {
                 running_ms: Some(7_000),
                 warm: false,
             }),
+            revision: Some(118),
+            programmed_revision: None,
             links: vec![
                 v1::LinkStatus {
                     name: "lan".to_owned(),
@@ -144,6 +146,7 @@ fn the_status_has_every_promised_key() {
             "name": "lb1", "id": 1, "role": "director", "raft": "follower", "state": "ready",
             "version": "0.1.0", "owns": ["web"], "problems": ["no ip_vs"],
             "sync": { "link": "lan", "id": 1, "running": true, "running_ms": 7000, "warm": false },
+            "revision": 118, "programmed_revision": null,
             "links": [
                 { "name": "lan", "to": "lb2", "up": true, "loss": 0.0125, "rtt_ms": 0.31 },
                 { "name": "heartbeat", "to": "lb2", "up": false, "loss": null, "rtt_ms": null }

@@ -17,6 +17,8 @@ fn node(name: &str, raft: v1::RaftRole, state: v1::NodeState, owns: &[&str]) -> 
         problems: Vec::new(),
         links: Vec::new(),
         sync: None,
+        revision: None,
+        programmed_revision: None,
     }
 }
 
@@ -263,4 +265,27 @@ fn who_sees_a_real_server_otherwise_stands_behind_its_state() {
     let text = services(&chosen, &example.groups, now, Style::default());
     assert!(text.contains("up: down for lb3 (no route)"), "{text}");
     assert!(text.contains(", up for lb2"), "{text}");
+}
+
+#[test]
+fn an_unconfirmed_revision_has_a_countdown_and_its_next_command() {
+    let head = |left, health: v1::Health| {
+        let mut status = example();
+        let cluster = status.cluster.as_mut().unwrap();
+        cluster.health = health.into();
+        cluster.revision = 12;
+        cluster.unconfirmed_until = Some("2026-01-02T03:09:05Z".to_owned());
+        cluster.unconfirmed_left_ms = left;
+        let text = super::status(&status, Timestamp::UNIX_EPOCH, Style::default());
+        text.lines().nth(1).unwrap().split("  ").last().unwrap().to_owned()
+    };
+    for (left, shown) in [(220_001, "3:41"), (0, "0:00"), (3_723_000, "1:02:03")] {
+        let expected =
+            format!("revision 12 unconfirmed: reverts in {shown} unless `quorate confirm`");
+        assert_eq!(head(Some(left), v1::Health::Ok), expected);
+    }
+    let lost = "revision 12 unconfirmed: reverts once there is a quorum unless `quorate confirm`";
+    assert_eq!(head(Some(0), v1::Health::NoQuorum), lost);
+    let older = "revision 12 unconfirmed: reverts at 2026-01-02T03:09:05Z unless `quorate confirm`";
+    assert_eq!(head(None, v1::Health::Ok), older);
 }

@@ -1,0 +1,151 @@
+//! After a change: waits until each director's kernel holds it, and names those that don't.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_api::v1::{NodeState, NodeStatus, StatusResponse};
+use tokio::time::Instant;
+
+use super::{Ended, Scene, read_status};
+use crate::client::Client;
+use crate::exit::Exit;
+
+/// How long the directors may take, unless --timeout says otherwise.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How far a director is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// Its kernel holds the revision, or a later one.
+    Done,
+    /// It is at work.
+    Waits,
+    /// It can't, or nobody can say: there is nothing to wait for.
+    Stuck(String),
+}
+
+fn stage(node: &NodeStatus, revision: u64) -> Stage {
+    if node.programmed_revision.is_some_and(|programmed| programmed >= revision) {
+        return Stage::Done;
+    }
+    match node.state() {
+        NodeState::Unreachable => Stage::Stuck("unreachable: it applies it when it returns".into()),
+        // It is old, or did not answer this once.
+        _ if node.revision.is_none() && !node.version.is_empty() => {
+            Stage::Stuck("it does not say what its kernel holds".into())
+        }
+        _ if node.revision.is_some_and(|applied| applied >= revision)
+            && !node.problems.is_empty() =>
+        {
+            Stage::Stuck(node.problems.join("; "))
+        }
+        _ => Stage::Waits,
+    }
+}
+
+/// Each director by its name; those that are said to be removed are waited for by nobody.
+fn stages(status: &StatusResponse, revision: u64) -> BTreeMap<&str, Stage> {
+    let directors = status.nodes.iter().filter(|node| node.role == "director");
+    directors.map(|node| (node.name.as_str(), stage(node, revision))).collect()
+}
+
+/// Waits until each director is done or stuck; exit code 3 if one is not done.
+pub(super) async fn converged(scene: &Scene<'_>, client: &Client, revision: u64) -> Ended {
+    let deadline = Instant::now() + scene.global.timeout.unwrap_or(LIMIT);
+    let mut told: BTreeMap<String, Stage> = BTreeMap::new();
+    loop {
+        // The change is made, whatever comes of looking at it.
+        let status = match read_status(client, true).await {
+            Ok(status) => status,
+            Err(failure) => {
+                scene.output.message(&format!("what the directors do is not known: {failure}"));
+                return Ok(Exit::Degraded);
+            }
+        };
+        let over = Instant::now() + LOOK_EVERY >= deadline;
+        let all = stages(&status, revision);
+        let mut waits = false;
+        for (name, stage) in &all {
+            // What is stuck may come loose as long as others are waited for.
+            waits |= *stage == Stage::Waits;
+            if told.get(*name) != Some(stage) {
+                if *stage == Stage::Done {
+                    scene.output.remark(&format!("{name}: its kernel holds revision {revision}"));
+                }
+                told.insert((*name).to_owned(), stage.clone());
+            }
+        }
+        if waits && !over {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        }
+        let mut exit = Exit::Ok;
+        for (name, stage) in &all {
+            let why = match stage {
+                Stage::Done => continue,
+                Stage::Waits => "not yet, and nothing says why",
+                Stage::Stuck(why) => why,
+            };
+            scene.output.message(&format!("! {name} does not hold revision {revision}: {why}"));
+            exit = Exit::Degraded;
+        }
+        return Ok(exit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeStatus {
+        NodeStatus {
+            name: "lb1".to_owned(),
+            role: "director".to_owned(),
+            state: NodeState::Ready.into(),
+            version: "0.1.0".to_owned(),
+            revision: Some(5),
+            programmed_revision: Some(5),
+            ..NodeStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_director_is_done_when_its_kernel_holds_the_revision_or_a_later_one() {
+        assert_eq!(
+            [4, 5, 6].map(|wanted| stage(&node(), wanted)),
+            [Stage::Done, Stage::Done, Stage::Waits]
+        );
+        let works = NodeStatus { programmed_revision: None, ..node() };
+        assert_eq!(stage(&works, 5), Stage::Waits);
+    }
+
+    #[test]
+    fn a_director_that_can_not_is_waited_for_no_more_and_says_why() {
+        let failed = NodeStatus {
+            programmed_revision: None,
+            problems: vec!["no ip_vs".to_owned(), "full".to_owned()],
+            ..node()
+        };
+        assert_eq!(stage(&failed, 5), Stage::Stuck("no ip_vs; full".to_owned()));
+        assert_eq!(stage(&failed, 6), Stage::Waits, "its problems are of another revision");
+        let gone = NodeStatus {
+            state: NodeState::Unreachable.into(),
+            version: String::new(),
+            revision: None,
+            programmed_revision: None,
+            ..node()
+        };
+        assert!(matches!(stage(&gone, 5), Stage::Stuck(why) if why.starts_with("unreachable")));
+        let old = NodeStatus { revision: None, programmed_revision: None, ..node() };
+        assert!(matches!(stage(&old, 5), Stage::Stuck(_)));
+    }
+
+    #[test]
+    fn witnesses_program_nothing() {
+        let witness = NodeStatus { role: "witness".to_owned(), ..node() };
+        let status = StatusResponse { nodes: vec![witness], ..StatusResponse::default() };
+        assert!(stages(&status, 9).is_empty());
+    }
+}
