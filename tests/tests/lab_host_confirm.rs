@@ -175,3 +175,33 @@ fn without_a_majority_nothing_goes_back_until_there_is_one() {
     deployment.start("d2").unwrap();
     wait_for_revision(&deployment, &["d1", "d2"], 3, WEB);
 }
+
+#[test]
+fn apply_names_the_directors_whose_kernels_do_not_hold_it() {
+    let mut deployment = deployment("lab_host_confirm_converges");
+    let path = file(&deployment, &two());
+    let whole = deployment.quorate("d1", &["apply", &path, "--yes"]).unwrap();
+    let status = deployment.status("d1").unwrap();
+    // A kernel without ip_vs holds no services; which it has is told, not guessed.
+    for node in status["nodes"].as_array().unwrap() {
+        let name = node["name"].as_str().unwrap();
+        assert_eq!(node["revision"], 2, "{node}");
+        let holds = format!("{name}: its kernel holds revision 2\n");
+        let named = format!("! {name} does not hold revision 2: ");
+        let programmed = node["programmed_revision"] == 2;
+        assert_eq!(whole.stderr.contains(&holds), programmed, "{node} {}", whole.stderr);
+        assert_eq!(whole.stderr.contains(&named), !programmed, "{node} {}", whole.stderr);
+        assert!(programmed || !node["problems"].as_array().unwrap().is_empty(), "{node}");
+        assert!(programmed || whole.status.code() == Some(3), "{}", whole.stderr);
+    }
+
+    deployment.kill("d3").unwrap();
+    let path = file(&deployment, WEB);
+    let part = deployment.quorate("d1", &["apply", &path, "--yes"]).unwrap();
+    assert_eq!(part.stdout, "Revision 3 is in force.\n");
+    assert_eq!(part.status.code(), Some(3), "{}", part.stderr);
+    let named = "! d3 does not hold revision 3: unreachable: it applies it when it returns\n";
+    assert!(part.stderr.contains(named), "{}", part.stderr);
+    deployment.start("d3").unwrap();
+    wait_for_revision(&deployment, &["d3"], 3, WEB);
+}

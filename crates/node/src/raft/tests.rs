@@ -10,4 +10,5 @@ mod links;
 mod member;
 mod recover;
 mod release;
+mod rollback;
 mod space;
