@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-mod examples;
 mod configuration;
+mod examples;
 mod realserver;
 mod tools;
 
-pub use examples::command;
 pub use configuration::{
     Abort, Apply, Config, ConfigGet, ConfigRollback, ConfigShow, Confirm, How, Part,
 };
+pub use examples::command;
 pub use realserver::{Drain, Enable, Meant, Realserver, RealserverMode, RealserverTarget, Weight};
 pub use tools::{
     Completion, Doctor, Explain, History, Man, Shell, SupportBundle, Tool, Validate, Watch, Watched,

@@ -12,7 +12,7 @@ use quorate_model::spec::{ClusterSpec, Forward, Protocol, Tunnel, TunnelChecksum
 #[must_use]
 pub fn export(spec: &ClusterSpec) -> String {
     let mut text = String::new();
-    for (key, service) in desired::services(spec, &Verdicts::new(), &Lost::new()) {
+    for (key, service) in desired::services(&spec.services, &Verdicts::new(), &Lost::new()) {
         let at = key_words(&key);
         let _ = writeln!(text, "-A {at}{}", settings_words(&key, &service.settings));
         for (server, to) in &service.destinations {
