@@ -43,6 +43,21 @@ fn ineligible() -> v1::IneligibleDirector {
     v1::IneligibleDirector { node: "lb3".to_owned(), reason: "unreachable".to_owned() }
 }
 
+fn links() -> Vec<v1::LinkStatus> {
+    let link = |name: &str| v1::LinkStatus {
+        name: name.to_owned(),
+        to: "lb2".to_owned(),
+        ..v1::LinkStatus::default()
+    };
+    let lan = v1::LinkStatus {
+        up: true,
+        loss_ppm: Some(12_500),
+        round_trip_us: Some(310),
+        ..link("lan")
+    };
+    vec![lan, link("heartbeat")]
+}
+
 fn answered() -> v1::StatusResponse {
     v1::StatusResponse {
         member: true,
@@ -82,20 +97,7 @@ fn answered() -> v1::StatusResponse {
             }),
             revision: Some(118),
             programmed_revision: None,
-            links: vec![
-                v1::LinkStatus {
-                    name: "lan".to_owned(),
-                    to: "lb2".to_owned(),
-                    up: true,
-                    loss_ppm: Some(12_500),
-                    round_trip_us: Some(310),
-                },
-                v1::LinkStatus {
-                    name: "heartbeat".to_owned(),
-                    to: "lb2".to_owned(),
-                    ..v1::LinkStatus::default()
-                },
-            ],
+            links: links(),
         }],
         groups: vec![v1::GroupStatus {
             name: "web".to_owned(),
