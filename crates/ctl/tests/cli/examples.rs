@@ -93,10 +93,19 @@ fn the_examples_run() {
     commands(&quorate_ctl::cli::command(), "", &mut all);
     let mut ran = 0;
     for (path, help) in all.iter().filter(|(path, _)| !NOT_RUN.contains(&path.as_str())) {
-        for call in calls(help).iter().filter(|call| call[1..].join(" ").starts_with(path)) {
+        let calls = calls(help).into_iter().filter(|call| call[1..].join(" ").starts_with(path));
+        // What a monitoring system takes for critical is 2.
+        for call in &calls.filter(|call| !call.contains(&"nagios".to_owned())).collect::<Vec<_>>() {
             let source = CONFIGURATION.to_owned();
             let status = answered(Health::Ok);
-            let node = Node::start(State { status, source, revision: 118, ..State::default() });
+            let node = Node::start(State {
+                // Connections have ended at the first look.
+                drains_after: 1,
+                status,
+                source,
+                revision: 118,
+                ..State::default()
+            });
             if path == "man" {
                 let into = folder.path().join("man1").to_str().unwrap().to_owned();
                 let call: Vec<String> = call[..2].iter().cloned().chain([into]).collect();
@@ -104,7 +113,8 @@ fn the_examples_run() {
                 continue;
             }
             let (code, said) = run(call, input(path), &node.socket(), folder.path());
-            assert_ne!(code, 2, "{call:?}: {said}");
+            let no_context = path == "context use" && said.contains("no context is named");
+            assert!(code != 2 || no_context, "{call:?}: {said}");
             assert!(!said.contains("panicked"), "{call:?}: {said}");
             let offline = ["validate", "completion", "version", "diff", "status", "explain"];
             assert!(code == 0 || !offline.contains(&path.as_str()), "{call:?}: {code} {said}");
