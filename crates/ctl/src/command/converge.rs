@@ -1,6 +1,6 @@
 //! After a change: waits until each director's kernel holds it, and names those that don't.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_api::v1::{NodeState, NodeStatus, StatusResponse};
@@ -14,6 +14,8 @@ use crate::exit::Exit;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// For so long a director that has a problem is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How far a director is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +24,9 @@ enum Stage {
     Done,
     /// It is at work.
     Waits,
-    /// It can't, or nobody can say: there is nothing to wait for.
+    /// It is at work, and has a problem, which may have nothing to do with it.
+    Doubtful(String),
+    /// Nobody can say: there is nothing to wait for.
     Stuck(String),
 }
 
@@ -39,13 +43,13 @@ fn stage(node: &NodeStatus, revision: u64) -> Stage {
         _ if node.revision.is_some_and(|applied| applied >= revision)
             && !node.problems.is_empty() =>
         {
-            Stage::Stuck(node.problems.join("; "))
+            Stage::Doubtful(node.problems.join("; "))
         }
         _ => Stage::Waits,
     }
 }
 
-/// Each director by its name; those that are said to be removed are waited for by nobody.
+/// Each director by its name.
 fn stages(status: &StatusResponse, revision: u64) -> BTreeMap<&str, Stage> {
     let directors = status.nodes.iter().filter(|node| node.role == "director");
     directors.map(|node| (node.name.as_str(), stage(node, revision))).collect()
@@ -53,8 +57,9 @@ fn stages(status: &StatusResponse, revision: u64) -> BTreeMap<&str, Stage> {
 
 /// Waits until each director is done or stuck; exit code 3 if one is not done.
 pub(super) async fn converged(scene: &Scene<'_>, client: &Client, revision: u64) -> Ended {
-    let deadline = Instant::now() + scene.global.timeout.unwrap_or(LIMIT);
-    let mut told: BTreeMap<String, Stage> = BTreeMap::new();
+    let begin = Instant::now();
+    let limit = scene.global.timeout.unwrap_or(LIMIT);
+    let mut done: BTreeSet<String> = BTreeSet::new();
     loop {
         // The change is made, whatever comes of looking at it.
         let status = match read_status(client, true).await {
@@ -64,20 +69,19 @@ pub(super) async fn converged(scene: &Scene<'_>, client: &Client, revision: u64)
                 return Ok(Exit::Degraded);
             }
         };
-        let over = Instant::now() + LOOK_EVERY >= deadline;
         let all = stages(&status, revision);
-        let mut waits = false;
-        for (name, stage) in &all {
-            // What is stuck may come loose as long as others are waited for.
-            waits |= *stage == Stage::Waits;
-            if told.get(*name) != Some(stage) {
-                if *stage == Stage::Done {
-                    scene.output.remark(&format!("{name}: its kernel holds revision {revision}"));
-                }
-                told.insert((*name).to_owned(), stage.clone());
+        for (name, _) in all.iter().filter(|(_, stage)| **stage == Stage::Done) {
+            if done.insert((*name).to_owned()) {
+                scene.output.remark(&format!("{name}: its kernel holds revision {revision}"));
             }
         }
-        if waits && !over {
+        let waited = begin.elapsed() + LOOK_EVERY;
+        let waits = |stage: &Stage| match stage {
+            Stage::Waits => waited < limit,
+            Stage::Doubtful(_) => waited < limit.min(PATIENCE),
+            Stage::Done | Stage::Stuck(_) => false,
+        };
+        if all.values().any(waits) {
             tokio::time::sleep(LOOK_EVERY).await;
             continue;
         }
@@ -86,7 +90,7 @@ pub(super) async fn converged(scene: &Scene<'_>, client: &Client, revision: u64)
             let why = match stage {
                 Stage::Done => continue,
                 Stage::Waits => "not yet, and nothing says why",
-                Stage::Stuck(why) => why,
+                Stage::Doubtful(why) | Stage::Stuck(why) => why,
             };
             scene.output.message(&format!("! {name} does not hold revision {revision}: {why}"));
             exit = Exit::Degraded;
@@ -122,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_director_that_can_not_is_waited_for_no_more_and_says_why() {
+    fn a_director_that_has_a_problem_or_does_not_answer_says_so() {
         let failed = NodeStatus {
             programmed_revision: None,
             problems: vec!["no ip_vs".to_owned(), "full".to_owned()],
             ..node()
         };
-        assert_eq!(stage(&failed, 5), Stage::Stuck("no ip_vs; full".to_owned()));
+        assert_eq!(stage(&failed, 5), Stage::Doubtful("no ip_vs; full".to_owned()));
         assert_eq!(stage(&failed, 6), Stage::Waits, "its problems are of another revision");
         let gone = NodeStatus {
             state: NodeState::Unreachable.into(),
