@@ -1,7 +1,7 @@
 //! Routes and policy rules of the fake kernel: what it refuses, and what goes by itself with a device or an
 //! address (net/ipv4/fib_frontend.c, net/ipv6/route.c).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use quorate_model::id::DeviceName;
@@ -17,23 +17,21 @@ use crate::fake::Fake;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
     routes: BTreeMap<Place, (RoutingEntry, Mark)>,
-    rules: BTreeMap<(RoutingEntry, bool), ()>,
+    rules: BTreeSet<(RoutingEntry, bool)>,
 }
 
 impl Held {
     /// Everything that carries this mark.
     pub(super) fn marked(&self, mark: Mark) -> Routing {
         let routes = self.routes.values().filter(|(_, of)| *of == mark).map(|(entry, _)| entry);
-        let rules = self.rules.keys().filter(|(_, ours)| *ours == (mark == Mark::Ours));
+        let rules = self.rules.iter().filter(|(_, ours)| *ours == (mark == Mark::Ours));
         routes.chain(rules.map(|(entry, _)| entry)).cloned().collect()
     }
 
     /// Adds an entry; whether there was room for it.
     pub(super) fn put(&mut self, entry: &RoutingEntry, mark: Mark) -> bool {
         match entry {
-            RoutingEntry::Rule(_) => {
-                self.rules.insert((entry.clone(), mark == Mark::Ours), ()).is_none()
-            }
+            RoutingEntry::Rule(_) => self.rules.insert((entry.clone(), mark == Mark::Ours)),
             RoutingEntry::Route(_) => {
                 let free = !self.routes.contains_key(&entry.place());
                 if free {

@@ -29,7 +29,7 @@ use crate::netlink::Connection;
 
 /// Ours, of routes and rules.
 const OURS: RouteProtocol = RouteProtocol::Other(PROTOCOL);
-/// RTN_PROHIBIT and the others are told by name; a table above this stands in an attribute alone.
+/// A table above this stands in an attribute alone.
 const TABLE_IN_HEADER_MAX: u32 = 255;
 
 /// A connection to rtnetlink that lets the kernel choose what is dumped: a director may have the routes of the
@@ -71,7 +71,7 @@ impl Routes {
             ours.header.protocol = OURS;
             let dump = self.requests().route().get(ours).execute();
             let some: Vec<RouteMessage> = self.wait(dump.try_collect()).map_err(fail)?;
-            // A kernel before 4.20 gives all of them.
+            // Whatever the kernel makes of what was asked for.
             routes.extend(some.into_iter().filter(|route| route.header.protocol == OURS));
         }
         if !routes.is_empty() {

@@ -21,6 +21,9 @@ use crate::clock;
 /// From one look at them to the next, where nothing is asked: the kernel goes through all of its routes for each.
 const LOOK_GAP: Duration = Duration::from_millis(250);
 
+/// What may still stand after it was to be removed, and why.
+pub(crate) type Staying = Vec<(RoutingEntry, DataplaneError)>;
+
 /// What is known of them.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -162,7 +165,7 @@ fn remove(dataplane: &mut dyn Dataplane, entries: &Routing) -> Vec<(RoutingEntry
 pub(crate) fn remove_routing(
     dataplane: &mut dyn Dataplane,
     data_dir: &Path,
-) -> Result<(Routing, Vec<(RoutingEntry, DataplaneError)>), ListError> {
+) -> Result<(Routing, Staying), ListError> {
     let mut list: List<RoutingEntry> = List::open(routing_list(data_dir))?;
     let mut found = dataplane.observe_routing().unwrap_or_else(|error| {
         warn!(%error, "routes can't be read: those on the list are removed");
