@@ -1,6 +1,8 @@
 //! Writes quorated.8, the daemon's man page, of the arguments that it reads: for packages.
 //! `cargo run -p quorate-node --example man -- DIR`
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;

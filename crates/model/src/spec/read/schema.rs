@@ -8,10 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::keys;
 use super::{
-    ARBITRATION_MAX, CHECK_RETRY_MAX, CHECK_STEPS_MAX, LISTEN_MAX, NODES_NAMED_MAX, TRACK_STEPS_MAX,
+    ARBITRATION_MAX, CHECK_RETRY_MAX, CHECK_STEPS_MAX, LISTEN_MAX, NODES_NAMED_MAX, ROUTING_MAX,
+    TRACK_STEPS_MAX,
 };
 use crate::id::NAME_BYTES_MAX;
 use crate::occurrence::HOOK_KINDS;
+use crate::routing::{ROUTE_KINDS, ROUTE_SCOPES};
 use crate::spec::document::{Presence, TableKeys};
 use crate::spec::{DNS_RECORDS, RCODES, SCHEDULERS, WEIGHT_MAX};
 
@@ -176,6 +178,8 @@ fn form(of: &TableKeys, key: &str) -> Option<Value> {
             "interface" => Some(name()),
             _ => None,
         },
+        "route of a group" => route(key),
+        "rule of a group" => rule(key),
         "[service.NAME]" => service(key),
         "scheduler" => Some(matching("^[a-z0-9_-]{1,15}$")),
         "persistence" => match key {
@@ -255,6 +259,32 @@ fn group(key: &str) -> Option<Value> {
         "preempt_delay" | "disagreement_delay" => duration(),
         "arbitration" => list(text(), 0, ARBITRATION_MAX),
         "track" => one_or_list(name()),
+        "routes" => list(table(&keys::ROUTE), 0, ROUTING_MAX),
+        "rules" => list(table(&keys::RULE), 0, ROUTING_MAX),
+        _ => return None,
+    })
+}
+
+fn route(key: &str) -> Option<Value> {
+    Some(match key {
+        "to" | "via" | "source" => text(),
+        "type" => words(ROUTE_KINDS.map(|(word, _)| word)),
+        "interface" => name(),
+        "table" => integer(1, u32::MAX),
+        "metric" => integer(0, u32::MAX),
+        "scope" => words(ROUTE_SCOPES.map(|(word, _)| word)),
+        "mtu" => integer(68, 65_520),
+        _ => return None,
+    })
+}
+
+fn rule(key: &str) -> Option<Value> {
+    Some(match key {
+        "priority" | "mark" | "mask" | "table" => integer(1, u32::MAX),
+        "not" => flag(),
+        "from" | "to" => text(),
+        "incoming" | "outgoing" => name(),
+        "action" => words(["lookup", "blackhole", "unreachable", "prohibit"]),
         _ => return None,
     })
 }
