@@ -193,15 +193,6 @@ fn the_way_of_clients_packets_leads_to_the_first_address_where_they_come() {
         let other = source.replace("[service.web]", &format!("[service.web]\n{other}"));
         assert!(refused(&other).contains("can't be tried on the way of clients' packets"));
     }
-    // By IPv6 as well, but in no tunnel from one family to the other.
-    let six = source.replace("tcp/192.0.2.80:80", "tcp/[2001:db8::80]:80");
-    let six = six.replace("192.0.2.", "2001:db8::");
-    let vip6 = "[2001:db8::80]:80".parse().unwrap();
-    assert_eq!(through(&six), [Through { vip: vip6, tunnelled: false }; 2]);
-    let six = six.replace("[service.web]", "[service.web]\nforward = \"TUN\"");
-    assert_eq!(through(&six), [Through { vip: vip6, tunnelled: true }; 2]);
-    let other = six.replace("2001:db8::16", "192.0.2.16");
-    assert!(refused(&other).contains("real server 192.0.2.16 can't be tried on the way"));
     let datagrams = source.replace("tcp/192", "udp/192");
     assert!(refused(&datagrams).contains("real server 192.0.2.16 can't be tried on the way"));
 }
