@@ -2,10 +2,12 @@
 //! it is, and keep the rule that stands beside each. `fuzz/` has libFuzzer call them (nightly); the test
 //! `tests/tests/fuzz_seeds.rs` replays the seeds, and changed ones, on every run. A broken rule panics.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use quorate_api::convert::{DecodeError, Promises, decode, message};
 use quorate_api::peer::v1 as peer;
+use quorate_ctl::keepalived::{Options, import};
 use quorate_dataplane::{MacAddress, announce, ask};
 use quorate_model::command::Command;
 use quorate_model::ownership::message::Message;
@@ -28,13 +30,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "dns_reply", run: dns_reply },
     Target { name: "udp_reply", run: udp_reply },
     Target { name: "smtp_reply", run: smtp_reply },
     Target { name: "echo_reply", run: echo_reply },
     Target { name: "http_answer", run: http_answer },
     Target { name: "configuration", run: configuration },
+    Target { name: "keepalived", run: keepalived },
     Target { name: "peer_datagram", run: peer_datagram },
     Target { name: "stored", run: stored },
     Target { name: "neighbour", run: neighbour },
@@ -180,6 +183,30 @@ pub fn configuration(bytes: &[u8]) {
                 assert!(wrong.render("cluster", text).starts_with("error: "));
             }
         }
+    }
+}
+
+/// A keepalived.conf. What is made of it is a configuration, and the same when it is made again; where there is none,
+/// an error says why.
+pub fn keepalived(bytes: &[u8]) {
+    let files = BTreeMap::from([("k.conf".to_owned(), bytes.to_vec())]);
+    let options = Options {
+        keep_going: bytes.first().is_some_and(|byte| byte % 2 == 0),
+        ..Options::default()
+    };
+    let make = || import(&files, &["k.conf".to_owned()], &options);
+    let imported = make();
+    assert!(imported.report.render().len() < 64 * 1024 * 1024);
+    match imported.source {
+        Some(source) => {
+            let parsed = spec::parse(&source, Format::Toml);
+            assert!(parsed.is_ok(), "{source}\n{parsed:?}");
+            // Twice as long: now and then will do.
+            if bytes.len().is_multiple_of(16) {
+                assert_eq!(make().source, Some(source));
+            }
+        }
+        None => assert!(imported.report.errors() > 0),
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod configuration;
 mod examples;
+mod keepalived;
 mod realserver;
 mod tools;
 
@@ -15,6 +16,8 @@ pub use configuration::{
     Abort, Apply, Config, ConfigGet, ConfigRollback, ConfigShow, Confirm, How, Part,
 };
 pub use examples::command;
+use keepalived::IMPORT_KEEPALIVED_EXAMPLES;
+pub use keepalived::{ImportKeepalived, arguments};
 pub use realserver::{Drain, Enable, Meant, Realserver, RealserverMode, RealserverTarget, Weight};
 pub use tools::{
     Completion, Doctor, Explain, History, Man, Shell, SupportBundle, Tool, Validate, Watch, Watched,
@@ -299,6 +302,9 @@ pub enum Export {
 pub enum Import {
     /// What `ipvsadm-save -n` wrote; the configuration goes to stdout, and nothing is applied
     Ipvsadm(ImportIpvsadm),
+    /// keepalived.conf with what it includes, of one director or of several, a file each
+    #[command(after_help = IMPORT_KEEPALIVED_EXAMPLES)]
+    Keepalived(ImportKeepalived),
 }
 
 /// `quorate import ipvsadm`.

@@ -16,6 +16,7 @@ pub mod exit;
 pub mod explain;
 pub mod history;
 pub mod ipvsadm;
+pub mod keepalived;
 pub mod output;
 pub mod watching;
 

@@ -42,7 +42,10 @@ struct Converted<'a> {
 }
 
 pub(super) fn import(scene: &Scene<'_>, what: &Import) -> Ended {
-    let Import::Ipvsadm(ImportIpvsadm { file, group, interface, mark }) = what;
+    let ImportIpvsadm { file, group, interface, mark } = match what {
+        Import::Ipvsadm(arguments) => arguments,
+        Import::Keepalived(arguments) => return super::keepalived::import(scene, arguments),
+    };
     let text = configuration::read_text(file)?;
     let options = Options {
         group: group.clone(),

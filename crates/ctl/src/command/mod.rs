@@ -16,6 +16,7 @@ mod evacuate;
 mod events;
 mod explain;
 mod history;
+mod keepalived;
 mod node;
 mod only;
 mod pause;

@@ -5,7 +5,7 @@ use std::fs;
 use quorate_api::v1::Health;
 
 use super::fake::{Node, State};
-use super::run::quorate;
+use super::run::{quorate, with_input};
 use super::status::answered;
 
 const EXAMPLE: &str = include_str!("../../../../examples/web.toml");
@@ -70,6 +70,49 @@ fn a_saved_table_becomes_a_configuration_or_says_what_is_missing() {
     let marked = quorate(&["import", "ipvsadm", file, "--mark", "7=tcp/192.0.2.80:80-90"]).ends(0);
     assert!(marked.stdout.contains("mark = 7"), "{marked:#?}");
     quorate(&["import", "ipvsadm", file, "--mark", "seven"]).ends(2);
+}
+
+#[test]
+fn a_keepalived_conf_becomes_a_configuration_on_stdout_or_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (file, out) = (path("k.conf"), path("out.toml"));
+    let instance = "vrrp_instance V {\n interface eth0\n virtual_ipaddress {\n  192.0.2.1\n }\n}\n";
+    fs::write(&file, instance).unwrap();
+    let ran = quorate(&["import", "keepalived", &file]).ends(0);
+    assert!(
+        ran.stdout.contains("[group.V]\ninterface = \"eth0\"\naddresses = [\"192.0.2.1/32\"]"),
+        "{ran:#?}"
+    );
+    assert!(ran.stderr.contains("1 groups, 0 services, 0 real servers; 2 warnings"), "{ran:#?}");
+    let ran = quorate(&["import", "keepalived", &file, "-o", &out]).ends(0);
+    assert!(ran.stdout.is_empty() && ran.stderr.contains("Next: quorate diff"), "{ran:#?}");
+    assert!(fs::read_to_string(&out).unwrap().contains("[group.V]"));
+    let json = quorate(&["import", "keepalived", &file, "-o", "json"]).ends(0).json();
+    assert_eq!((json["groups"].as_u64(), json["services"].as_u64()), (Some(1), Some(0)));
+    assert!(json["findings"][0]["place"].as_str().unwrap().ends_with("k.conf:1"));
+    let piped = with_input(&["import", "keepalived", "-"], &[], instance).ends(0);
+    assert!(
+        piped.stdout.contains("#   <stdin> (director lb1)\n") && piped.stdout.contains("[group.V]")
+    );
+    quorate(&["import", "keepalived", &file, "--output", &file]).ends(2);
+    quorate(&["import", "keepalived", &file, "--name", "other=lb1"]).ends(2);
+    quorate(&["import", "keepalived", &path("none")]).ends(1);
+}
+
+#[test]
+fn an_error_of_keepalived_conf_leaves_nothing_written_unless_it_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (file, out) = (path("k.conf"), path("out.toml"));
+    let text = "vrrp_instance V {\n interface eth0\n use_ipvlan\n virtual_ipaddress {\n  192.0.2.1\n }\n}\n";
+    fs::write(&file, text).unwrap();
+    let ran = quorate(&["import", "keepalived", &file, "-o", &out]).ends(1);
+    assert!(ran.stderr.contains("k.conf:3:2\n3 |  use_ipvlan\n  |  ^^^^^^^^^^\n"), "{ran:#?}");
+    assert!(ran.stderr.contains("--keep-going") && !fs::exists(&out).unwrap(), "{ran:#?}");
+    let ran = quorate(&["import", "keepalived", &file, "-o", &out, "--keep-going"]).ends(3);
+    assert!(ran.stderr.contains("1 errors, whose lines are left out"), "{ran:#?}");
+    assert!(fs::read_to_string(&out).unwrap().contains("[group.V]"));
 }
 
 #[test]
