@@ -37,18 +37,54 @@ pub fn redacted(text: &str) -> String {
     out
 }
 
+/// Of each `key = value`, `key: value` and `--key value` in it, the value of a key that says it is a secret.
 fn of_line(line: &str) -> String {
     let line = of_address(&of_tokens(line));
-    let Some((at, sign)) = line.char_indices().find(|(_, c)| matches!(c, '=' | ':')) else {
-        return line;
-    };
-    let (key, value) = line.split_at(at);
-    let word = key.trim().trim_matches(['"', '\'', '-']).to_ascii_lowercase();
-    let bare = word.rsplit(['.', ' ', '{', ',']).next().unwrap_or_default();
-    if SECRET_WORDS.iter().any(|secret| bare.trim_matches(['"', '\'']).ends_with(secret)) {
-        return format!("{key}{sign} {REDACTED}");
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line.as_str();
+    while let Some((word, after)) = next_word(rest) {
+        let (before, _) = rest.split_at(rest.len() - after.len());
+        out.push_str(before);
+        rest = after;
+        if !is_secret(word) {
+            continue;
+        }
+        let gap = rest.len() - rest.trim_start_matches(is_between).len();
+        let (between, value) = rest.split_at(gap);
+        // "the token was used" is a sentence.
+        let given = between.contains(['=', ':']) || before.contains("--");
+        if between.is_empty() || value.is_empty() || !given {
+            continue;
+        }
+        let quote = between.chars().last().filter(|c| matches!(c, '"' | '\''));
+        let end = value.find(|c: char| match quote {
+            Some(quote) => c == quote || c == '&',
+            None => c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '&' | '}'),
+        });
+        out.push_str(between);
+        out.push_str(REDACTED);
+        rest = value.get(end.unwrap_or(value.len())..).unwrap_or_default();
     }
-    key.to_owned() + value
+    out + rest
+}
+
+/// What may stand between a key and its value.
+fn is_between(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '=' | ':' | '"' | '\'' | ',')
+}
+
+/// The next word, and what follows it.
+fn next_word(text: &str) -> Option<(&str, &str)> {
+    let of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let begin = text.find(of_word)?;
+    let (_, from) = text.split_at(begin);
+    let end = from.find(|c: char| !of_word(c)).unwrap_or(from.len());
+    Some(from.split_at(end))
+}
+
+fn is_secret(word: &str) -> bool {
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    SECRET_WORDS.iter().any(|secret| word.ends_with(secret))
 }
 
 /// Words that are join tokens.
@@ -88,7 +124,7 @@ pub fn bounded(text: String) -> String {
     }
     let tail = text.get(from..).unwrap_or_default();
     let tail = tail.split_once('\n').map_or(tail, |(_, rest)| rest);
-    format!("[the beginning is left out: {} bytes in all]\n{tail}", text.len())
+    format!("[the beginning is left out: no more than {TEXT_BYTES_MAX} bytes go in]\n{tail}")
 }
 
 /// A tar (ustar) of texts by name, each for its owner alone to read.
@@ -144,9 +180,13 @@ mod tests {
             -----BEGIN EC PRIVATE KEY-----\nx4\n-----END EC PRIVATE KEY-----\n\
             command = [\"/usr/bin/page\", \"--team\", \"network\"]\n\
             url http://ada:x5@host/a and ftp://x6@other\n\
-            joined with quorate1.x7abc_d-e, at once\ncertificate = \"/etc/ssl/lb1.pem\"\n";
+            joined with quorate1.x7abc_d-e, at once\ncertificate = \"/etc/ssl/lb1.pem\"\n\
+            check = { type = \"http\", path = \"/health?token=x8&full=1\", interval = \"1s\" }\n\
+            command = [\"/usr/lib/check_db\", \"--password=x9\", \"--passwd\", \"x10\", \"--db\"]\n\
+            20:41:47 lb1 quorated: /health?api-token=x11: 503\n\
+            {\"kind\":\"real_server_down\",\"secret\":\"x12\",\"at\":1}\nmysql --password x13 -e 1\n";
         let out = redacted(text);
-        for secret in 1..=7 {
+        for secret in 1..=13 {
             assert!(!out.contains(&format!("x{secret}")), "x{secret}: {out}");
         }
         for kept in [
@@ -155,6 +195,10 @@ mod tests {
             "http://[redacted]@host/a and ftp://[redacted]@other\n",
             "joined with [redacted], at once\n",
             "certificate = \"/etc/ssl/lb1.pem\"\n",
+            "/health?token=[redacted]&full=1\", interval = \"1s\" }\n",
+            "\"--password=[redacted]\", \"--passwd\", \"[redacted]\", \"--db\"]\n",
+            "20:41:47 lb1 quorated: /health?api-token=[redacted]",
+            "\"secret\":\"[redacted]\",\"at\":1}\n",
         ] {
             assert!(out.contains(kept), "{kept}: {out}");
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// What is never the same twice, and no news: leases as they run, counters, the log's length.
-const RESTLESS: [&str; 15] = [
+const RESTLESS: [&str; 16] = [
     "lease_remaining_ms",
     "commit_index",
     "answered_by",
@@ -19,6 +19,7 @@ const RESTLESS: [&str; 15] = [
     "rtt_ms",
     "running_ms",
     "leaves_in_s",
+    "unconfirmed_left_ms",
     "seen_by",
     "sequence",
     "api_version",

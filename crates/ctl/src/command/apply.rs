@@ -124,6 +124,13 @@ async fn send(scene: &Scene<'_>, client: &Client, wanted: &Wanted, changes: &Cha
     if wanted.dry_run {
         return Ok(Exit::Ok);
     }
+    if wanted.how.confirm.is_some() && answer.changed && answer.unconfirmed_until.is_none() {
+        // A repeated request whose first answer was lost: it was settled meanwhile.
+        let what =
+            format!("revision {} was taken, and waits to be confirmed no more", answer.revision);
+        return Err(Failure::new(Exit::Conflict, what)
+            .hint("it was confirmed, or the cluster went back: quorate config history"));
+    }
     remark(scene, &answer, &wanted.how);
     if wanted.how.no_wait || !answer.changed {
         return Ok(Exit::Ok);

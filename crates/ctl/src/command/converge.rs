@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use super::{Ended, Scene, read_status};
 use crate::client::Client;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 /// How long the directors may take, unless --timeout says otherwise.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// For so long a director that has a problem is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// For so long a director that has a problem is waited for: most problems have nothing to do with it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How far a director is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,13 @@ fn stage(node: &NodeStatus, revision: u64) -> Stage {
     }
 }
 
+/// A revision is in force no more: whoever applied it must not take it for done.
+pub(super) fn gone(revision: u64, in_force: u64) -> Failure {
+    let what = format!("revision {revision} was taken, but revision {in_force} is in force now");
+    Failure::new(Exit::Conflict, what)
+        .hint("somebody applied another, or nobody confirmed it in time: quorate config history")
+}
+
 /// Each director by its name.
 fn stages(status: &StatusResponse, revision: u64) -> BTreeMap<&str, Stage> {
     let directors = status.nodes.iter().filter(|node| node.role == "director");
@@ -69,6 +76,10 @@ pub(super) async fn converged(scene: &Scene<'_>, client: &Client, revision: u64)
                 return Ok(Exit::Degraded);
             }
         };
+        let in_force = status.cluster.as_ref().map_or(revision, |cluster| cluster.revision);
+        if in_force > revision {
+            return Err(gone(revision, in_force));
+        }
         let all = stages(&status, revision);
         for (name, _) in all.iter().filter(|(_, stage)| **stage == Stage::Done) {
             if done.insert((*name).to_owned()) {
@@ -89,10 +100,11 @@ pub(super) async fn converged(scene: &Scene<'_>, client: &Client, revision: u64)
         for (name, stage) in &all {
             let why = match stage {
                 Stage::Done => continue,
-                Stage::Waits => "not yet, and nothing says why",
-                Stage::Doubtful(why) | Stage::Stuck(why) => why,
+                Stage::Waits => "nothing says why",
+                Stage::Doubtful(why) => &format!("it says: {why}"),
+                Stage::Stuck(why) => why,
             };
-            scene.output.message(&format!("! {name} does not hold revision {revision}: {why}"));
+            scene.output.message(&format!("! {name} does not hold revision {revision} yet: {why}"));
             exit = Exit::Degraded;
         }
         return Ok(exit);

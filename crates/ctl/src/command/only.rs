@@ -23,14 +23,17 @@ pub(super) fn candidate(
     let mut whole = table("the configuration in force", &in_force.source, in_force.format)?;
     for part in parts {
         replace(&mut whole, &given, part).map_err(|what| {
-            Failure::new(Exit::Failed, what).hint("nothing was applied: name what one of them has")
+            Failure::new(Exit::Failed, what).hint(
+                "nothing was applied: name what the file has; to delete something, apply all without it",
+            )
         })?;
     }
     let format = if in_force.revision == 0 { format } else { in_force.format };
     Candidate::of(text(&whole, format)?, format)
 }
 
-/// Has a part be as it is given, or not be at all.
+/// Has a part be as it is given. One that the file does not have is not deleted: a misspelled table would be
+/// enough to take a VIP down.
 fn replace(
     whole: &mut Map<String, Value>,
     given: &Map<String, Value>,
@@ -44,11 +47,7 @@ fn replace(
         all.insert(name.clone(), found.clone());
         return Ok(());
     }
-    let all = whole.get_mut(*kind).and_then(Value::as_object_mut);
-    match all.and_then(|all| all.remove(name)) {
-        Some(_) => Ok(()),
-        None => Err(format!("there is no {kind} {name}, neither in the file nor in force")),
-    }
+    Err(format!("the file has no {kind} {name}"))
 }
 
 fn table(shown: &str, source: &str, format: Format) -> Result<Map<String, Value>, Failure> {
@@ -115,11 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_does_not_have_is_deleted_and_what_nobody_has_is_refused() {
-        let text = merged("", Format::Toml, &[("group", "db")]).unwrap();
-        assert!(text.contains("[group.web]") && !text.contains("db"), "{text}");
-        let refused = merged("", Format::Toml, &[("service", "db")]).unwrap_err();
-        assert_eq!(refused, "there is no service db, neither in the file nor in force");
-        assert!(merged("x = 1", Format::Toml, &[("group", "nobody")]).is_err());
+    fn what_the_file_does_not_have_is_refused_and_not_deleted() {
+        for given in ["", "[groups.db]\ninterface = \"a\"\naddresses = [\"192.0.2.2\"]\n", "x = 1"]
+        {
+            let refused = merged(given, Format::Toml, &[("group", "db")]).unwrap_err();
+            assert_eq!(refused, "the file has no group db");
+        }
+        assert!(merged("", Format::Toml, &[("service", "nobody")]).is_err());
     }
 }

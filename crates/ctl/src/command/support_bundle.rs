@@ -2,7 +2,7 @@
 //! can't be had is left out, and listed in it.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -23,8 +23,8 @@ use crate::output::table::{self, Style};
 
 /// How long the telling of events may take; programs have as long.
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes of one file or program that are taken.
-const MOST: u64 = TEXT_BYTES_MAX as u64;
+/// What is read of one file or program at most; what of it goes in is its end.
+const READ_BYTES_MAX: usize = 256 << 20;
 /// Events that are taken: more than a node keeps.
 const EVENTS_MAX: usize = 20_000;
 
@@ -193,9 +193,29 @@ async fn this_machine(scene: &Scene<'_>, arguments: &SupportBundle, all: &mut Co
 
 fn read(path: &str) -> Result<String, String> {
     let told = |error: io::Error| format!("{path}: {error}");
-    let mut bytes = Vec::new();
-    File::open(path).map_err(told)?.take(MOST).read_to_end(&mut bytes).map_err(told)?;
+    let bytes = end_of(File::open(path).map_err(told)?).map_err(told)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What comes to an end, or the last of it: one byte more than goes in, so that what is left out is said.
+fn end_of(mut from: impl Read) -> io::Result<Vec<u8>> {
+    let most = TEXT_BYTES_MAX + 1;
+    let mut bytes = Vec::new();
+    let mut read = 0;
+    while read < READ_BYTES_MAX {
+        let some = from.by_ref().take(1 << 16).read_to_end(&mut bytes)?;
+        if some == 0 {
+            break;
+        }
+        read += some;
+        // Not with each part: that would copy all of it each time.
+        if bytes.len() > 2 * most {
+            bytes.drain(..bytes.len() - most);
+        }
+    }
+    let over = bytes.len().saturating_sub(most);
+    bytes.drain(..over);
+    Ok(bytes)
 }
 
 /// What a program prints, of at most so much, in at most so long: timeout(1) ends it.
@@ -211,8 +231,7 @@ fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
         .map_err(told)?;
     let mut bytes = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        // Dropped with this: whatever says more is ended by it.
-        stdout.take(MOST).read_to_end(&mut bytes).map_err(told)?;
+        bytes = end_of(stdout).map_err(told)?;
     }
     let status = child.wait().map_err(told)?;
     match status.code() {

@@ -17,7 +17,7 @@ use super::connect::{self, Place};
 use crate::echo::{Echo, Unanswered};
 use crate::exec::{Exec, Unended};
 use crate::look::{Look, Unseen};
-use crate::patience::within;
+use crate::patience::{Over, within};
 
 /// Longest datagram that is looked at.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -35,8 +35,8 @@ pub(super) async fn udp(
         (Ok(datagram), Some(reply)) => reply.accept(&datagram?).map_err(Failure::Server),
         (Ok(datagram), None) => datagram.map(drop),
         // No error of ICMP came either.
-        (Err(_), None) => Ok(()),
-        (Err(over), Some(_)) => Err(Failure::over(over, || format!("no reply within {timeout:?}"))),
+        (Err(Over::Silent), None) => Ok(()),
+        (Err(over), _) => Err(Failure::over(over, || format!("no reply within {timeout:?}"))),
     }
 }
 

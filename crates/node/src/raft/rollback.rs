@@ -1,10 +1,11 @@
 //! Rolls an unconfirmed configuration back at its deadline: on each node a task that counts, of which the
 //! leader's proposes.
 //!
-//! The deadline is a moment of the wall clock of whoever led when it was given. A node looks at its own wall
-//! clock once for each deadline, when it comes to know of it, and counts what is left down by the lease clock,
-//! which nobody sets. So a wrong wall clock makes a leader that started later, or was away, early by as much as
-//! it is ahead; late it is by as much as it is behind, and at most by the time that was asked for once more.
+//! The deadline is a moment of the wall clock of whoever led when it was given. A node that sees it come while it
+//! runs counts the whole time that was asked for down by the lease clock, which nobody sets. One that has just
+//! started may read it in its log, and looks at its own wall clock once. So a wrong wall clock makes a leader that started
+//! meanwhile early by as much as it is ahead; late it is by as much as it is behind, and at most by the time that
+//! was asked for once more. A node that was cut off and comes to know of it late is late by as much.
 //! Without a leader nothing is rolled back.
 
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::clock;
 
 /// How often a node looks while one waits: the lease clock counts suspend, a runtime's timer does not.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// For so long after its start what a node learns may be what it knew before.
+const CATCHES_UP: Duration = Duration::from_secs(60);
 /// How long the rollback may take to be committed before it is tried again.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long one that failed is tried again.
@@ -37,17 +40,18 @@ struct Deadline {
     due: Instant,
 }
 
-/// Keeps a deadline that is known already; of another one it is found out now when it is over.
+/// Keeps a deadline that is known already; of another one it is found out now when it is over: by the wall clock
+/// if that is given, and else it has all of its time.
 fn noted(
     known: Option<Deadline>,
     state: &ClusterState,
-    wall: UnixMillis,
+    wall: Option<UnixMillis>,
     now: Instant,
 ) -> Option<Deadline> {
     let unconfirmed = state.unconfirmed.as_ref()?;
     let (revision, until) = (state.revision(), unconfirmed.until);
     let same = |known: &Deadline| (known.revision, known.until) == (revision, until);
-    let due = now + unconfirmed.left(wall);
+    let due = now + unconfirmed.left(wall.unwrap_or(unconfirmed.since));
     Some(known.filter(same).unwrap_or(Deadline { revision, until, due }))
 }
 
@@ -55,9 +59,11 @@ fn noted(
 pub(super) async fn run(handle: RaftHandle) {
     let mut state = handle.state();
     let status = handle.status();
+    let started = clock::now();
     let mut known = None;
     loop {
-        known = noted(known, &state.borrow_and_update(), clock::wall(), clock::now());
+        let wall = (clock::now().since(started) < CATCHES_UP).then(clock::wall);
+        known = noted(known, &state.borrow_and_update(), wall, clock::now());
         let Some(deadline) = known else {
             if state.changed().await.is_err() {
                 return;
@@ -128,7 +134,7 @@ mod tests {
     }
 
     fn due(known: Option<Deadline>, until: u64, wall: u64, now: Instant) -> Option<Deadline> {
-        noted(known, &state(until), UnixMillis(wall), now)
+        noted(known, &state(until), Some(UnixMillis(wall)), now)
     }
 
     #[test]
@@ -139,7 +145,7 @@ mod tests {
         for wall in [0, 109_000, u64::MAX] {
             assert_eq!(due(first, 110_000, wall, start + SECOND), first);
         }
-        let settled = noted(first, &ClusterState::default(), UnixMillis(0), start);
+        let settled = noted(first, &ClusterState::default(), Some(UnixMillis(0)), start);
         assert_eq!(settled, None);
     }
 
@@ -149,6 +155,12 @@ mod tests {
         let first = due(None, 110_000, 100_000, start);
         let later = due(first, 115_000, 105_000, start + 5 * SECOND);
         assert_eq!(later.unwrap().due, start + 15 * SECOND);
+    }
+
+    #[test]
+    fn a_node_that_sees_it_given_has_all_of_the_time_whatever_its_wall_clock_says() {
+        let start = Instant(1_000_000_000_000);
+        assert_eq!(noted(None, &state(110_000), None, start).unwrap().due, start + 10 * SECOND);
     }
 
     #[test]

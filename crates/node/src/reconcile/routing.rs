@@ -161,7 +161,7 @@ fn remove(dataplane: &mut dyn Dataplane, entries: &Routing) -> Vec<(RoutingEntry
 ///
 /// # Errors
 ///
-/// If the list can't be read or written.
+/// If the list can't be read.
 pub(crate) fn remove_routing(
     dataplane: &mut dyn Dataplane,
     data_dir: &Path,
@@ -172,7 +172,11 @@ pub(crate) fn remove_routing(
         list.entries().clone()
     });
     let stay = remove(dataplane, &found);
-    list.replace(stay.iter().map(|(entry, _)| entry.clone()).collect())?;
+    // An entry too many does no harm: what is not there is removed in vain. A full disk must keep nobody from
+    // giving up what it holds.
+    if let Err(error) = list.replace(stay.iter().map(|(entry, _)| entry.clone()).collect()) {
+        warn!(%error, "routes and rules that are gone stay on the list");
+    }
     for (entry, _) in &stay {
         found.remove(entry);
     }
