@@ -21,7 +21,7 @@ prefer = ["d1", "d2", "d3"]
 preempt = false
 routes = [
   { to = "198.51.100.0/24", via = "192.168.10.100", source = "192.168.10.180" },
-  { to = "default", type = "unreachable", table = 100 },
+  { to = "0.0.0.0/0", type = "unreachable", table = 100 },
   { to = "2001:db8:99::/48", source = "2001:db8:10::180", table = 100 },
 ]
 rules = [{ from = "192.168.10.180", table = 100, priority = 1000 }]
@@ -31,7 +31,7 @@ rules = [{ from = "192.168.10.180", table = 100, priority = 1000 }]
 fn shown(deployment: &Deployment, node: &str) -> Result<String, LabError> {
     let host = deployment.network().namespace(node)?;
     let mut text = String::new();
-    for line in ["ip route show table all proto 81", "ip -6 route show table all proto 81"] {
+    for line in ["ip -4 route show table all proto 81", "ip -6 route show table all proto 81"] {
         text += &host.run_ok(line, LIMIT)?;
     }
     for line in ["ip rule show", "ip -6 rule show"] {

@@ -40,7 +40,7 @@ fn plain(device: &DeviceName) -> Vec<RoutingEntry> {
         format!("route unicast 198.51.100.0/24 on {device} table 254 metric 0 scope link"),
         format!("route unicast 198.51.100.0/24 on {device} table 254 metric 7 scope link"),
         format!("route unicast 198.51.100.64/26 on {device} table 254 metric 0 scope global"),
-        format!("route unicast 198.51.100.2/32 on {device} table 100 metric 0 scope host"),
+        format!("route unicast 198.51.100.2/32 on {device} table 100 metric 0 scope link"),
         format!("route unicast 0.0.0.0/0 on {device} table 4294967295 metric 4294967295 scope link mtu 1400"),
         format!("route unicast 2001:db8:100::/48 on {device} table 254 metric 1024 scope global"),
         format!("route unicast ::/0 on {device} table 256 metric 1 scope global mtu 1280"),
