@@ -187,7 +187,7 @@ fn apply_names_the_directors_whose_kernels_do_not_hold_it() {
         let name = node["name"].as_str().unwrap();
         assert_eq!(node["revision"], 2, "{node}");
         let holds = format!("{name}: its kernel holds revision 2\n");
-        let named = format!("! {name} does not hold revision 2: ");
+        let named = format!("! {name} does not hold revision 2 yet: ");
         let programmed = node["programmed_revision"] == 2;
         assert_eq!(whole.stderr.contains(&holds), programmed, "{node} {}", whole.stderr);
         assert_eq!(whole.stderr.contains(&named), !programmed, "{node} {}", whole.stderr);
@@ -200,7 +200,7 @@ fn apply_names_the_directors_whose_kernels_do_not_hold_it() {
     let part = deployment.quorate("d1", &["apply", &path, "--yes"]).unwrap();
     assert_eq!(part.stdout, "Revision 3 is in force.\n");
     assert_eq!(part.status.code(), Some(3), "{}", part.stderr);
-    let named = "! d3 does not hold revision 3: unreachable: it applies it when it returns\n";
+    let named = "! d3 does not hold revision 3 yet: unreachable: it applies it when it returns\n";
     assert!(part.stderr.contains(named), "{}", part.stderr);
     deployment.start("d3").unwrap();
     wait_for_revision(&deployment, &["d3"], 3, WEB);
