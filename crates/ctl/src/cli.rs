@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod configuration;
 mod examples;
+mod export;
 mod keepalived;
 mod realserver;
 mod tools;
@@ -16,6 +17,7 @@ pub use configuration::{
     Abort, Apply, Config, ConfigGet, ConfigRollback, ConfigShow, Confirm, How, Part,
 };
 pub use examples::command;
+pub use export::ExportKeepalived;
 use keepalived::IMPORT_KEEPALIVED_EXAMPLES;
 pub use keepalived::{ImportKeepalived, arguments};
 pub use realserver::{Drain, Enable, Meant, Realserver, RealserverMode, RealserverTarget, Weight};
@@ -295,6 +297,8 @@ pub enum Export {
     Config,
     /// As `ipvsadm-save -n` writes a table, for `ipvsadm-restore`: every real server, up or down
     Ipvsadm,
+    /// As the keepalived.conf of one director: the way back to Keepalived
+    Keepalived(ExportKeepalived),
 }
 
 /// `quorate import`.

@@ -17,6 +17,7 @@ pub mod explain;
 pub mod history;
 pub mod ipvsadm;
 pub mod keepalived;
+pub mod keepalived_export;
 pub mod output;
 pub mod watching;
 

@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory as _};
 use super::Cli;
 
 /// The words of a command, and what stands below its help.
-const EXAMPLES: [(&str, &str); 40] = [
+const EXAMPLES: [(&str, &str); 41] = [
     ("init", "Example:\n  quorate init --name prod --timing lan"),
     ("token create", "Example, on a member:\n  quorate token create > token"),
     ("join", "Example, on the new node:\n  quorate join - < token"),
@@ -60,6 +60,12 @@ const EXAMPLES: [(&str, &str); 40] = [
     ),
     ("export config", "Example:\n  quorate export config > cluster.toml"),
     ("export ipvsadm", "Example:\n  quorate export ipvsadm | ipvsadm-restore"),
+    (
+        "export keepalived",
+        "Examples:\n  quorate export keepalived --node d1 --device public=eth0 > keepalived.conf\n  quorate export \
+         keepalived --node d2 -f cluster.toml --router-id web=51 > keepalived.conf\n\nEach director has a file of its \
+         own. What Keepalived has no word for is a comment in it, and told on stderr.",
+    ),
     (
         "import ipvsadm",
         "Example:\n  ipvsadm-save -n | quorate import ipvsadm - --group web > cluster.toml\n  quorate \

@@ -19,19 +19,22 @@ struct Exported<'a> {
 }
 
 pub(super) async fn export(scene: &Scene<'_>, what: &Export) -> Ended {
+    if let Export::Keepalived(arguments) = what {
+        return super::export_keepalived::run(scene, arguments).await;
+    }
     let in_force = InForce::read(&scene.cluster()?).await?;
     let text = match what {
-        Export::Config => in_force.source,
-        Export::Ipvsadm => {
-            let unreadable = || {
-                let what = "the configuration in force can't be read by this version of quorate";
-                Failure::new(Exit::Failed, what).hint("use the version that the nodes run")
-            };
-            ipvsadm::export(&in_force.spec.ok_or_else(unreadable)?)
-        }
+        Export::Ipvsadm => ipvsadm::export(&in_force.spec.ok_or_else(unreadable)?),
+        Export::Config | Export::Keepalived(_) => in_force.source,
     };
     scene.output.data(&Exported { revision: in_force.revision, text: &text }, |_| text.clone())?;
     Ok(Exit::Ok)
+}
+
+/// That a configuration was applied by a later version than this.
+pub(super) fn unreadable() -> Failure {
+    let what = "the configuration in force can't be read by this version of quorate";
+    Failure::new(Exit::Failed, what).hint("use the version that the nodes run")
 }
 
 #[derive(Serialize)]

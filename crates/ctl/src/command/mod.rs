@@ -15,6 +15,7 @@ mod doctor;
 mod evacuate;
 mod events;
 mod explain;
+mod export_keepalived;
 mod history;
 mod keepalived;
 mod node;

@@ -47,6 +47,44 @@ fn the_configuration_in_force_is_printed_as_it_was_applied_and_for_ipvsadm() {
 }
 
 #[test]
+fn a_directors_keepalived_conf_is_of_the_configuration_in_force_or_of_a_file() {
+    let node = node();
+    let several = node.quorate(&["export", "keepalived"]).ends(2);
+    assert!(several.stderr.contains("--node, such as d1, d2, d3"), "{several:#?}");
+    let arguments = ["export", "keepalived", "--node", "d2", "--device", "public=eth0"];
+    let ran = node.quorate(&arguments).ends(0);
+    for part in [
+        "    router_id d2\n",
+        "vrrp_instance web {\n    state BACKUP\n    interface eth0\n",
+        "    priority 140\n",
+        "    preempt_delay 5\n",
+        "        192.168.10.180/32 dev eth0\n",
+        "virtual_server 192.168.10.180 80 {\n    lvs_sched rr\n    lvs_method DR\n    protocol TCP\n",
+        "        TCP_CHECK {\n            delay_loop 2\n            connect_timeout 1\n            retry 1\n",
+    ] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
+    assert!(ran.stderr.contains("0 warnings"), "{ran:#?}");
+    let json = node.quorate(&[&arguments[..], &["-o", "json"]].concat()).ends(0).json();
+    assert_eq!(json["revision"], 7);
+    assert_eq!(json["text"].as_str().unwrap().trim_end(), ran.stdout.trim_end());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.toml");
+    fs::write(&path, EXAMPLE).unwrap();
+    let file = path.to_str().unwrap();
+    let offline =
+        quorate(&[&arguments[..], &["-f", file, "--router-id", "web=51"]].concat()).ends(0);
+    assert!(offline.stdout.contains("    virtual_router_id 51\n"), "{offline:#?}");
+    quorate(&["export", "keepalived", "-f", file, "--node", "d1", "--router-id", "web=0"]).ends(2);
+    let unknown =
+        quorate(&["export", "keepalived", "-f", file, "--node", "d1", "--router-id", "x=1"])
+            .ends(2);
+    assert!(unknown.stderr.contains("no group"), "{unknown:#?}");
+    fs::write(&path, "[group.web]\n").unwrap();
+    quorate(&["export", "keepalived", "-f", file]).ends(1);
+}
+
+#[test]
 fn a_saved_table_becomes_a_configuration_or_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved");
