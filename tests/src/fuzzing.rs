@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use quorate_api::convert::{DecodeError, Promises, decode, message};
+use quorate_api::failure;
 use quorate_api::peer::v1 as peer;
 use quorate_ctl::keepalived::{Options, import};
+use quorate_api::v1;
 use quorate_dataplane::{MacAddress, announce, ask};
 use quorate_model::command::Command;
 use quorate_model::ownership::message::Message;
@@ -41,6 +43,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "peer_datagram", run: peer_datagram },
     Target { name: "stored", run: stored },
     Target { name: "neighbour", run: neighbour },
+    Target { name: "api", run: api },
 ];
 
 /// Takes what is fixed off the front of the bytes; zeros where they end.
@@ -247,4 +250,31 @@ pub fn neighbour(frame: &[u8]) {
     for announced in announce::frames(MacAddress(mac), address, false) {
         assert_eq!(ask::answer(&announced), Some((address, MacAddress(mac))));
     }
+}
+
+/// One byte says what, then what a client is sent, the details of a failed call, or a node: a request to
+/// apply. Details say the same when they are sent on, as far as they have room; and whatever is wrong with
+/// a configuration is told in few enough bytes for headers.
+pub fn api(bytes: &[u8]) {
+    let ([what], bytes) = head(bytes);
+    if what % 2 == 0 {
+        let Some(detail) = failure::read(bytes) else { return };
+        let again = failure::detail(&failure::status("", detail.clone())).unwrap_or_default();
+        assert_eq!((again.code, again.revision), (detail.code, detail.revision));
+        assert!(detail.violations.starts_with(&again.violations));
+        let left_out = u32::try_from(detail.violations.len() - again.violations.len());
+        let more = detail.more_violations.saturating_add(left_out.unwrap_or(u32::MAX));
+        assert_eq!(again.more_violations, more);
+        return;
+    }
+    let Ok(request) = decode::<v1::ApplyRequest>("ApplyRequest", bytes) else { return };
+    let format = match request.format() {
+        v1::Format::Json => Format::Json,
+        v1::Format::Toml | v1::Format::Unspecified => Format::Toml,
+    };
+    let Err(wrong) = spec::parse(&request.source, format) else { return };
+    let text = wrong.render("configuration", &request.source);
+    let status = failure::status(&text, failure::violations(&wrong));
+    assert_eq!(failure::code(&status), Some(v1::ErrorCode::Invalid));
+    assert!(status.details().len() < 4_000 && status.message().len() < 2_000);
 }
