@@ -1,4 +1,5 @@
-//! Generated code of `proto/`, and the only conversions between wire, disk and model, and of events to JSON.
+//! Generated code of `proto/`, and the only conversions between wire, disk and model, of events to JSON, and of
+//! failures to what a call's status carries.
 //!
 //! A conversion towards the model can fail and says where; it never panics, whatever it reads.
 //! Nothing here decides anything. The tests are in `convert/tests.rs`.
@@ -6,6 +7,10 @@
 
 pub mod convert;
 pub mod event;
+pub mod failure;
+
+/// The descriptors of what programs may call, with their comments (a `google.protobuf.FileDescriptorSet`).
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.binpb"));
 
 /// The public API (`proto/quorate/v1`).
 pub mod v1 {

@@ -9,15 +9,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use quorate_api::failure;
+use quorate_api::v1::ErrorCode;
 use quorate_api::v1::admin_client::AdminClient;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use super::{Client, Endpoint, connect};
 use crate::exit::{Exit, Failure, Tried};
-
-/// The metadata key under which a node says what kind of error it answers.
-pub const ERROR_KEY: &str = "quorate-error";
 
 /// How often a change that can be recognised is sent again while its outcome is unknown.
 const REPEATS_MAX: u32 = 3;
@@ -208,14 +207,13 @@ fn read(status: &Status) -> (Meaning, String) {
         "" => format!("it answered {:?}", status.code()),
         text => text.to_owned(),
     };
-    let marker = status.metadata().get(ERROR_KEY).and_then(|value| value.to_str().ok());
-    let meaning = match marker {
-        Some("no_quorum") => Meaning::NoQuorum,
-        Some("conflict") => Meaning::Conflict,
-        Some("unconfirmed") => Meaning::Unconfirmed,
-        Some("settled") => Meaning::Settled,
-        Some("unknown_outcome") => Meaning::Unknown,
-        Some("not_member") => Meaning::NotMember,
+    let meaning = match failure::code(status) {
+        Some(ErrorCode::NoQuorum) => Meaning::NoQuorum,
+        Some(ErrorCode::Conflict) => Meaning::Conflict,
+        Some(ErrorCode::Unconfirmed) => Meaning::Unconfirmed,
+        Some(ErrorCode::Settled) => Meaning::Settled,
+        Some(ErrorCode::UnknownOutcome) => Meaning::Unknown,
+        Some(ErrorCode::NotMember) => Meaning::NotMember,
         Some(_) => Meaning::Refused,
         // An error of our own side of the connection has a source; one that was answered has not.
         None if std::error::Error::source(status).is_some() => {
@@ -294,6 +292,8 @@ fn sum(kind: Kind, what: &str, attempts: Vec<Attempt>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use quorate_api::v1::ErrorDetail;
+
     use super::*;
 
     fn exit(kind: Kind, meanings: &[Meaning]) -> Exit {
@@ -342,10 +342,13 @@ mod tests {
     fn a_marker_says_more_than_the_code() {
         let mut status = Status::unavailable("no leader");
         assert_eq!(read(&status).0, Meaning::Unavailable);
-        status.metadata_mut().insert(ERROR_KEY, "no_quorum".parse().unwrap());
+        status.metadata_mut().insert(failure::KEY, "no_quorum".parse().unwrap());
         assert_eq!(read(&status), (Meaning::NoQuorum, "no leader".to_owned()));
         let mut status = Status::invalid_argument("no such scheduler");
-        status.metadata_mut().insert(ERROR_KEY, "invalid".parse().unwrap());
+        status.metadata_mut().insert(failure::KEY, "invalid".parse().unwrap());
         assert_eq!(read(&status).0, Meaning::Refused);
+        let detail = |code: ErrorCode| ErrorDetail { code: code.into(), ..ErrorDetail::default() };
+        let conflict = failure::status("revision 3, not 2", detail(ErrorCode::Conflict));
+        assert_eq!(read(&conflict), (Meaning::Conflict, "revision 3, not 2".to_owned()));
     }
 }

@@ -14,7 +14,7 @@ use quorate_model::state::ClusterState;
 use quorate_model::time::Timing;
 use tonic::{Request, Response, Status};
 
-use super::error::{Kind, error, is};
+use super::error::{Kind, detailed, error, is};
 use super::events::{self, EventStream};
 use super::revisions;
 use super::status::{Knowledge, compose};
@@ -93,7 +93,7 @@ impl AdminService {
         loop {
             let left = deadline.since(clock::now());
             let Some(leader) = member.wait_for_leader(left).await else {
-                return Err(no_leader(interrupted, ""));
+                return Err(no_leader(interrupted, "", None));
             };
             let written = if leader == member.me {
                 member.write(&caller.to_string(), write.clone()).await
@@ -105,7 +105,10 @@ impl AdminService {
                 Err(status) if is(Kind::NotLeader, &status) || is(Kind::Interrupted, &status) => {
                     interrupted |= is(Kind::Interrupted, &status);
                     if clock::now() >= deadline {
-                        return Err(no_leader(interrupted, status.message()));
+                        let state = member.state();
+                        let record = state.nodes.get(&leader);
+                        let leader = record.map(|record| record.description.name.to_string());
+                        return Err(no_leader(interrupted, status.message(), leader));
                     }
                     tokio::time::sleep(LEADER_PAUSE).await;
                 }
@@ -116,20 +119,21 @@ impl AdminService {
 }
 
 /// No leader took the write: nothing was written, unless one may have got it before it was lost.
-fn no_leader(interrupted: bool, last: &str) -> Status {
+fn no_leader(interrupted: bool, last: &str, leader: Option<String>) -> Status {
+    let detail = v1::ErrorDetail { leader, ..Default::default() };
     let last = if last.is_empty() { String::new() } else { format!("{last}; ") };
     if interrupted {
         let text = format!(
             "{last}the leader was lost after the write was sent to it, and none confirmed it within \
              {LEADER_TIMEOUT:?}; it may still be applied: see `quorate status`, then do it again"
         );
-        return error(Kind::UnknownOutcome, text);
+        return detailed(Kind::UnknownOutcome, text, detail);
     }
     let text = format!(
         "{last}no Raft leader could take the write (waited {LEADER_TIMEOUT:?}): a majority of the \
          voters must be up and reach each other; see `quorate status`"
     );
-    error(Kind::NoQuorum, text)
+    detailed(Kind::NoQuorum, text, detail)
 }
 
 fn local_only(caller: &Caller) -> Result<(), Status> {
@@ -403,11 +407,15 @@ async fn ask(member: &Member, node: NodeId, brief: bool) -> Option<(NodeId, Obse
 
 #[cfg(test)]
 mod tests {
+    use quorate_api::failure;
+
     use super::*;
 
     #[test]
     fn a_write_that_may_have_reached_a_lost_leader_has_an_unknown_outcome() {
-        assert!(is(Kind::UnknownOutcome, &no_leader(true, "connection reset")));
-        assert!(is(Kind::NoQuorum, &no_leader(false, "connection refused")));
+        let lost = no_leader(true, "connection reset", Some("lb2".to_owned()));
+        assert!(is(Kind::UnknownOutcome, &lost));
+        assert_eq!(failure::detail(&lost).unwrap().leader.as_deref(), Some("lb2"));
+        assert!(is(Kind::NoQuorum, &no_leader(false, "connection refused", None)));
     }
 }

@@ -1,13 +1,13 @@
-//! Errors of the API. Each carries a word in the metadata key `quorate-error`, by which programs
+//! Errors of the API. Each carries a code and what belongs to it (`quorate_api::failure`), by which programs
 //! and `quorate`'s exit codes tell them apart; the text is for people.
 
-use tonic::metadata::MetadataValue;
-use tonic::{Code, Status};
+use quorate_api::failure::{self, word};
+use quorate_api::v1::{ErrorCode, ErrorDetail};
+use tonic::Status;
 
 use crate::peer::dial::DialError;
 
-/// The metadata key.
-pub(crate) const KEY: &str = "quorate-error";
+pub(crate) use quorate_api::failure::KEY;
 
 /// What kind of error it is, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,44 +38,36 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn word(self) -> &'static str {
+    fn code(self) -> ErrorCode {
         match self {
-            Self::NoQuorum => "no_quorum",
-            Self::NotLeader => "not_leader",
-            Self::Interrupted => "interrupted",
-            Self::Conflict => "conflict",
-            Self::Unconfirmed => "unconfirmed",
-            Self::Settled => "settled",
-            Self::UnknownOutcome => "unknown_outcome",
-            Self::NotMember => "not_member",
-            Self::Invalid => "invalid",
-            Self::Refused => "refused",
-            Self::Forbidden => "forbidden",
-        }
-    }
-
-    fn code(self) -> Code {
-        match self {
-            Self::NoQuorum | Self::NotLeader | Self::Interrupted => Code::Unavailable,
-            Self::Conflict | Self::Unconfirmed | Self::Settled => Code::Aborted,
-            Self::UnknownOutcome => Code::DeadlineExceeded,
-            Self::NotMember | Self::Refused => Code::FailedPrecondition,
-            Self::Invalid => Code::InvalidArgument,
-            Self::Forbidden => Code::PermissionDenied,
+            Self::NoQuorum => ErrorCode::NoQuorum,
+            Self::NotLeader => ErrorCode::NotLeader,
+            Self::Interrupted => ErrorCode::Interrupted,
+            Self::Conflict => ErrorCode::Conflict,
+            Self::Unconfirmed => ErrorCode::Unconfirmed,
+            Self::Settled => ErrorCode::Settled,
+            Self::UnknownOutcome => ErrorCode::UnknownOutcome,
+            Self::NotMember => ErrorCode::NotMember,
+            Self::Invalid => ErrorCode::Invalid,
+            Self::Refused => ErrorCode::Refused,
+            Self::Forbidden => ErrorCode::Forbidden,
         }
     }
 }
 
 /// An error of this kind.
-pub(crate) fn error(kind: Kind, text: impl Into<String>) -> Status {
-    let mut status = Status::new(kind.code(), text);
-    status.metadata_mut().insert(KEY, MetadataValue::from_static(kind.word()));
-    status
+pub(crate) fn error(kind: Kind, text: impl AsRef<str>) -> Status {
+    detailed(kind, text, ErrorDetail::default())
+}
+
+/// An error of this kind, with what belongs to it.
+pub(crate) fn detailed(kind: Kind, text: impl AsRef<str>, detail: ErrorDetail) -> Status {
+    failure::status(text.as_ref(), ErrorDetail { code: kind.code().into(), ..detail })
 }
 
 /// Whether an error, of this node or of another, is of this kind.
 pub(crate) fn is(kind: Kind, status: &Status) -> bool {
-    status.metadata().get(KEY).is_some_and(|word| word == kind.word())
+    status.metadata().get(KEY).is_some_and(|found| found == word(kind.code()))
 }
 
 /// Whether a failed request never left this node: no connection could be made to send it over.
@@ -92,6 +84,8 @@ pub(crate) fn was_never_sent(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]

@@ -13,7 +13,7 @@ use quorate_model::state::{ClusterState, Refused, Reply};
 use tonic::Status;
 use tracing::info;
 
-use super::error::{Kind, error};
+use super::error::{Kind, detailed, error};
 use super::status::rfc3339;
 use crate::clock;
 use crate::identity::authority::{self, Holder};
@@ -290,7 +290,13 @@ fn refusal(refused: &Refused) -> Status {
         | Refused::Witness(_)
         | Refused::NotADirector(_) => Kind::Refused,
     };
-    error(kind, refused.to_string())
+    let revision = match refused {
+        Refused::Conflict { current, .. }
+        | Refused::NotUnconfirmed { current, .. }
+        | Refused::Unconfirmed(current) => Some(current.0),
+        _ => None,
+    };
+    detailed(kind, refused.to_string(), v1::ErrorDetail { revision, ..Default::default() })
 }
 
 pub(super) fn unexpected(reply: &Reply) -> Status {

@@ -7,20 +7,16 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quorate_api::v1::admin_server::AdminServer;
 use rustix::fs::{Gid, chown};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-use super::admin::{AdminService, Caller};
+use super::admin::Caller;
 use super::error::{Kind, error};
+use super::served::router;
 use crate::node::Node;
-
-/// Largest request on the local socket: a configuration of 10 MiB and its envelope.
-pub(crate) const REQUEST_BYTES_MAX: usize = 11 << 20;
 
 /// The group whose members may use the socket.
 const GROUP: &str = "quorate";
@@ -93,15 +89,9 @@ pub(crate) async fn serve(
     listener: UnixListener,
     node: Arc<Node>,
 ) -> Result<(), tonic::transport::Error> {
-    let admin = AdminServer::new(AdminService::new(node))
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(REQUEST_BYTES_MAX);
-    let service = tonic::service::interceptor::InterceptedService::new(admin, identify);
-    Server::builder()
-        .add_service(service)
-        .serve_with_incoming(UnixListenerStream::new(listener))
-        .await
+    router(node, identify).serve_with_incoming(UnixListenerStream::new(listener)).await
 }
+
 fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
     let info = request.extensions().get::<UdsConnectInfo>();
     let Some(credentials) = info.and_then(|info| info.peer_cred) else {

@@ -9,5 +9,6 @@ pub(crate) mod local;
 mod orders;
 pub(crate) mod remote;
 mod revisions;
+mod served;
 pub(crate) mod services;
 pub(crate) mod status;

@@ -5,17 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quorate_api::v1::admin_server::AdminServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
 use tonic::{Request, Status};
 
-use super::admin::{AdminService, Caller};
+use super::admin::Caller;
 use super::error::{Kind, error};
-use super::local::REQUEST_BYTES_MAX;
+use super::served::router;
 use crate::node::Node;
 use crate::peer::directory::PeerDirectory;
 use crate::peer::listener;
@@ -37,12 +34,8 @@ pub(crate) async fn start(
     let listener = TcpListener::bind(address).await?;
     let (sender, accepted) = mpsc::channel(WAITING_MAX);
     tokio::spawn(listener::accept(listener, tls, sender));
-    let admin = AdminServer::new(AdminService::new(node))
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(REQUEST_BYTES_MAX);
-    let service = InterceptedService::new(admin, move |request| identify(&directory, request));
-    let served =
-        Server::builder().add_service(service).serve_with_incoming(ReceiverStream::new(accepted));
+    let services = router(node, move |request: Request<()>| identify(&directory, request));
+    let served = services.serve_with_incoming(ReceiverStream::new(accepted));
     tokio::spawn(async move {
         if let Err(cause) = served.await {
             tracing::error!(%address, %cause, "the remote API ended");
@@ -50,6 +43,7 @@ pub(crate) async fn start(
     });
     Ok(())
 }
+
 fn identify(directory: &PeerDirectory, mut request: Request<()>) -> Result<Request<()>, Status> {
     let shown = request.extensions().get::<listener::Caller>().and_then(|caller| caller.key);
     let name = shown.and_then(|key| directory.client(&key));

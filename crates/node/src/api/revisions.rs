@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_api::v1;
+use quorate_api::{failure, v1};
 use quorate_model::command::{Command, Configure, Order, RequestId, UnixMillis};
 use quorate_model::id::Revision;
 use quorate_model::spec::{self, ClusterSpec, Format};
@@ -14,7 +14,7 @@ use quorate_model::state::{
 use tonic::Status;
 use tracing::info;
 
-use super::error::{Kind, error};
+use super::error::{Kind, detailed, error};
 use super::leader::unexpected;
 use super::status::rfc3339;
 use crate::clock;
@@ -121,7 +121,8 @@ impl Member {
         format: Format,
     ) -> Result<(Arc<ClusterSpec>, Vec<String>), Status> {
         let invalid = |problems: &spec::Diagnostics| {
-            error(Kind::Invalid, problems.render("configuration", source))
+            let text = problems.render("configuration", source);
+            detailed(Kind::Invalid, text, failure::violations(problems))
         };
         let spec = self.raft.read(source, format).map_err(|problems| invalid(&problems))?;
         let problems = spec::against_nodes(&spec, &state.known_nodes());

@@ -32,6 +32,16 @@ impl Health for Known {
         };
         Ok(Response::new(HealthCheckResponse { status }))
     }
+
+    type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    /// No check asks for it.
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("checks don't watch"))
+    }
 }
 
 /// A gRPC server with this health service.
