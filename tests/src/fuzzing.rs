@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use quorate_api::convert::{DecodeError, Promises, decode, message};
 use quorate_api::failure;
 use quorate_api::peer::v1 as peer;
-use quorate_ctl::keepalived::{Options, import};
 use quorate_api::v1;
+use quorate_ctl::keepalived::{Options, import};
 use quorate_dataplane::{MacAddress, announce, ask};
 use quorate_model::command::Command;
 use quorate_model::ownership::message::Message;
@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "dns_reply", run: dns_reply },
     Target { name: "udp_reply", run: udp_reply },
     Target { name: "smtp_reply", run: smtp_reply },

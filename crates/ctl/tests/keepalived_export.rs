@@ -2,6 +2,7 @@
 //! itself takes what comes out, of that one, of the examples and of the pages' recipes.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that can't go on ends")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
