@@ -11,6 +11,7 @@ mod merge;
 mod names;
 mod read;
 pub mod report;
+mod routing;
 mod servers;
 mod services;
 mod side;

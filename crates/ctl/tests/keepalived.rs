@@ -145,6 +145,26 @@ fn every_sample_of_keepalived_imports() {
     }
 }
 
+/// What a sample becomes; nothing where the package is not there.
+fn sample(name: &str) -> Option<spec::ClusterSpec> {
+    let path = format!("{SAMPLES}/{name}");
+    if !Path::new(&path).exists() {
+        let _ = writeln!(std::io::stderr(), "skipped: {path} is not there (package keepalived)");
+        return None;
+    }
+    let imported = keepalived::import(&Disk::default(), &[path], &Options::default());
+    Some(spec::parse(&imported.source.unwrap(), Format::Toml).unwrap())
+}
+
+#[test]
+fn keepalived_s_samples_of_routes_and_rules_keep_them() {
+    for (name, count) in [("keepalived.conf.vrrp.routes", 6), ("keepalived.conf.vrrp.rules", 1)] {
+        let Some(spec) = sample(name) else { return };
+        let all: usize = spec.groups.values().map(|group| group.routing.len()).sum();
+        assert_eq!(all, count, "{name}: {spec:?}");
+    }
+}
+
 /// Numbers that come back: a linear congruential generator.
 struct Dice(u64);
 
@@ -216,7 +236,7 @@ fn a_large_file_is_read_in_one_go() {
 }
 
 /// The keywords by block, in our own words: what the page of Keepalived's manual has.
-const KEYWORDS: [(&str, &str); 22] = [
+const KEYWORDS: [(&str, &str); 24] = [
     (
         "top",
         "global_defs net_namespace net_namespace_ipvs instance use_pid_dir linkbeat_use_polling \
@@ -287,6 +307,17 @@ const KEYWORDS: [(&str, &str); 22] = [
         "virtual_ipaddress",
         "brd dev use_vmac scope label peer home -nodad mngtmpaddr noprefixroute autojoin no_track \
         preferred_lft track_group",
+    ),
+    (
+        "virtual_routes",
+        "to src via gw or dev scope table metric blackhole nexthop onlink weight tos protocol priority mtu hoplimit \
+        advmss rtt rttvar reordering window cwnd ssthresh realms rto_min initcwnd initrwnd vrf features append \
+        fastopen_no_cookie track_group no_track",
+    ),
+    (
+        "virtual_rules",
+        "from to table iif oif tos fwmark preference realms goto uidrange l3mdev protocol ip_proto sport dport \
+        track_group no_track",
     ),
     (
         "virtual_server",

@@ -1,6 +1,7 @@
 //! Which group has which address, and what of a `virtual_server` can be one service.
 
 mod parts;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -45,6 +46,7 @@ pub(super) fn groups(whole: &mut Whole, interface: &str, report: &mut Report) {
         }
         !group.vips.is_empty()
     });
+    routing::arrange(whole, report);
     orphans(whole, &owner, interface, report);
 }
 
@@ -83,6 +85,8 @@ fn orphans(
             if interface.is_empty() { "public".to_owned() } else { interface.to_owned() }
         })),
         vips,
+        routes: Vec::new(),
+        rules: Vec::new(),
         priority: 100,
         master: false,
         preempt: true,

@@ -53,6 +53,10 @@ pub(super) struct Group {
     pub(super) device: Option<String>,
     /// The addresses.
     pub(super) vips: Vec<Vip>,
+    /// The routes that go with it.
+    pub(super) routes: Vec<Route>,
+    /// The policy rules that go with it.
+    pub(super) rules: Vec<Rule>,
     /// The higher, the rather it is its owner.
     pub(super) priority: u32,
     /// Whether it is to begin as its owner.
@@ -67,6 +71,61 @@ pub(super) struct Group {
     pub(super) hooks: Vec<Hook>,
     /// Where `use_vmac` stands.
     pub(super) vmac: Option<Place>,
+}
+
+/// An address and the length of its prefix, without bits of a host.
+pub(super) type Net = (IpAddr, u8);
+
+/// A route that moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// The type.
+    pub(super) kind: &'static str,
+    /// Where to.
+    pub(super) to: Net,
+    /// The next hop.
+    pub(super) via: Option<IpAddr>,
+    /// The device, if it is not the group's.
+    pub(super) device: Option<String>,
+    /// What the director itself sends from.
+    pub(super) source: Option<IpAddr>,
+    /// The table.
+    pub(super) table: u32,
+    /// The metric.
+    pub(super) metric: Option<u32>,
+    /// The scope.
+    pub(super) scope: Option<&'static str>,
+    /// The longest packet.
+    pub(super) mtu: Option<u32>,
+}
+
+/// A policy rule that moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// Whether it is of IPv4.
+    pub(super) four: bool,
+    /// Its place among the others; given one after all directors are put together if it says none.
+    pub(super) priority: Option<u32>,
+    /// Whether it takes what it would else not take.
+    pub(super) not: bool,
+    /// Where packets come from.
+    pub(super) from: Option<Net>,
+    /// Where they go to.
+    pub(super) to: Option<Net>,
+    /// Their firewall mark, and which bits of it count.
+    pub(super) mark: Option<(u32, Option<u32>)>,
+    /// The device that they came in by.
+    pub(super) incoming: Option<String>,
+    /// The device that their sender is bound to.
+    pub(super) outgoing: Option<String>,
+    /// What is done with them, if their route is not looked for.
+    pub(super) action: Option<&'static str>,
+    /// Where it is looked for.
+    pub(super) table: Option<u32>,
 }
 
 /// Something that a director has to see.

@@ -4,6 +4,7 @@
 mod checkers;
 mod global;
 mod lvs;
+mod routing;
 mod vrrp;
 
 use quorate_model::spec::document::nearest;
@@ -135,7 +136,7 @@ pub const FILE_CHECK: Context =
 pub const BFD_CHECK: Context = Context { title: "BFD_CHECK", keywords: &[checkers::BFD] };
 
 /// All of them, in the order of the page.
-pub const CONTEXTS: [&Context; 25] = [
+pub const CONTEXTS: [&Context; 27] = [
     &TOP,
     &GLOBAL_DEFS,
     &VRRP_INSTANCE,
@@ -161,9 +162,16 @@ pub const CONTEXTS: [&Context; 25] = [
     &FILE_CHECK,
     &BFD_CHECK,
     &ADDRESS,
+    &VIRTUAL_ROUTES,
+    &VIRTUAL_RULES,
 ];
 /// What may stand behind an address of `virtual_ipaddress`.
 pub const ADDRESS: Context = Context { title: "virtual_ipaddress", keywords: &[vrrp::ADDRESS] };
+/// What a line of `virtual_routes` has.
+pub const VIRTUAL_ROUTES: Context =
+    Context { title: "virtual_routes", keywords: &[routing::ROUTE] };
+/// What a line of `virtual_rules` has.
+pub const VIRTUAL_RULES: Context = Context { title: "virtual_rules", keywords: &[routing::RULE] };
 
 /// Keywords with one value: what else stands in their line says nothing.
 const ONE: [&str; 38] = [

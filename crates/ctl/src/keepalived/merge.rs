@@ -1,5 +1,7 @@
 //! What several directors say becomes one: where they disagree, the first counts.
 
+mod routing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ir::{Group, Server, Service, Side, Track};
@@ -162,6 +164,7 @@ fn devices(
             note(&vip.device, &same.device);
         }
     }
+    routing::devices(known, group, &mut note);
 }
 
 fn compare_groups(known: &mut Group, group: &Group, report: &mut Report) {
@@ -193,6 +196,7 @@ fn compare_groups(known: &mut Group, group: &Group, report: &mut Report) {
             report.warn(vip.place, "virtual_ipaddress", what);
         }
     }
+    routing::compare(known, group, report);
     if known.preempt != group.preempt {
         let what =
             format!("the directors disagree ({}): nopreempt counts", report.shown(known.place));

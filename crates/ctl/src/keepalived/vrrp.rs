@@ -9,7 +9,7 @@ use super::report::{Report, clean};
 use super::side::{Known, synchronises};
 use super::tree::Node;
 use super::values::{is_edge, no_host, number_of, prefix, time_of};
-use super::{hooks, tracks};
+use super::{hooks, routing, tracks};
 
 /// Longest `preempt_delay` of Keepalived.
 const DELAY_MAX: Duration = Duration::from_secs(1000);
@@ -43,6 +43,8 @@ pub(super) fn instance(
         place: node.place_of(1),
         device: None,
         vips: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
         priority: 100,
         master: false,
         preempt: true,
@@ -107,7 +109,7 @@ fn setting(
             group.preempt_delay = delay.unwrap_or_default();
         }
         "virtual_ipaddress" | "virtual_ipaddress_excluded" => addresses(node, group, report),
-        "virtual_routes" | "virtual_rules" => routed(node, report),
+        "virtual_routes" | "virtual_rules" => routing::of_group(node, group, report),
         "authentication" => {
             let what = "the directors know each other by keys of their own (mutual TLS)";
             report.warn(node.place, "authentication", what);
@@ -129,18 +131,6 @@ fn virtual_mac(node: &Node, group: &mut Group, report: &mut Report) {
         report.error(node.place, "use_vmac", what, VMAC_HELP);
     } else {
         group.vmac = Some(node.place);
-    }
-}
-
-/// What another version will carry over: each is named.
-fn routed(node: &Node, report: &mut Report) {
-    for child in node.children() {
-        let words: Vec<&str> = child.words.iter().map(|word| word.text.as_str()).collect();
-        let what = format!(
-            "{}: this version does not move it with the group; a hook on group_up and group_down can",
-            clean(&words.join(" "))
-        );
-        report.warn(child.place, node.keyword(), what);
     }
 }
 
@@ -215,7 +205,7 @@ fn address(node: &Node, from: usize, group: &mut Group, report: &mut Report) -> 
 }
 
 /// An address with the length that it says.
-fn net(text: &str) -> Option<(IpAddr, Option<u8>)> {
+pub(super) fn net(text: &str) -> Option<(IpAddr, Option<u8>)> {
     let text = text.trim_end_matches([',', ';']);
     let (ip, length) = match text.split_once('/') {
         Some((ip, length)) => (ip, Some(length)),
@@ -323,6 +313,17 @@ fn together(mut whole: Group, member: Group, report: &mut Report) -> Group {
         } else {
             whole.vips.push(vip);
         }
+    }
+    for mut route in member.routes {
+        // One that drops packets has no device.
+        let goes_on = route.kind == "unicast" && route.device.is_none();
+        if goes_on && member.device != whole.device {
+            route.device.clone_from(&member.device);
+        }
+        routing::add(&mut whole.routes, route, report);
+    }
+    for rule in member.rules {
+        routing::add(&mut whole.rules, rule, report);
     }
     whole.instances.extend(member.instances);
     whole.master |= member.master;

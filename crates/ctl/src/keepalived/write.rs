@@ -2,6 +2,7 @@
 
 mod checks;
 mod hooks;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -115,7 +116,7 @@ fn header(whole: &Whole, labels: &[String], out: &mut Document) {
     let mut devices: BTreeMap<String, String> = BTreeMap::new();
     for (group, _) in &whole.groups {
         let own = group.vips.iter().filter_map(|vip| vip.device.as_ref());
-        for device in own.chain(&group.device) {
+        for device in own.chain(&group.device).chain(routing::devices(group)) {
             devices.insert(name_of(device), device.clone());
         }
     }
@@ -269,6 +270,7 @@ fn group(
             out.line("]");
         }
     }
+    routing::write(group, out);
     if !prefer.is_empty() {
         out.line(format!("prefer = {}", list(prefer)));
     } else if whole.directors.len() == 1 && !group.instances.is_empty() {

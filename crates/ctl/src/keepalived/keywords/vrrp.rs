@@ -32,8 +32,8 @@ pub(super) const INSTANCE: &[Keyword] = &[
     c("nopreempt", "`preempt = false`"),
     c("preempt", "`preempt = true`"),
     c("preempt_delay", "`preempt_delay`"),
-    c("virtual_routes", "nothing yet; each is named"),
-    c("virtual_rules", "nothing yet; each is named"),
+    c("virtual_routes", "`routes`"),
+    c("virtual_rules", "`rules`"),
     c(
         "use_vmac",
         "nothing where it stands alone; an error where it names a device or a MAC, or clients of a \
