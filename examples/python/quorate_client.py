@@ -83,6 +83,10 @@ def follow_events(admin, after, count):
         time.sleep(1)
 
 
+class OutcomeUnknown(Exception):
+    """Nobody can say whether a change was taken."""
+
+
 def apply(admin, path, expected, confirm_s):
     """Applies a file. Without `expected` it takes the revision that is in force when it starts."""
     if expected is None:
@@ -97,6 +101,7 @@ def apply(admin, path, expected, confirm_s):
     )
     if confirm_s is not None:
         request.confirm_ms = confirm_s * 1000
+    lost = False
     for repeat in range(REPEATS_MAX + 1):
         try:
             answer = admin.Apply(request, timeout=TIMEOUT_S)
@@ -106,8 +111,21 @@ def apply(admin, path, expected, confirm_s):
                 code == api.ERROR_CODE_UNSPECIFIED
                 and error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             )
-            if not unknown or repeat == REPEATS_MAX:
+            # What the cluster says of the configuration is final; that it can't be asked now says nothing of
+            # the try before.
+            settled = code in (
+                api.ERROR_CODE_CONFLICT,
+                api.ERROR_CODE_INVALID,
+                api.ERROR_CODE_UNCONFIRMED,
+                api.ERROR_CODE_SETTLED,
+            )
+            if lost and not settled and not unknown:
+                raise OutcomeUnknown(error.details()) from error
+            if not unknown:
                 raise
+            if repeat == REPEATS_MAX:
+                raise OutcomeUnknown(error.details()) from error
+            lost = True
             time.sleep(1)
             continue
         print(f"revision {answer.revision}" + ("" if answer.changed else ", which it was already"))
@@ -173,6 +191,9 @@ def main():
                 follow_events(admin, arguments.after, arguments.count)
             else:
                 apply(admin, arguments.file, arguments.expect, arguments.confirm)
+        except OutcomeUnknown as error:
+            print(f"it is not known whether that was taken: {error}. Look at the revision in force", file=sys.stderr)
+            return EXIT_UNKNOWN
         except grpc.RpcError as error:
             return explain(error)
     return 0

@@ -112,6 +112,9 @@ struct ProbesArguments {
     /// Only one part: on this host's kernel, or where IPVS is
     #[arg(long, value_parser = PROBES_PARTS, conflicts_with = "write")]
     only: Option<String>,
+    /// Only how soon the table follows
+    #[arg(long, conflicts_with = "write")]
+    verdicts: bool,
     /// Writes the page to docs/benchmarks/probes.md
     #[arg(long)]
     write: bool,
@@ -211,6 +214,7 @@ fn bench_probes(probes: &ProbesArguments) -> Result<ExitCode, TaskError> {
         }
         let mut words = vec!["probes".to_owned(), part.to_owned()];
         words.extend(probes.quick.then(|| "--quick".to_owned()));
+        words.extend(probes.verdicts.then(|| "--verdicts".to_owned()));
         let code = start(Profile::Release, "lab-bench", words, place, false)?;
         if code != ExitCode::SUCCESS {
             return Ok(code);

@@ -19,20 +19,22 @@ const SAMPLES: &str = "/usr/share/doc/keepalived/samples";
 const PAGE: &str = "../../docs/reference/keepalived.md";
 
 /// A fixture: its name, its files, whether it goes on after errors.
-const CASES: [(&str, &[&str], bool); 8] = [
+const CASES: [(&str, &[&str], bool); 9] = [
     ("tutorial", &["tutorial.conf"], false),
     ("pair", &["pair-lb1.conf", "pair-lb2.conf"], false),
     ("checks", &["checks.conf"], false),
     ("language", &["language.conf"], false),
     ("groups", &["groups.conf"], false),
     ("misspelt", &["misspelt.conf"], false),
+    ("meaning", &["meaning.conf"], false),
     ("refused", &["refused.conf"], false),
     ("refused-kept", &["refused.conf"], true),
 ];
 
 fn import(files: &[&str], keep_going: bool) -> Imported {
     let paths: Vec<String> = files.iter().map(|file| format!("{FOLDER}/{file}")).collect();
-    let marks = BTreeMap::from([(5, vec!["tcp/192.0.2.2:8000-8010".to_owned()])]);
+    let both = ["tcp/192.0.2.80:443", "tcp/[2001:db8::80]:443"].map(str::to_owned).to_vec();
+    let marks = BTreeMap::from([(5, vec!["tcp/192.0.2.2:8000-8010".to_owned()]), (6, both)]);
     let options = Options { keep_going, marks, ..Options::default() };
     keepalived::import(&Disk::default(), &paths, &options)
 }

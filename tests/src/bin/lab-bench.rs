@@ -14,7 +14,7 @@ use quorate_tests::{probing, scale};
 const USAGE: &str =
     "usage: lab-bench failover [--rounds N] [--seed N] [--quick | --many] [--json] [--write]
        lab-bench ipvs [--rounds N] [--quick | --failovers]
-       lab-bench probes host|ipvs [--quick]";
+       lab-bench probes host|ipvs [--quick] [--verdicts]";
 /// Where the page stands among the others.
 const PAGE: &str = "docs/benchmarks/failover.md";
 
@@ -136,12 +136,13 @@ fn of_probing(mut words: impl Iterator<Item = String>) -> Option<probing::Option
         "ipvs" => probing::Place::Ipvs,
         _ => return None,
     };
-    let mut quick = false;
+    let mut options = probing::Options { place, quick: false, verdicts: false };
     for word in words {
         match word.as_str() {
-            "--quick" => quick = true,
+            "--quick" => options.quick = true,
+            "--verdicts" => options.verdicts = true,
             _ => return None,
         }
     }
-    Some(probing::Options { place, quick })
+    Some(options)
 }

@@ -50,6 +50,8 @@ pub struct Options {
     pub place: Place,
     /// Shorter.
     pub quick: bool,
+    /// Only how soon verdicts are followed.
+    pub verdicts: bool,
 }
 
 impl Options {
@@ -120,7 +122,8 @@ pub fn run(options: Options, say: &mut dyn FnMut(&str)) -> Result<Results, LabEr
     let mut systems = Systems::new(options.place)?;
     let mut results = Results::default();
     let beside = options.place == Place::Ipvs;
-    for load in loads(options.place) {
+    let loads = if options.verdicts { Vec::new() } else { loads(options.place) };
+    for load in loads {
         let compared = systems.has_keepalived() && load.targets > 0;
         let mut of = |system| used(&mut systems, system, load, options.window());
         let quorate = of(System::Quorate)?;

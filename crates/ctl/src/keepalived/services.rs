@@ -2,11 +2,13 @@
 
 mod targets;
 
+use std::collections::BTreeSet;
+
 use quorate_model::spec::SCHEDULERS;
 
 use super::checks::Times;
 use super::hooks;
-use super::ir::{Fields, Forward, Hook, Server, Service, Side};
+use super::ir::{Fields, Forward, Hook, Listen, Server, Service, Side};
 use super::keywords::VIRTUAL_SERVER;
 use super::report::{Place, Report, clean};
 use super::servers;
@@ -54,12 +56,12 @@ pub(super) fn service(node: &Node, known: &Known<'_>, side: &mut Side, report: &
     }
     if service.protocol.is_empty() {
         // By mark IPVS does not ask for it.
-        if targets.marks.is_empty() {
+        if !targets.listen.is_empty() {
             let what =
                 "it says no protocol: Keepalived makes it UDP. For TCP, write protocol TCP into it";
             report.warn(node.place, "virtual_server", what);
         }
-        service.protocol = if targets.marks.is_empty() { "udp" } else { "tcp" };
+        service.protocol = if targets.listen.is_empty() { "tcp" } else { "udp" };
     }
     if reading.method.is_none() {
         let what = "it says no lb_kind: NAT, as with Keepalived";
@@ -70,10 +72,15 @@ pub(super) fn service(node: &Node, known: &Known<'_>, side: &mut Side, report: &
         let inherited =
             servers::Inherited { times: &times, weight: reading.weight, service: &service };
         if let Some((server, inhibit)) = servers::server(node, inherited, known, report) {
-            reading.inhibit |= inhibit;
+            reading.inhibited += usize::from(inhibit);
             service.servers.push(server);
         }
     }
+    if reading.inhibited > 0 && !reading.inhibit && reading.inhibited < service.servers.len() {
+        let what = "only some real servers say it: here all that fail stay with weight 0";
+        report.warn(service.place, "inhibit_on_failure", what);
+    }
+    reading.inhibit |= reading.inhibited > 0;
     service.fields.extend(reading.inhibit.then(|| ("inhibit", "true".to_owned())));
     each(service, targets, known, side, report);
 }
@@ -97,15 +104,13 @@ fn each(
             report.warn(place, "fwmark", what);
             continue;
         }
-        if side.services.iter().any(|other| other.mark == Some(mark)) {
-            report.warn(
-                place,
-                "fwmark",
-                format!("mark {mark} has a service above; that one counts"),
-            );
+        let (listen, mark) = of_family(&service, listen, (mark, place), side, report);
+        let known = mark.is_some_and(|mark| side.services.iter().any(|s| s.mark == Some(mark)));
+        if known {
+            report.warn(place, "fwmark", "the mark has a service above; that one counts");
             continue;
         }
-        side.services.push(Service { place, listen, mark: Some(mark), ..service.clone() });
+        side.services.push(Service { place, listen, mark, ..service.clone() });
     }
     if targets.listen.is_empty() {
         return;
@@ -131,6 +136,35 @@ fn each(
     }
 }
 
+/// What a mark stands for in the address family of the real servers: Keepalived has a service for each family. One
+/// of the other family than the service above that has the mark goes by its addresses.
+fn of_family(
+    service: &Service,
+    mut listen: Vec<(&'static str, Listen, Place)>,
+    (mark, place): (u32, Place),
+    side: &Side,
+    report: &mut Report,
+) -> (Vec<(&'static str, Listen, Place)>, Option<u32>) {
+    let families: BTreeSet<bool> = service.servers.iter().map(|s| s.ip.is_ipv4()).collect();
+    let (Some(four), 1) = (families.first().copied(), families.len()) else {
+        return (listen, Some(mark));
+    };
+    if !listen.iter().any(|(_, at, _)| at.ip.is_ipv4() == four) {
+        return (listen, Some(mark));
+    }
+    listen.retain(|(_, at, _)| at.ip.is_ipv4() == four);
+    let above = side.services.iter().find(|other| other.mark == Some(mark));
+    let other_family =
+        above.is_some_and(|above| above.listen.iter().all(|(_, at, _)| at.ip.is_ipv4() != four));
+    if !other_family {
+        return (listen, Some(mark));
+    }
+    let what =
+        format!("mark {mark} is that of the other address family: this one goes by its addresses");
+    report.warn(place, "fwmark", what);
+    (listen, None)
+}
+
 /// What is known once all lines were read.
 #[derive(Debug, Default)]
 struct Reading {
@@ -142,6 +176,8 @@ struct Reading {
     hysteresis: u32,
     one_packet: Option<Place>,
     inhibit: bool,
+    /// How many real servers say so for themselves.
+    inhibited: usize,
     weight: Option<u32>,
 }
 

@@ -312,7 +312,8 @@ fn stays(node: &Node, report: &mut Report) {
 fn unused(known: &Known<'_>, side: &Side, report: &mut Report) {
     let named = |kind: &str, name: &str| {
         let key = format!("{kind} {name}");
-        side.tracks.iter().any(|track| track.key == key)
+        let turned = format!("{key} reversed");
+        side.tracks.iter().any(|track| track.key == key || track.key == turned)
     };
     for (name, node) in &known.scripts {
         if !named("script", name) {

@@ -19,6 +19,8 @@ struct Named {
     place: Place,
     weight: Option<String>,
     reverse: bool,
+    /// Whether it says that it is not turned round.
+    straight: bool,
 }
 
 /// Notes what a group tracks, each once.
@@ -37,7 +39,9 @@ pub(super) fn of(
             "track_file" => "file",
             _ => continue,
         };
-        for named in read(node, report) {
+        for mut named in read(node, report) {
+            let own = own_weight(kind, &named.name, known);
+            named.reverse |= named.weight.is_none() && !named.straight && own.1;
             let key =
                 format!("{kind} {}{}", named.name, if named.reverse { " reversed" } else { "" });
             if !all.iter().any(|track| track.key == key) {
@@ -51,7 +55,7 @@ pub(super) fn of(
                 track.key.clone_from(&key);
                 all.push(track);
             }
-            let weight = named.weight.clone().or_else(|| own_weight(kind, &named.name, known));
+            let weight = named.weight.clone().or(own.0);
             if let Some(weight) = weight.filter(|weight| weight.parse() != Ok(0)) {
                 let what = format!(
                     "Keepalived changes the priority by {}; here a director where it fails is not \
@@ -67,16 +71,23 @@ pub(super) fn of(
     }
 }
 
-/// The weight that stands with the script itself.
-fn own_weight(kind: &str, name: &str, known: &Known<'_>) -> Option<String> {
+/// The weight that stands with what is tracked itself, and whether it is turned round.
+fn own_weight(kind: &str, name: &str, known: &Known<'_>) -> (Option<String>, bool) {
     let blocks = match kind {
         "script" => &known.scripts,
         "process" => &known.processes,
         "file" => &known.files,
-        _ => return None,
+        _ => return (None, false),
     };
-    let node = blocks.get(name)?.children().iter().find(|node| node.keyword() == "weight")?;
-    Some(node.arg(1).to_owned())
+    let weight = blocks
+        .get(name)
+        .and_then(|block| block.children().iter().find(|node| node.keyword() == "weight"));
+    let Some(weight) = weight else {
+        // keepalived.conf(5): a process has weight 1 if none is said.
+        return ((kind == "process").then(|| "1".to_owned()), false);
+    };
+    let turned = weight.words.iter().skip(2).any(|word| word.text == "reverse");
+    (Some(weight.arg(1).to_owned()), turned)
 }
 
 /// `NAME [weight N [reverse]]`, in lines of a block, or behind the keyword.
@@ -91,14 +102,19 @@ fn read(node: &Node, report: &mut Report) -> Vec<Named> {
                 ("weight", Some(last)) => {
                     last.weight = words.next().map(|(_, word)| word.text.clone());
                 }
-                ("reverse", Some(last)) => last.reverse = true,
-                ("noreverse" | "no_reverse", Some(_)) => {}
+                ("reverse", Some(last)) if last.weight.is_some() => last.reverse = true,
+                ("reverse", Some(_)) => {
+                    let what = "reverse: without a weight before it, Keepalived ignores it too";
+                    report.warn(line.place_of(at), node.keyword(), what);
+                }
+                ("noreverse" | "no_reverse", Some(last)) => last.straight = true,
                 ("", _) => bad(line, at, "a name", report),
                 (text, _) => all.push(Named {
                     name: text.to_owned(),
                     place: line.place_of(at),
                     weight: None,
                     reverse: false,
+                    straight: false,
                 }),
             }
         }
@@ -210,6 +226,10 @@ pub(super) fn who(node: &Node, at: usize, report: &mut Report) -> Option<String>
 
 /// The process that a command looks for, if it does nothing else.
 fn looks_for(run: &[String]) -> Option<String> {
+    let run = match run {
+        [env, rest @ ..] if env == "/usr/bin/env" => rest,
+        all => all,
+    };
     let words: Vec<&str> = match run {
         [shell, option, line] if shell.ends_with("sh") && option == "-c" => {
             line.split_whitespace().collect()
@@ -257,12 +277,11 @@ fn process(named: &Named, known: &Known<'_>, report: &mut Report) -> Option<Trac
         }
     }
     let name = name?;
-    if named.reverse {
-        report.warn(
-            named.place,
-            "track_process",
-            "reverse: the process has to run here, whatever Keepalived makes of it",
-        );
+    let most = node.children().iter().find(|node| node.keyword() == "quorum_max");
+    if named.reverse || most.is_some_and(|node| node.arg(1).parse() == Ok(0)) {
+        let what = "that a process must not run can't be said here: it is left out. A script can look for it";
+        report.warn(named.place, "track_process", what);
+        return None;
     }
     let mut fields = vec![("type", quoted("process")), ("name", quoted(&name))];
     fields.extend([("rise", "1".to_owned()), ("fall", "1".to_owned())]);
@@ -274,11 +293,9 @@ fn file(named: &Named, known: &Known<'_>, report: &mut Report) -> Option<Track> 
     let node = missing(named, "track_file", block, report)?;
     let path = path_of(node, report)?;
     if named.reverse {
-        report.warn(
-            named.place,
-            "track_file",
-            "reverse: the file has to say 0 here, whatever Keepalived makes of it",
-        );
+        let what = "reverse: that a file must not say 0 can't be said here: it is left out. A script can look";
+        report.warn(named.place, "track_file", what);
+        return None;
     }
     let what = "it has to hold 0 on every director; Keepalived takes a missing file for 0, too";
     report.warn(node.place, "track_file", what);

@@ -74,6 +74,11 @@ pub(super) fn time_of(
         bad(node, at, "a number of seconds", report);
         return None;
     };
+    // But for a pause, which may well be none.
+    if wanted.is_zero() && !bounds.0.is_zero() && node.keyword() != "delay_before_retry" {
+        report.warn(node.place, node.keyword(), "0 counts as not said, as with Keepalived");
+        return None;
+    }
     let kept = wanted.clamp(bounds.0, bounds.1);
     if kept != wanted {
         let message = format!("{} becomes {}, the nearest that there is", time(wanted), time(kept));
@@ -168,10 +173,12 @@ pub(super) fn is_edge(ip: IpAddr, prefix: u8) -> bool {
     }
 }
 
-/// Who knows of no shell which letters it would heed.
-const SHELL: &str = "|&;<>()$`*?[]~{}\n";
+/// Who stands between commands as a word of its own is for a shell.
+const OPERATORS: [&str; 7] = ["&&", "||", "|", ";", "&", "<", ">"];
 
-/// A command line as a program with arguments: by a shell where it needs one.
+/// A command line as a program with arguments, without a shell, as Keepalived runs it: `?a=1&b=2` in an argument
+/// would put a check behind a shell's back, which then always passes. What can only have been meant for a shell
+/// gets one.
 #[must_use]
 pub(super) fn command(words: &[Word]) -> Option<Vec<String>> {
     let [first, rest @ ..] = words else { return None };
@@ -190,9 +197,11 @@ pub(super) fn command_line(line: &str) -> Option<Vec<String>> {
     if line.is_empty() || line.contains('\0') {
         return None;
     }
-    let split = split(line);
-    match split {
-        Some(words) if line.starts_with('/') && !outside_quotes(line, SHELL) => Some(words),
+    match split(line) {
+        Some(words) if !is_for_a_shell(line) => {
+            let path = (!line.starts_with('/')).then(|| "/usr/bin/env".to_owned());
+            Some(path.into_iter().chain(words).collect())
+        }
         _ => {
             let shell = if line.contains("/dev/tcp/") || line.contains("[[") {
                 "/bin/bash"
@@ -204,13 +213,35 @@ pub(super) fn command_line(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Whether one of the letters stands outside single quotes.
-fn outside_quotes(line: &str, letters: &str) -> bool {
-    let mut single = false;
-    line.chars().any(|c| {
-        single ^= c == '\'';
-        !single && letters.contains(c)
-    })
+/// Whether it means nothing without a shell: it begins with a redirection, joins commands, or has what one prints
+/// put into it. What stands in quotes does not count.
+fn is_for_a_shell(line: &str) -> bool {
+    let mut quote = None;
+    let bare: String = line
+        .chars()
+        .map(|c| match (quote, c) {
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                'q'
+            }
+            (Some(open), c) if open == c => {
+                quote = None;
+                'q'
+            }
+            (Some(_), _) => 'q',
+            (None, c) => c,
+        })
+        .collect();
+    let joins = |word: &str| {
+        OPERATORS.contains(&word)
+            || word.ends_with(';')
+            || word.trim_start_matches(['1', '2', '&']).starts_with('>')
+    };
+    bare.starts_with(['<', '[', '(', '!'])
+        || bare.contains("$(")
+        || bare.contains('`')
+        || bare.contains('\n')
+        || bare.split_whitespace().any(joins)
 }
 
 /// The words of a line, by spaces and quotes; nothing if a quote is left open.
@@ -285,7 +316,12 @@ mod tests {
     fn a_command_has_a_shell_only_where_it_needs_one() {
         let of = |line: &str| command_line(line).unwrap();
         assert_eq!(of("/bin/check --host 'a b'"), ["/bin/check", "--host", "a b"]);
-        assert_eq!(of("killall -0 haproxy"), ["/bin/sh", "-c", "killall -0 haproxy"]);
+        assert_eq!(of("killall -0 haproxy"), ["/usr/bin/env", "killall", "-0", "haproxy"]);
+        let url = "/usr/bin/curl -sf http://localhost/health?full=1&x=2";
+        assert_eq!(of(url)[2], "http://localhost/health?full=1&x=2");
+        assert_eq!(of("/bin/check -p pa$$*;w 2>/dev/null")[..2], ["/bin/sh", "-c"]);
+        assert_eq!(of("/bin/check -p pa$*w~")[2], "pa$*w~");
+        assert_eq!(of("/bin/test $(pidof x)")[0], "/bin/sh");
         assert_eq!(of("/bin/a && /bin/b"), ["/bin/sh", "-c", "/bin/a && /bin/b"]);
         assert_eq!(of("</dev/tcp/127.0.0.1/80")[0], "/bin/bash");
         assert_eq!(of("/bin/grep '$x'"), ["/bin/grep", "$x"]);

@@ -134,13 +134,14 @@ fn virtual_server(
 
 fn quorum(whose: &str, service: &VirtualService, page: &mut Page) {
     let total: u64 = service.real_servers.iter().map(|server| u64::from(server.weight)).sum();
-    let (quorum, hysteresis) = (service.quorum, service.hysteresis);
+    let (mut quorum, mut hysteresis) = (service.quorum, service.hysteresis);
     if u64::from(quorum) > total {
         let what = format!(
             "quorum {quorum} with a weight of {total} in all: Keepalived asks for no more than there is"
         );
         page.lost(whose, &what);
-        return;
+        quorum = u32::try_from(total).unwrap_or(quorum).max(1);
+        hysteresis = hysteresis.min(quorum - 1);
     }
     if quorum != 1 {
         page.set("quorum", quorum);

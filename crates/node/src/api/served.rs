@@ -92,9 +92,10 @@ async fn keep(node: Arc<Node>, admin: watch::Sender<ServingStatus>) {
 async fn part_in_cluster(node: &Node) -> ServingStatus {
     let Some(member) = node.member() else { return ServingStatus::NotServing };
     let led = member.raft.status().borrow().leader.is_some();
-    match member.view().await {
-        Ok(view) if led && view.quorate => ServingStatus::Serving,
-        Ok(_) | Err(_) => ServingStatus::NotServing,
+    // A director that does not answer serves nobody.
+    match tokio::time::timeout(2 * LOOK_EVERY, member.view()).await {
+        Ok(Ok(view)) if led && view.quorate => ServingStatus::Serving,
+        Ok(Ok(_) | Err(_)) | Err(_) => ServingStatus::NotServing,
     }
 }
 

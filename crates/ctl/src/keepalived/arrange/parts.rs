@@ -132,12 +132,38 @@ pub(super) fn servers(part: &mut Service, owner: &BTreeMap<IpAddr, String>, repo
             "a real server of it is reached by NAT, whose answers need connections: it is left out";
         report.warn(part.place, "ops", what);
     }
+    enough(part, report);
     if let Some(sorry) = &mut part.sorry {
         if shape.scheduler == "ovf" {
             sorry.fields.push(("weight", "65535".to_owned()));
         }
         if !fits(sorry, "sorry_server", report) {
             part.sorry = None;
+        }
+    }
+}
+
+/// Keepalived asks for no more weight than there is.
+fn enough(part: &mut Service, report: &mut Report) {
+    let weight = |server: &Server| {
+        let own = server.fields.iter().find(|(key, _)| *key == "weight");
+        own.and_then(|(_, text)| text.parse::<u64>().ok()).unwrap_or(1)
+    };
+    let total = part.servers.iter().map(weight).sum::<u64>().max(1);
+    let mut lowered = None;
+    for (key, text) in &mut part.fields {
+        let most = match *key {
+            "quorum" => total,
+            "hysteresis" => lowered.unwrap_or(u64::MAX),
+            _ => continue,
+        };
+        if text.parse::<u64>().is_ok_and(|wanted| wanted > most) {
+            let what = format!(
+                "{text} is more than the weight of all real servers allows: {most}, as with Keepalived"
+            );
+            report.warn(part.place, key, what);
+            *text = most.to_string();
+            lowered = Some(total - 1);
         }
     }
 }

@@ -1,3 +1,5 @@
+//! What becomes of routes and rules, line by line.
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
