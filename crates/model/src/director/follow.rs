@@ -88,22 +88,8 @@ impl Director {
             // There is no table yet to which this is a change.
             return self.aim_services(now, effects);
         };
-        let lost = desired::lost(concerned.iter().copied(), &self.verdicts, &self.lost);
-        for (name, _) in &concerned {
-            self.lost.remove(*name);
-        }
-        self.lost.extend(lost);
         let mut next = goal.clone();
-        let services = concerned.iter().copied();
-        next.services.extend(desired::services(services.clone(), &self.verdicts, &self.lost));
-        self.slow_start.follow(now, services, &self.verdicts, &self.lost);
-        self.slow_start.apply(now, &mut next.services);
-        self.leaving.add_to(&mut next.services);
-        if self.service_goal.as_ref() == Some(&next) {
-            return;
-        }
-        next.sequence += 1;
-        self.service_goal = Some(next.clone());
-        effects.push(Effect::Services(next));
+        self.reckon(now, concerned.iter().copied(), &mut next.services);
+        self.aim_at(next, effects);
     }
 }

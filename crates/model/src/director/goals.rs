@@ -12,7 +12,7 @@ use super::{
     Serving,
 };
 use crate::desired::{self, Knowledge, NatFamilies, Standing, Verdicts};
-use crate::id::Role;
+use crate::id::{Role, ServiceName};
 use crate::kernel::MarkRules;
 use crate::routing::{self, RoutingEntry};
 use crate::spec::{ClusterSpec, ForeignServices, Timeouts, Vip, VipGroup, VirtualService};
@@ -174,13 +174,11 @@ impl Director {
         }
         let sequence = self.service_goal.as_ref().map_or(0, |goal| goal.sequence);
         let weighted = Arc::clone(&self.weighted);
-        self.lost = desired::lost(&weighted.services, &self.verdicts, &self.lost);
-        let mut services = desired::services(&weighted.services, &self.verdicts, &self.lost);
+        self.lost.retain(|name| weighted.services.contains_key(name));
         self.slow_start.configured(&weighted.services);
-        self.slow_start.follow(now, &weighted.services, &self.verdicts, &self.lost);
-        self.slow_start.apply(now, &mut services);
-        self.leaving.add_to(&mut services);
-        let mut goal = ServiceGoal {
+        let mut services = DesiredServices::new();
+        self.reckon(now, &weighted.services, &mut services);
+        let goal = ServiceGoal {
             sequence,
             services,
             nat: desired::nat_families(&self.state.spec),
@@ -190,6 +188,30 @@ impl Director {
             hashed: desired::hashed(&self.state.spec),
             foreign: self.state.spec.foreign_services,
         };
+        self.aim_at(goal, effects);
+    }
+
+    /// Puts what the kernel shall hold of these services, as the verdicts are now, in place of what stands there
+    /// of them.
+    pub(super) fn reckon<'a>(
+        &mut self,
+        now: Instant,
+        of: impl IntoIterator<Item = (&'a ServiceName, &'a VirtualService)> + Clone,
+        services: &mut DesiredServices,
+    ) {
+        let lost = desired::lost(of.clone(), &self.verdicts, &self.lost);
+        for (name, _) in of.clone() {
+            self.lost.remove(name);
+        }
+        self.lost.extend(lost);
+        services.extend(desired::services(of.clone(), &self.verdicts, &self.lost));
+        self.slow_start.follow(now, of, &self.verdicts, &self.lost);
+        self.slow_start.apply(now, services);
+        self.leaving.add_to(services);
+    }
+
+    /// Makes this the goal, with the next number, unless it is already.
+    pub(super) fn aim_at(&mut self, mut goal: ServiceGoal, effects: &mut Vec<Effect>) {
         if self.service_goal.as_ref() == Some(&goal) {
             return;
         }
@@ -205,9 +227,7 @@ impl Director {
         }
         let Some(mut goal) = self.service_goal.clone() else { return };
         if self.slow_start.apply(now, &mut goal.services) {
-            goal.sequence += 1;
-            self.service_goal = Some(goal.clone());
-            effects.push(Effect::Services(goal));
+            self.aim_at(goal, effects);
         }
     }
 
