@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use quorate_model::spec::read::ROUTING_MAX;
+use quorate_model::spec::read::{ROUTE_MTU, ROUTING_MAX};
 
 use super::ir::{Group, Net, Route, Rule};
 use super::keywords::{Context, Fate, VIRTUAL_ROUTES, VIRTUAL_RULES};
@@ -36,8 +36,6 @@ const ROUTE_FLAGS: [&str; 3] = ["onlink", "no_track", "append"];
 const RULE_LESS: [&str; 4] = ["realms", "protocol", "no_track", "track_group"];
 /// The priorities of the kernel's own rules.
 const PRIORITIES_OF_THE_KERNEL: [u32; 3] = [0, 32_766, 32_767];
-/// The shortest longest packet of IPv4, and of IPv6, and the longest.
-const MTU: (u32, u32, u32) = (68, 1_280, 65_520);
 
 /// What is read, or why it is left out.
 type Read<T> = Result<T, String>;
@@ -318,9 +316,9 @@ fn fit(route: &mut Route, four: bool, report: &mut Report) {
         dropped("scope", "what is behind a next hop is of scope global");
         route.scope = None;
     }
-    let least = if four { MTU.0 } else { MTU.1 };
-    if route.mtu.is_some_and(|mtu| !(least..=MTU.2).contains(&mtu)) {
-        dropped("mtu", &format!("an MTU is {least} to {}", MTU.2));
+    let least = if four { ROUTE_MTU.0 } else { ROUTE_MTU.1 };
+    if route.mtu.is_some_and(|mtu| !(least..=ROUTE_MTU.2).contains(&mtu)) {
+        dropped("mtu", &format!("an MTU is {least} to {}", ROUTE_MTU.2));
         route.mtu = None;
     }
 }

@@ -7,6 +7,8 @@ mod routing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use quorate_model::spec::read::TRACKS_MAX;
+
 use super::ir::{Fields, Forward, Group, Server, Service};
 use super::merge::Whole;
 use super::names::{Names, name_of};
@@ -14,8 +16,6 @@ use super::report::{Place, Report, clean};
 use super::values::{list, quoted, time};
 use checks::Shared;
 
-/// Most tracks of a configuration.
-const TRACKS_MAX: usize = 256;
 /// Most keywords that one comment names.
 const LEFT_OUT_MAX: usize = 24;
 

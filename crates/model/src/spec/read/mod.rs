@@ -59,6 +59,9 @@ pub const ARBITRATION_TOTAL_MAX: usize = 256;
 pub const ROUTING_MAX: usize = 64;
 /// Most routes and rules in all groups together: whoever takes the groups over adds them one by one.
 pub const ROUTING_TOTAL_MAX: usize = 4_096;
+/// The longest packet that a route may be given: of IPv4 at least, of IPv6 at least (RFC 791, RFC 8200), and what the
+/// kernel cuts longer ones down to (`ip_metrics_convert`, net/ipv4/metrics.c).
+pub const ROUTE_MTU: (u32, u32, u32) = (68, 1_280, 65_520);
 /// Most tracks.
 pub const TRACKS_MAX: usize = 256;
 /// Most hooks.

@@ -15,11 +15,8 @@ use crate::spec::Vip;
 use crate::spec::document::{Diagnostics, Field, Table};
 
 use super::group::Groups;
-use super::{ROUTING_MAX, ROUTING_TOTAL_MAX, address, keys};
+use super::{ROUTE_MTU, ROUTING_MAX, ROUTING_TOTAL_MAX, address, keys};
 
-/// The shortest longest packet of IPv4, and of IPv6 (RFC 791, RFC 8200), and what the kernel cuts longer
-/// ones down to (`ip_metrics_convert`, net/ipv4/metrics.c).
-const MTU: (u32, u32, u32) = (68, 1_280, 65_520);
 /// The priorities of the kernel's own rules, besides 0 (`fib_default_rules_init`, net/ipv4/fib_rules.c).
 const PRIORITIES_OF_THE_KERNEL: [u32; 2] = [32_766, 32_767];
 
@@ -159,7 +156,8 @@ fn route(item: &Field<'_>, of: &Of<'_>, out: &mut Diagnostics) -> Option<Route<I
     let number = table_number(&table, out);
     let metric = optional(&table, "metric", |field| field.integer("a metric", 0..=u32::MAX, out));
     let scope = optional(&table, "scope", |field| field.choice("scope", &ROUTE_SCOPES, &[], out));
-    let mtu = optional(&table, "mtu", |field| field.integer("an MTU", MTU.0..=MTU.2, out));
+    let mtu =
+        optional(&table, "mtu", |field| field.integer("an MTU", ROUTE_MTU.0..=ROUTE_MTU.2, out));
     let (to, via, source) = (to?, via?, source?);
     let family = family(&table, (to, via, source), of, out)?;
     let to = to.unwrap_or(match family {
@@ -169,9 +167,9 @@ fn route(item: &Field<'_>, of: &Of<'_>, out: &mut Diagnostics) -> Option<Route<I
     let scope = scope_of(&table, family, (scope?, via, goes_on), out)?;
     let mtu = mtu?;
     if let (Some(mtu), Family::V6, Some(field)) = (mtu, family, table.get("mtu"))
-        && mtu < MTU.1
+        && mtu < ROUTE_MTU.1
     {
-        out.push(field.problem(format!("an MTU of IPv6 is {} or more, not {mtu}", MTU.1)));
+        out.push(field.problem(format!("an MTU of IPv6 is {} or more, not {mtu}", ROUTE_MTU.1)));
         return None;
     }
     Some(Route {
@@ -377,21 +375,23 @@ fn mark(table: &Table<'_>, out: &mut Diagnostics) -> Option<Option<(u32, u32)>> 
 }
 
 #[derive(Clone, Copy)]
-enum Word {
+pub(super) enum Word {
     Lookup,
     Other(RuleAction),
 }
 
+/// What a rule does, as it is written.
+pub(super) const ACTIONS: [(&str, Word); 4] = [
+    ("lookup", Word::Lookup),
+    ("blackhole", Word::Other(RuleAction::Blackhole)),
+    ("unreachable", Word::Other(RuleAction::Unreachable)),
+    ("prohibit", Word::Other(RuleAction::Prohibit)),
+];
+
 fn action(table: &Table<'_>, out: &mut Diagnostics) -> Option<RuleAction> {
-    let words = [
-        ("lookup", Word::Lookup),
-        ("blackhole", Word::Other(RuleAction::Blackhole)),
-        ("unreachable", Word::Other(RuleAction::Unreachable)),
-        ("prohibit", Word::Other(RuleAction::Prohibit)),
-    ];
     let word = table
         .get("action")
-        .map_or(Some(Word::Lookup), |field| field.choice("action", &words, &[], out))?;
+        .map_or(Some(Word::Lookup), |field| field.choice("action", &ACTIONS, &[], out))?;
     match (word, table.get("table")) {
         (Word::Lookup, _) => {
             table.require("table", out)?;

@@ -7,9 +7,10 @@
 use serde_json::{Map, Value, json};
 
 use super::keys;
+use super::routing::ACTIONS;
 use super::{
-    ARBITRATION_MAX, CHECK_RETRY_MAX, CHECK_STEPS_MAX, LISTEN_MAX, NODES_NAMED_MAX, ROUTING_MAX,
-    TRACK_STEPS_MAX,
+    ARBITRATION_MAX, CHECK_RETRY_MAX, CHECK_STEPS_MAX, LISTEN_MAX, NODES_NAMED_MAX, ROUTE_MTU,
+    ROUTING_MAX, TRACK_STEPS_MAX,
 };
 use crate::id::NAME_BYTES_MAX;
 use crate::occurrence::HOOK_KINDS;
@@ -273,7 +274,7 @@ fn route(key: &str) -> Option<Value> {
         "table" => integer(1, u32::MAX),
         "metric" => integer(0, u32::MAX),
         "scope" => words(ROUTE_SCOPES.map(|(word, _)| word)),
-        "mtu" => integer(68, 65_520),
+        "mtu" => integer(ROUTE_MTU.0, ROUTE_MTU.2),
         _ => return None,
     })
 }
@@ -284,7 +285,7 @@ fn rule(key: &str) -> Option<Value> {
         "not" => flag(),
         "from" | "to" => text(),
         "incoming" | "outgoing" => name(),
-        "action" => words(["lookup", "blackhole", "unreachable", "prohibit"]),
+        "action" => words(ACTIONS.map(|(word, _)| word)),
         _ => return None,
     })
 }
