@@ -19,6 +19,7 @@ pub mod ipvsadm;
 pub mod keepalived;
 pub mod keepalived_export;
 pub mod output;
+mod shell;
 pub mod watching;
 
 use cli::Cli;

@@ -5,7 +5,6 @@ mod routing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::ir::{Forward, Group, Listen, Server, Service, Vip};
 use super::merge::Whole;
@@ -74,29 +73,15 @@ fn orphans(
         }
     }
     let Some(first) = vips.first() else { return };
-    let (place, until) = (first.place, first.place.line);
-    let device = whole.groups.iter().find_map(|(group, _)| group.device.clone());
-    let group = Group {
-        name: "imported".to_owned(),
-        until,
-        instances: Vec::new(),
-        place,
-        device: Some(device.filter(|_| interface.is_empty()).unwrap_or_else(|| {
-            if interface.is_empty() { "public".to_owned() } else { interface.to_owned() }
-        })),
-        vips,
-        routes: Vec::new(),
-        rules: Vec::new(),
-        priority: 100,
-        master: false,
-        preempt: true,
-        preempt_delay: Duration::ZERO,
-        tracks: Vec::new(),
-        hooks: Vec::new(),
-        vmac: None,
-    };
+    let mut group = Group::new("imported", first.place, first.place.line);
+    group.device = Some(if interface.is_empty() {
+        let device = whole.groups.iter().find_map(|(group, _)| group.device.clone());
+        device.unwrap_or_else(|| "public".to_owned())
+    } else {
+        interface.to_owned()
+    });
+    group.vips = vips;
     let taken = |name: &str| whole.groups.iter().any(|(group, _)| group.name == name);
-    let mut group = group;
     while taken(&group.name) {
         group.name.push_str("-2");
     }

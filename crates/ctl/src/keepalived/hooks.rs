@@ -4,7 +4,8 @@ use super::ir::{Group, Hook};
 use super::report::{Report, clean};
 use super::side::Known;
 use super::tree::Node;
-use super::values::{bad, command, command_line, shell_line, shell_word};
+use super::values::{bad, command, command_line, shell_line};
+use crate::shell;
 
 /// Words that are arguments of scripts, where people forgot the quotes; none is a user's name.
 const ARGUMENTS: [&str; 12] = [
@@ -91,7 +92,7 @@ fn with_arguments(run: &[String], kind: &str, group: &Group) -> Vec<String> {
     let line = format!(
         "case $QUORATE_EVENT in group_up) s=MASTER;; *) s=BACKUP;; esac; exec {} {kind} {} $s {}",
         shell_line(run),
-        shell_word(&clean(&group.name)),
+        shell::word(&clean(&group.name)),
         group.priority
     );
     ["/bin/sh", "-c", &line].map(str::to_owned).to_vec()

@@ -128,6 +128,29 @@ pub(super) struct Rule {
     pub(super) table: Option<u32>,
 }
 
+impl Group {
+    /// One without addresses, as Keepalived takes what an instance does not say.
+    pub(super) fn new(name: &str, place: Place, until: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            until,
+            instances: Vec::new(),
+            place,
+            device: None,
+            vips: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
+            priority: 100,
+            master: false,
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            tracks: Vec::new(),
+            hooks: Vec::new(),
+            vmac: None,
+        }
+    }
+}
+
 /// Something that a director has to see.
 #[derive(Debug, Clone)]
 pub(super) struct Track {

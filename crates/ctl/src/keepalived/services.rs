@@ -94,8 +94,8 @@ fn each(
     report: &mut Report,
 ) {
     for (mark, place) in targets.marks {
-        let listen: Vec<_> = known.marks.get(&mark).into_iter().flatten().collect();
-        let listen: Vec<_> = listen.into_iter().filter_map(|text| listened(text, place)).collect();
+        let said = known.marks.get(&mark).into_iter().flatten();
+        let listen: Vec<_> = said.filter_map(|text| listened(text, place)).collect();
         if listen.is_empty() {
             let what = format!(
                 "what firewall mark {mark} stands for is not in the file, it is set by iptables or nftables: \
@@ -111,9 +111,6 @@ fn each(
             continue;
         }
         side.services.push(Service { place, listen, mark, ..service.clone() });
-    }
-    if targets.listen.is_empty() {
-        return;
     }
     let mut listen = Vec::new();
     for (at, place) in targets.listen {

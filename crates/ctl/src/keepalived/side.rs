@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ir::{Group, Side};
 use super::keywords::{BFD_INSTANCE, GARP_GROUP, GLOBAL_DEFS, SSL, TOP};
 use super::report::{Place, Report, clean};
+use super::tracks;
 use super::tree::Node;
 use super::values::{bad, no_host, number_of, quoted, time};
 use super::{services, vrrp};
@@ -311,9 +312,8 @@ fn stays(node: &Node, report: &mut Report) {
 /// What nobody names does nothing.
 fn unused(known: &Known<'_>, side: &Side, report: &mut Report) {
     let named = |kind: &str, name: &str| {
-        let key = format!("{kind} {name}");
-        let turned = format!("{key} reversed");
-        side.tracks.iter().any(|track| track.key == key || track.key == turned)
+        let keys = [false, true].map(|reverse| tracks::key(kind, name, reverse));
+        side.tracks.iter().any(|track| keys.contains(&track.key))
     };
     for (name, node) in &known.scripts {
         if !named("script", name) {

@@ -23,6 +23,11 @@ struct Named {
     straight: bool,
 }
 
+/// What tells a track from the others.
+pub(super) fn key(kind: &str, name: &str, reverse: bool) -> String {
+    format!("{kind} {name}{}", if reverse { " reversed" } else { "" })
+}
+
 /// Notes what a group tracks, each once.
 pub(super) fn of(
     wanted: &[(&str, &Node)],
@@ -42,8 +47,7 @@ pub(super) fn of(
         for mut named in read(node, report) {
             let own = own_weight(kind, &named.name, known);
             named.reverse |= named.weight.is_none() && !named.straight && own.1;
-            let key =
-                format!("{kind} {}{}", named.name, if named.reverse { " reversed" } else { "" });
+            let key = key(kind, &named.name, named.reverse);
             if !all.iter().any(|track| track.key == key) {
                 let made = match kind {
                     "interface" => Some(interface(&named, report)),

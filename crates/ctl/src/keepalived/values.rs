@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::read::Word;
 use super::report::{Report, clean};
 use super::tree::Node;
+use crate::shell::word as shell_word;
 
 /// A text as TOML writes it.
 #[must_use]
@@ -280,16 +281,6 @@ pub(super) fn shell_line(command: &[String]) -> String {
         return exec;
     }
     command.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell takes it for itself.
-#[must_use]
-pub(super) fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

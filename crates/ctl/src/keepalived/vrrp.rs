@@ -36,23 +36,8 @@ pub(super) fn instance(
         );
         return None;
     }
-    let mut group = Group {
-        name: name.to_owned(),
-        until: node.until,
-        instances: vec![name.to_owned()],
-        place: node.place_of(1),
-        device: None,
-        vips: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
-        priority: 100,
-        master: false,
-        preempt: true,
-        preempt_delay: Duration::ZERO,
-        tracks: Vec::new(),
-        hooks: Vec::new(),
-        vmac: None,
-    };
+    let mut group = Group::new(name, node.place_of(1), node.until);
+    group.instances.push(name.to_owned());
     let wanted = VRRP_INSTANCE.account(node.children(), report);
     for (keyword, node) in &wanted {
         setting(keyword, node, known, &mut group, side, report);

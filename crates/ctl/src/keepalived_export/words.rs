@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::shell;
+
 /// A word: bare where nothing in it means something to the parser, else in double quotes. In these `#` and `!` begin
 /// no comment; what would end them, or be replaced before they are looked at, is written in octal, which the page
 /// gives for quoted strings.
@@ -58,19 +60,11 @@ fn argument(text: &str) -> String {
 /// Several programs, one after the other, as one: a shell starts them.
 pub(super) fn one_after_the_other(commands: &[Vec<String>]) -> Vec<String> {
     let lines = commands.iter().map(|words| {
-        let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+        let words: Vec<String> = words.iter().map(|word| shell::word(word)).collect();
         words.join(" ")
     });
     let line = lines.collect::<Vec<_>>().join("; ");
     ["/bin/sh", "-c", &line].map(str::to_owned).to_vec()
-}
-
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._/:-,=+%@".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A time in seconds, with what there is of fractions.
