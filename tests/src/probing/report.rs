@@ -16,8 +16,8 @@ is user and system time of all processes and threads of a system, as the kernel 
 counted: 100 % is one core. What the network stack does within the sender's own system calls is in it; on one
 machine that is most of the way to the real server and back. *Memory* is that of all its processes, what they
 share counted once (PSS). *A probe* is processor time by the probes that came; *ratio* is Quorate's by Keepalived's:
-below 1, Quorate takes less. Keepalived is its checker alone, with the same checks, without VRRP. A daemon is started with its configuration and left alone until all were probed
-and it gave back what reading the configuration took.
+below 1, Quorate takes less. Keepalived is its checker alone, with the same checks, without VRRP. A daemon is started
+with its configuration and left alone until all were probed and it gave back what reading the configuration took.
 ";
 
 const HOST: &str = "\
@@ -67,10 +67,12 @@ pub fn part(options: Options, machine: &Machine, results: &Results) -> String {
         options.window().as_secs(),
         machine.sentence(),
     );
-    text.push_str(
-        "| what | processor | a probe | Keepalived | a probe | ratio | memory | Keepalived | probes | \
-         Keepalived |\n|---|---|---|---|---|---|---|---|---|---|\n",
-    );
+    if !results.rows.is_empty() {
+        text.push_str(
+            "| what | processor | a probe | Keepalived | a probe | ratio | memory | Keepalived | probes | \
+             Keepalived |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        );
+    }
     for row in &results.rows {
         text.push_str(&line(row));
     }
